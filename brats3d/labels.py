@@ -1,0 +1,97 @@
+"""Domain facts: modalities, label conventions and regions of BraTS. Facts only; nothing heavy is imported.
+
+Sources: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 2015;
+Baid et al., "The RSNA-ASNR-MICCAI BraTS 2021 Benchmark", arXiv:2107.02314.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+"""BraTS 2020's names, in the order in which every image's channels stand."""
+
+MODALITY_ALIASES: Mapping[str, str] = MappingProxyType({"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"})
+"""BraTS 2023's names -> BraTS 2020's."""
+
+REGIONS = ("TC", "WT", "ET")
+"""The overlapping regions, in the order of the network's output channels (MONAI's order)."""
+
+REGIONS_TO_READ = ("WT", "TC", "ET")
+"""The order in which people read them."""
+
+REGION_NAMES: Mapping[str, str] = MappingProxyType({"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"})
+
+REGION_COLOURS: Mapping[str, str] = MappingProxyType({"WT": "#56B4E9", "TC": "#E69F00", "ET": "#CC79A7"})
+"""One colour a region wherever it is drawn, from Okabe and Ito's colour-blind-safe palette
+(https://jfly.uni-koeln.de/color/)."""
+
+
+@dataclass(frozen=True)
+class LabelConvention:
+    """What the integer voxel values of one BraTS release mean.
+
+    Args:
+        name: how the convention is called on the command line and in files.
+        labels: voxel value -> short name, background (0) left out.
+        regions: region -> the voxel values that make it up. Regions are nested: ET in TC in WT.
+    """
+
+    name: str
+    labels: Mapping[int, str] = field(hash=False)
+    regions: Mapping[str, tuple[int, ...]] = field(hash=False)
+
+    @property
+    def values(self) -> frozenset[int]:
+        """Every voxel value that a segmentation may hold, background included."""
+        return frozenset((0, *self.labels))
+
+
+BRATS2020 = LabelConvention(
+    name="brats2020",
+    labels=MappingProxyType({1: "NCR/NET", 2: "ED", 4: "ET"}),
+    regions=MappingProxyType({"TC": (1, 4), "WT": (1, 2, 4), "ET": (4,)}),
+)
+"""BraTS 2017 to 2021."""
+
+BRATS2023 = LabelConvention(
+    name="brats2023",
+    labels=MappingProxyType({1: "NCR", 2: "SNFH", 3: "ET"}),
+    regions=MappingProxyType({"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}),
+)
+"""BraTS 2023 and later for GLI, SSA, MET and MEN."""
+
+CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType({c.name: c for c in (BRATS2020, BRATS2023)})
+
+
+def get_convention(name: str) -> LabelConvention:
+    """The convention of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        return CONVENTIONS[name]
+    except KeyError:
+        raise ValueError(f"label_convention: expected one of {', '.join(CONVENTIONS)}, got {name!r}") from None
+
+
+def order_modalities(names: Sequence[str]) -> tuple[str, ...]:
+    """Bring modality names, of any release, into the one order that channels have.
+
+    Args:
+        names: such as ``["flair", "t1"]`` or ``["t1n", "t2f"]``; a single string is one name.
+
+    Returns:
+        The same modalities under BraTS 2020's names, in the order of :data:`MODALITIES`.
+
+    Raises:
+        ValueError: if a name is unknown, stands twice, or none is given.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    known = [MODALITY_ALIASES.get(str(name).lower(), str(name).lower()) for name in names]
+    if not known or set(known) - set(MODALITIES) or len(set(known)) < len(known):
+        raise ValueError(f"modalities: expected one or more of {', '.join(MODALITIES)}, each once, got {names}")
+    return tuple(m for m in MODALITIES if m in known)
