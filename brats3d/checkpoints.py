@@ -1,0 +1,216 @@
+"""Weights and run state on disk: written whole, loaded without running code, refused where they do not fit.
+
+Beside every ``NAME.pt`` stands a ``NAME.json`` card: modalities in order, regions, network_def, epoch, scores. A model
+trained on other sequences has the right shape and gives garbage; the card is what tells.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator, Trainer
+from torch import nn
+
+from brats3d.files import write_whole
+from brats3d.labels import REGIONS, order_modalities
+
+__all__ = ["KeepCheckpoints", "describe_network", "load_weights", "read_checkpoint", "restore_run", "save_checkpoint"]
+
+logger = logging.getLogger("brats3d")
+
+
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """The network's class and plain attributes (channels, strides, norm ...), as JSON has them."""
+    plain = {k: v for k, v in vars(network).items() if not k.startswith("_") and k != "training" and _is_plain(v)}
+    name = f"{type(network).__module__}.{type(network).__qualname__}"
+    return json.loads(json.dumps({"class": name, **plain}))
+
+
+def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    """Write ``content`` to ``path`` and ``card`` beside it, each whole or not at all.
+
+    Args:
+        path: ends in ``.pt``.
+        content: a state dict, or a mapping of names to tensors, state dicts, numbers and strings.
+        card: goes to the ``.json`` of the same name.
+    """
+    path = Path(path)
+    write_whole(path, lambda file: torch.save(content, file))
+    text = json.dumps(card, indent=2, allow_nan=False)
+    write_whole(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The content and the card of a checkpoint. Loads tensors, numbers and strings only (``weights_only=True``).
+
+    Raises:
+        FileNotFoundError: if the file or its card is missing.
+        ValueError: if either is damaged or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint: no file {path}; train one first, or name another with --checkpoint FILE")
+    card_path = path.with_suffix(".json")
+    if not card_path.is_file():
+        raise FileNotFoundError(
+            f"checkpoint: {path} has no {card_path.name} beside it, which says which sequences the network was trained on; "
+            "copy the two files together"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"checkpoint: {path} is damaged or holds more than weights ({_first_line(error)})") from error
+    try:
+        card = json.loads(card_path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"checkpoint: {card_path} is damaged ({error})") from error
+    if not isinstance(content, dict) or not isinstance(card, dict):
+        raise ValueError(f"checkpoint: {path} and {card_path.name}: expected a mapping in each")
+    return content, card
+
+
+def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: Sequence[str]) -> dict[str, Any]:
+    """Load a checkpoint's weights into the network, after its card has been compared with what is asked for.
+
+    Args:
+        network: receives the weights, in its own precision and on its own device.
+        checkpoint: a plain state dict (best.pt, model.pt) or a whole state (last.pt); None loads nothing.
+        modalities: the sequences that the input channels will hold.
+
+    Returns:
+        The card; empty if nothing was loaded.
+
+    Raises:
+        FileNotFoundError: if the file or its card is missing.
+        ValueError: if the sequences, the regions or the network differ, or a file is damaged.
+    """
+    if checkpoint is None:
+        return {}
+    content, card = read_checkpoint(checkpoint)
+    wanted = {"modalities": list(order_modalities(modalities)), "regions": list(REGIONS)}
+    wanted["network_def"] = describe_network(network)
+    for name, value in wanted.items():
+        if card.get(name) != value:
+            raise ValueError(_mismatch(checkpoint, name, card.get(name), value))
+    weights = content.get("network", content)
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"checkpoint: {checkpoint} does not fit the network ({_first_line(error)})") from error
+    return card
+
+
+def restore_run(
+    path: str | Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    lr_scheduler: Any,
+    trainer: Trainer,
+    evaluator: Evaluator,
+) -> None:
+    """Put everything back that :class:`KeepCheckpoints` saved in ``last.pt``: the run goes on as if it had not stopped.
+
+    Raises:
+        ValueError: if the file is damaged or comes from another network.
+    """
+    content, _ = read_checkpoint(path)
+    try:
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        lr_scheduler.load_state_dict(content["lr_scheduler"])
+        trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
+        evaluator.state.best_metric, evaluator.state.best_metric_epoch = content["best_metric"], content["best_epoch"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"checkpoint: {path} does not fit this run ({_first_line(error)})") from error
+
+
+class KeepCheckpoints:
+    """Handler of the trainer: ``best.pt`` after a validation that beat all before, ``last.pt`` after every epoch.
+
+    ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler, epoch,
+    iteration, best_metric, best_epoch. Attach it after the handler that validates.
+
+    Args:
+        folder: where they go.
+        network: the bare network, not wrapped for distributed training.
+        optimizer: its state is saved.
+        lr_scheduler: its state is saved.
+        evaluator: gives the scores.
+        modalities: for the card.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: Any,
+        evaluator: Evaluator,
+        modalities: Sequence[str],
+    ) -> None:
+        self.folder = Path(folder)
+        self.network = network
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.evaluator = evaluator
+        self.modalities = list(order_modalities(modalities))
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save what is due."""
+        best = self.evaluator.state
+        card = {
+            "modalities": self.modalities,
+            "regions": list(REGIONS),
+            "network_def": describe_network(self.network),
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "scores": {k: round(float(v), 6) for k, v in best.metrics.items() if math.isfinite(v)},
+        }
+        if best.best_metric_epoch == engine.state.epoch:
+            save_checkpoint(self.folder / "best.pt", self.network.state_dict(), card)
+        content = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "best_metric": float(best.best_metric),
+            "best_epoch": best.best_metric_epoch,
+        }
+        save_checkpoint(self.folder / "last.pt", content, card)
+
+
+def _mismatch(checkpoint: str | Path, name: str, found: Any, wanted: Any) -> str:
+    if name == "modalities":
+        return (
+            f"checkpoint: {checkpoint} was trained on {found}, this run gives it {wanted}; "
+            f'pass --modalities "{found}" or another --checkpoint'
+        )
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
+        found, wanted = {k: found.get(k) for k in keys}, {k: wanted.get(k) for k in keys}
+    return f"checkpoint: {checkpoint} has {name} {found}, this run has {wanted}; pass the matching --checkpoint"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return isinstance(value, (bool, int, float, str))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

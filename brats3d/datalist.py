@@ -1,0 +1,248 @@
+"""Which cases train and which validate: patient-grouped folds, or the folds of a datalist.json; as MONAI datalist items.
+
+An item is ``{"image": [path, …], "label": path, "case_id": …, "patient_id": …}``, its images in the order of
+:data:`brats3d.labels.MODALITIES`; inference items have no label.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from brats3d.cases import (
+    Case,
+    check_folder,
+    check_path_syntax,
+    check_voxels,
+    find_cases,
+    header_problems,
+    make_case,
+    modality_of,
+    natural_key,
+    report_problems,
+)
+from brats3d.labels import MODALITIES, order_modalities
+
+SECTIONS = ("training", "validation", "inference")
+DATALIST_NAME = "datalist.json"
+
+
+def load_datalist(
+    dataset_dir: str | Path | Sequence[str | Path],
+    section: str,
+    fold: int = 0,
+    modalities: Sequence[str] = MODALITIES,
+    datalist: str | Path | None = None,
+    folds: int = 5,
+) -> list[dict[str, Any]]:
+    """The items of one section of a data set, every header checked.
+
+    Args:
+        dataset_dir: a folder as downloaded, or a list of folders; see :func:`brats3d.cases.find_cases`.
+        section: ``"training"`` (all folds but ``fold``), ``"validation"`` (fold ``fold``) or ``"inference"`` (every case, labels
+            neither needed nor given).
+        fold: which fold validates.
+        modalities: the sequences that the network sees.
+        datalist: a datalist.json in MONAI's form whose folds replace the split; its paths are relative to ``dataset_dir``. Where
+            none is given, a ``datalist.json`` in ``dataset_dir`` is it. Inference takes neither.
+        folds: into how many folds to split, at most one a patient.
+
+    Raises:
+        FileNotFoundError: if ``dataset_dir`` or ``datalist`` does not exist.
+        ValueError: if the arguments are wrong, or with everything at once that is wrong with the files.
+    """
+    if section not in SECTIONS:
+        raise ValueError(f"section: expected one of {', '.join(SECTIONS)}, got {section!r}")
+    if section == "inference":
+        cases = [replace(case, label=None) for case in find_cases(dataset_dir, modalities)]
+    else:
+        path = _datalist_path(dataset_dir, datalist)
+        parts = (
+            split_patients(find_cases(dataset_dir, modalities, require_label=True), folds)
+            if path is None
+            else _read_folds(path, dataset_dir, modalities)
+        )
+        cases = _section_of(parts, section, fold)
+    problems = [problem for case in cases for problem in header_problems(case)]
+    if problems:
+        report_problems(
+            f"{section} cases", problems, "download or convert these cases again, or move them out of the folder"
+        )
+    return [case_to_item(case) for case in cases]
+
+
+def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[list[Case]]:
+    """Split cases into folds of about equal size, all cases of one patient in one fold.
+
+    The split depends on the identifiers and the seed alone: not on paths or the order of the cases.
+
+    Args:
+        cases: what to split.
+        folds: how many folds, at most one a patient.
+        seed: another seed gives another split.
+
+    Raises:
+        ValueError: if there are fewer than two patients, or fewer than two folds are asked for.
+    """
+    if folds < 2:
+        raise ValueError(f"folds: expected 2 or more (one validates, the others train), got {folds}")
+    sizes = Counter(case.patient_id for case in cases)
+    if len(sizes) < 2:
+        raise ValueError(
+            f"found {len(cases)} case(s) of {len(sizes)} patient(s){_names(sizes)}; expected two patients or more, one to train on "
+            "and another to validate on; add cases"
+        )
+    patients = sorted(sizes)
+    random.Random(seed).shuffle(patients)
+    patients.sort(key=lambda patient: -sizes[patient])  # stable: the shuffle decides among equals
+    fold_of: dict[str, int] = {}
+    filled = [0] * min(folds, len(patients))
+    for patient in patients:
+        fold_of[patient] = filled.index(min(filled))
+        filled[fold_of[patient]] += sizes[patient]
+    ordered = sorted(cases, key=lambda case: natural_key(case.case_id))
+    return [[case for case in ordered if fold_of[case.patient_id] == k] for k in range(len(filled))]
+
+
+def case_to_item(case: Case) -> dict[str, Any]:
+    """The datalist item of a case; paths become strings, a missing label stays out."""
+    item: dict[str, Any] = {"image": [str(path) for path in case.images.values()]}
+    if case.label is not None:
+        item["label"] = str(case.label)
+    return item | {"case_id": case.case_id, "patient_id": case.patient_id}
+
+
+def item_to_case(item: Mapping[str, Any]) -> Case:
+    """The case of a datalist item: the inverse of :func:`case_to_item`."""
+    paths = [Path(p) for p in ([item["image"]] if isinstance(item["image"], str | os.PathLike) else item["image"])]
+    images = {modality_of(path) or f"image{i}": path for i, path in enumerate(paths)}
+    label = Path(item["label"]) if item.get("label") else None
+    case_id = str(item.get("case_id") or _case_id_of(paths[0]))
+    return make_case(case_id, images, label, item.get("patient_id"))
+
+
+def explain_item(item: Mapping[str, Any]) -> None:
+    """Say what is wrong with an item's files, after loading or transforming it has failed. Reads every voxel.
+
+    Raises:
+        ValueError: if the files are at fault. Returns where they are not: the failure has another cause.
+    """
+    check_voxels(item_to_case(item))
+
+
+def _datalist_path(dataset_dir: str | Path | Sequence[str | Path], datalist: str | Path | None) -> Path | None:
+    single = isinstance(dataset_dir, str | os.PathLike)
+    if datalist:
+        check_path_syntax(datalist, "datalist")
+        if not single:
+            raise ValueError(f"datalist: its paths are relative to one dataset_dir, got {dataset_dir!r}")
+        path = Path(datalist).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"datalist: there is no file {path}; expected a datalist.json in MONAI's form; check the path"
+            )
+        return path
+    path = check_folder(dataset_dir) / DATALIST_NAME if single else None
+    return path if path and path.is_file() else None
+
+
+def _section_of(parts: Sequence[list[Case]], section: str, fold: int) -> list[Case]:
+    """One fold, or all but one; a patient on both sides is refused."""
+    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(parts):
+        raise ValueError(f"fold: expected 0 to {len(parts) - 1}, since there are {len(parts)} folds, got {fold!r}")
+    training = sorted(
+        (c for k, part in enumerate(parts) if k != fold for c in part), key=lambda c: natural_key(c.case_id)
+    )
+    if both := {case.patient_id for case in training} & {case.patient_id for case in parts[fold]}:
+        raise ValueError(
+            f"{len(both)} patient(s) stand both in fold {fold}, which validates, and in those that train{_names(both)}; expected "
+            "each patient in one fold; give all cases of a patient the same fold"
+        )
+    return training if section == "training" else list(parts[fold])
+
+
+def _read_folds(path: Path, dataset_dir: str | Path, modalities: Sequence[str]) -> list[list[Case]]:
+    """The folds of a datalist.json: by its entries' "fold", or its "validation" list as the one fold that validates."""
+    root, modalities = check_folder(dataset_dir), order_modalities(modalities)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON: {error}; expected MONAI's datalist form") from error
+    lists = [content.get(key) or [] for key in ("validation", "training")] if isinstance(content, dict) else [[], []]
+    if not all(isinstance(entries, list) for entries in lists) or not lists[1]:
+        raise ValueError(
+            f'{path}: expected {{"training": [{{"image": […], "label": …, "fold": 0}}, …]}}; found no such list'
+        )
+    by_fold: dict[int, list[Case]] = {}
+    problems: list[str] = []
+    for part, entries in enumerate(lists):
+        for i, entry in enumerate(entries):
+            try:
+                case = _entry_to_case(entry, root, modalities)
+                by_fold.setdefault(part if lists[0] else _fold_of(entry), []).append(case)
+            except ValueError as error:
+                problems.append(f"{('validation', 'training')[part]}[{i}]: {error}")
+    counts = Counter(case.case_id for part in by_fold.values() for case in part)
+    problems += [f"{case_id}: listed {n} times; expected once" for case_id, n in counts.items() if n > 1]
+    if not problems and sorted(by_fold) != list(range(max(2, len(by_fold)))):
+        problems.append(f"has folds {sorted(by_fold)}; expected two or more, counted from 0")
+    if problems:
+        report_problems(str(path), problems, "correct the file, or remove it to have the cases split by patient")
+    return [by_fold[k] for k in sorted(by_fold)]
+
+
+def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
+    """Bind an entry's images to modalities by their names: positions differ between tools."""
+    if not isinstance(entry, dict) or not entry.get("image"):
+        raise ValueError(f'expected {{"image": [paths], "label": path}}, got {entry!r:.200}')
+    paths = [entry["image"]] if isinstance(entry["image"], str) else entry["image"]
+    label = entry.get("label")
+    if (
+        not isinstance(paths, list)
+        or not all(isinstance(p, str) for p in paths)
+        or not isinstance(label, str)
+        or not label
+    ):
+        raise ValueError(f'expected "image" as a list of paths and "label" as a path, got {entry!r:.200}')
+    images: dict[str, Path] = {}
+    for text in paths:
+        modality = modality_of(text)
+        if modality is None or modality in images:
+            why = "does not say which modality it is" if modality is None else f"is a second {modality}"
+            raise ValueError(
+                f"{text} {why}; expected names like BraTS20_Training_001_{'|'.join(MODALITIES)}.nii.gz, each once"
+            )
+        images[modality] = Path(os.path.normpath(root / text))
+    if missing := [m for m in modalities if m not in images]:
+        raise ValueError(f"missing {', '.join(missing)}; found {', '.join(images)}; expected {', '.join(modalities)}")
+    case_id = entry.get("case_id") or _case_id_of(Path(os.path.normpath(root / paths[0])))
+    patient_id = entry.get("patient_id")
+    chosen = {m: images[m] for m in modalities}
+    return make_case(
+        str(case_id), chosen, Path(os.path.normpath(root / label)), str(patient_id) if patient_id is not None else None
+    )
+
+
+def _fold_of(entry: Mapping[str, Any]) -> int:
+    fold = entry.get("fold")
+    if not isinstance(fold, int) or isinstance(fold, bool) or fold < 0:
+        raise ValueError(f'expected "fold" as a whole number from 0, got {fold!r}')
+    return fold
+
+
+def _case_id_of(path: Path) -> str:
+    """What stands before the modality in a file's name."""
+    name = path.name if modality_of(path.name) else path.parent.name
+    stem = name.lower().removesuffix(".gz").removesuffix(".nii")
+    return name[: len(stem)].rpartition("_" if "_" in name else "-")[0] or path.parent.name
+
+
+def _names(patients: Sequence[str] | set[str] | Mapping[str, int]) -> str:
+    names = sorted(patients, key=natural_key)
+    return f": {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else ""

@@ -1,0 +1,253 @@
+"""What MONAI's engines lack: bfloat16 autocast on CPU and CUDA, the (epoch, case) sampler, runs that end where they should.
+
+MONAI's engines hard-code ``torch.autocast("cuda")`` and a ``GradScaler``; both are by-passed through their
+``iteration_update`` argument. bfloat16 has float32's range, so that nothing needs to be scaled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.engines import Evaluator, Trainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys as Keys
+from torch.utils.data import Sampler
+
+from brats3d.datasets import derive_seed
+
+__all__ = [
+    "EpochCaseSampler",
+    "EvalStep",
+    "PlaceSampler",
+    "ReportEpoch",
+    "TrainStep",
+    "ValidateLast",
+    "distribute",
+    "distributed_device",
+    "is_helper",
+]
+
+logger = logging.getLogger("brats3d")
+
+
+class TrainStep:
+    """``iteration_update`` of a ``SupervisedTrainer``: forward under autocast, loss in float32, backward, optimizer step.
+
+    Args:
+        amp: run the network in bfloat16 where it is safe (torch.autocast); False is float32 throughout.
+    """
+
+    def __init__(self, amp: bool = True) -> None:
+        self.amp = _flag("amp", amp)
+
+    def __call__(self, engine: Trainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One step on a batch: image (B, C, H, W, D), label (B, 3, H, W, D). Returns image, label, pred and loss."""
+        image, label = (_plain(t) for t in engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking))
+        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
+        engine.network.train()
+        engine.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            logits = engine.inferer(image, engine.network)
+        engine.state.output[Keys.PRED] = logits.float()
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        loss = engine.loss_function(engine.state.output[Keys.PRED], label)
+        engine.state.output[Keys.LOSS] = loss
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        loss.backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        engine.optimizer.step()
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        engine.state.output[Keys.LOSS] = loss.detach()
+        engine.state.output[Keys.PRED] = engine.state.output[Keys.PRED].detach()
+        return engine.state.output
+
+
+class EvalStep:
+    """``iteration_update`` of a ``SupervisedEvaluator``: the inferer over the volume, windows under autocast.
+
+    Windows are blended in float32 whatever the network computes in.
+
+    Args:
+        amp: run the network in bfloat16 where it is safe (torch.autocast); False is float32 throughout.
+    """
+
+    def __init__(self, amp: bool = True) -> None:
+        self.amp = _flag("amp", amp)
+
+    def __call__(self, engine: Evaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Image (B, C, H, W, D) -> pred, logits (B, 3, H, W, D) with the image's affine. Returns image, label and pred."""
+        image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
+        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
+
+        def logits_of(window: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(window.device.type, dtype=torch.bfloat16, enabled=self.amp):
+                return engine.network(window).float()
+
+        with engine.mode(engine.network):
+            engine.state.output[Keys.PRED] = engine.inferer(image, logits_of)
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+
+class EpochCaseSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, case index), so that a sample's augmentation can depend on the seed, the epoch and the case alone.
+
+    The order of an epoch depends on (seed, epoch). With several processes each takes its share of that one order; the
+    order is filled up from its own start, so that all shares are equally long.
+
+    Args:
+        data_source: the data set; only its length is used.
+        seed: of the order.
+        shuffle: False keeps the data set's order.
+    """
+
+    def __init__(self, data_source: Sized, seed: int = 0, shuffle: bool = True) -> None:
+        self.size = len(data_source)
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 1
+        self.start = 0
+
+    def place(self, epoch: int, start: int = 0) -> None:
+        """The next pass is this epoch (from 1), without the first ``start`` samples of this process."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Samples an epoch and process."""
+        return -(-self.size // idist.get_world_size())
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """This process's (epoch, case index) of one epoch."""
+        order = list(range(self.size))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+            order = torch.randperm(self.size, generator=generator).tolist()
+        total = len(self) * idist.get_world_size()
+        order = (order * -(-total // self.size))[:total]
+        for index in order[idist.get_rank() : total : idist.get_world_size()][self.start :]:
+            yield self.epoch, index
+
+
+class PlaceSampler:
+    """Handler of the trainer: before each epoch the sampler learns the epoch, and where in it a restored run stands.
+
+    Args:
+        sampler: an :class:`EpochCaseSampler`.
+        batch_size: samples the loader takes at each iteration.
+    """
+
+    def __init__(self, sampler: EpochCaseSampler, batch_size: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Place the sampler."""
+        done = engine.state.iteration - (engine.state.epoch - 1) * engine.state.epoch_length
+        self.sampler.place(engine.state.epoch, max(0, done) * self.batch_size)
+
+
+class ValidateLast:
+    """Handler of the trainer: validates after the last epoch where the interval of MONAI's ValidationHandler does not.
+
+    Args:
+        validator: the evaluator.
+        interval: epochs from one validation to the next.
+    """
+
+    def __init__(self, validator: Evaluator, interval: int) -> None:
+        self.validator = validator
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Validate if this is the last epoch and it has not been validated."""
+        if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
+            self.validator.run(engine.state.epoch)
+
+
+class ReportEpoch:
+    """Handler of the trainer: one line an epoch with the mean loss, the learning rate and patches a second."""
+
+    def __init__(self) -> None:
+        self._loss = 0.0
+        self._patches = 0
+        self._iterations = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        # Ignite takes the epoch's time before the handlers of EPOCH_COMPLETED run, so that validation is not in it.
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
+
+    def _started(self, engine: Engine) -> None:
+        self._loss, self._patches, self._iterations = 0.0, 0, 0
+
+    def _iteration(self, engine: Engine) -> None:
+        self._loss += float(engine.state.output[Keys.LOSS])
+        self._patches += len(engine.state.output[Keys.IMAGE])
+        self._iterations += 1
+
+    def _completed(self, engine: Engine) -> None:
+        seconds = max(engine.state.times[Events.EPOCH_COMPLETED.name], 1e-9)
+        logger.info(
+            "epoch %d/%d  loss %.4f  learning rate %.2e  %.2f patches/s",
+            engine.state.epoch,
+            engine.state.max_epochs,
+            self._loss / max(self._iterations, 1),
+            engine.optimizer.param_groups[0]["lr"],
+            self._patches / seconds,
+        )
+
+
+def distributed_device() -> torch.device:
+    """The device of this process under ``torchrun``; joins the process group (nccl on CUDA, gloo on the CPU).
+
+    Raises:
+        ValueError: if the environment does not come from ``torchrun``.
+    """
+    if not dist.is_initialized():
+        if not dist.is_torchelastic_launched():
+            raise ValueError("multi_gpu_train.yaml: expected to be started by torchrun, which sets RANK and WORLD_SIZE")
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", dist.get_node_local_rank())
+    torch.cuda.set_device(device)
+    return device
+
+
+def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """``network`` wrapped by DistributedDataParallel, on this process's device."""
+    device_ids = [device] if device.type == "cuda" else None
+    return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids)
+
+
+def is_helper() -> bool:
+    """Whether this is not the process of rank 0, which alone writes files."""
+    return idist.get_rank() > 0
+
+
+def _flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):  # "--amp false" reaches a config as the string 'false', which is true
+        raise ValueError(f"{name}: expected True or False, got {value!r}")
+    return value
+
+
+def _plain(data: torch.Tensor) -> torch.Tensor:
+    return data.as_tensor() if isinstance(data, MetaTensor) else data

@@ -1,0 +1,64 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["write_whole", "writable_folder"]
+
+
+def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
+    """Write a file beside its place, flush it to the disk, then rename it: a reader sees the old file or the new one.
+
+    Args:
+        path: where the file is to stand; missing parent folders are made.
+        write: called with a binary file object.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: if the folder cannot be written or the disk is full; nothing is left behind then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def writable_folder(path: str | Path, argument: str = "output_dir") -> Path:
+    """Make the folder if it is missing, and prove that files can be written there.
+
+    Raises:
+        ValueError: naming the argument, the folder and the system's reason.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{argument}: cannot write to {path} ({error.strerror}); expected a folder that you may write to"
+        ) from error
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

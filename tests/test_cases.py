@@ -1,0 +1,526 @@
+"""Discovery of cases, and what is said about bad files."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from brats3d.cases import (
+    Case,
+    check_headers,
+    check_labels,
+    check_voxels,
+    find_cases,
+    header_warnings,
+    layout_of,
+    make_case,
+    modality_of,
+)
+from brats3d.labels import BRATS2020, BRATS2023, MODALITIES
+
+CASE_1 = "BraTS20_Training_001"
+
+
+def ids(cases: list[Case]) -> list[str]:
+    return [case.case_id for case in cases]
+
+
+def touch_case(folder: Path, modalities=(*MODALITIES, "seg"), suffix: str = ".nii.gz") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for modality in modalities:
+        (folder / f"{folder.name}_{modality}{suffix}").touch()
+    return folder
+
+
+def one_line(error: pytest.ExceptionInfo) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# --- what is found
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("layout", "first"), [("brats2020", CASE_1), ("brats2021", "BraTS2021_00001")])
+def test_cases_of_both_releases_and_both_suffixes_are_found(make_dataset, layout, first, suffix):
+    root = make_dataset(2, layout, suffix=suffix)
+    case = find_cases(root)[0]
+    assert (case.case_id, case.patient_id, case.layout, case.convention) == (first, first, layout, "brats2020")
+    assert list(case.images) == ["t1", "t1ce", "t2", "flair"]
+    assert case.images["t1ce"] == root / first / f"{first}_t1ce{suffix}"
+    assert case.label == root / first / f"{first}_seg{suffix}"
+
+
+def test_other_identifiers_in_the_same_form_are_cases_of_brats2020s_layout(tmp_path):
+    touch_case(tmp_path / "TCGA-DU-7294")
+    (case,) = find_cases(tmp_path)
+    assert (case.case_id, case.layout) == ("TCGA-DU-7294", "brats2020")
+
+
+def test_modalities_stand_in_the_one_order_whatever_order_was_asked_for(tmp_path):
+    touch_case(tmp_path / CASE_1)
+    (case,) = find_cases(tmp_path, ["flair", "t2", "t1"])
+    assert list(case.images) == ["t1", "t2", "flair"]
+
+
+def test_cases_come_in_natural_order(tmp_path):
+    for n in (10, 9, 100):
+        touch_case(tmp_path / f"subject{n}")
+    assert ids(find_cases(tmp_path)) == ["subject9", "subject10", "subject100"]
+
+
+def test_kaggles_archive_is_found_from_above_with_csvs_and_validation_cases_beside(tmp_path):
+    training = tmp_path / "BraTS2020_TrainingData" / "MICCAI_BraTS2020_TrainingData"
+    validation = tmp_path / "BraTS2020_ValidationData" / "MICCAI_BraTS2020_ValidationData"
+    touch_case(training / CASE_1, suffix=".nii")
+    touch_case(validation / "BraTS20_Validation_001", MODALITIES, suffix=".nii")
+    for name in ("name_mapping.csv", "survival_info.csv", ".DS_Store"):
+        (training / name).touch()
+    (training / CASE_1 / f"._{CASE_1}_t1.nii").touch()
+    touch_case(tmp_path / "__MACOSX" / CASE_1)
+    assert ids(find_cases(tmp_path)) == [CASE_1, "BraTS20_Validation_001"]
+    assert ids(find_cases(tmp_path, require_label=True)) == [CASE_1]
+
+
+def test_one_case_folder_and_a_list_of_folders_are_accepted(tmp_path):
+    a, b = (touch_case(tmp_path / name) for name in ("BraTS2021_00001", "BraTS2021_00002"))
+    assert ids(find_cases(a)) == ["BraTS2021_00001"]
+    assert ids(find_cases([str(b), a])) == ["BraTS2021_00001", "BraTS2021_00002"]
+    assert ids(find_cases([a, tmp_path, a])) == ["BraTS2021_00001", "BraTS2021_00002"]  # listed twice is found once
+
+
+def test_all_files_in_one_flat_folder_are_sorted_by_case(tmp_path):
+    for name in ("BraTS2021_00001", "BraTS2021_00002"):
+        for modality in (*MODALITIES, "seg"):
+            (tmp_path / f"{name}_{modality}.nii.gz").touch()
+    cases = find_cases(tmp_path)
+    assert ids(cases) == ["BraTS2021_00001", "BraTS2021_00002"]
+    assert [case.label.name for case in cases] == ["BraTS2021_00001_seg.nii.gz", "BraTS2021_00002_seg.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["W39_1998.09.19_Segm.nii", "W39_seg.nii.gz", "tumourSEG.nii"])
+def test_a_lone_misnamed_segmentation_is_the_cases(tmp_path, name):
+    folder = touch_case(tmp_path / "BraTS20_Training_355", MODALITIES, ".nii")
+    (folder / name).touch()
+    (case,) = find_cases(tmp_path, require_label=True)
+    assert case.label == folder / name
+
+
+def test_a_misnamed_segmentation_beside_the_right_one_is_ignored(tmp_path):
+    folder = touch_case(tmp_path / CASE_1)
+    (folder / "old_Segm.nii").touch()
+    assert find_cases(tmp_path)[0].label == folder / f"{CASE_1}_seg.nii.gz"
+
+
+def test_two_candidates_for_the_segmentation_are_an_error_where_one_is_needed(tmp_path):
+    folder = touch_case(tmp_path / CASE_1, MODALITIES)
+    (folder / "a_Segm.nii").touch()
+    (folder / "b_Segm.nii").touch()
+    assert find_cases(tmp_path)[0].label is None
+    with pytest.raises(ValueError, match=r"2 files could be its segmentation: a_Segm.nii and b_Segm.nii") as error:
+        find_cases(tmp_path, require_label=True)
+    assert "expected BraTS20_Training_001_seg.nii[.gz]" in one_line(error)
+
+
+def test_a_folder_in_a_files_place_stands_for_the_file_in_it(tmp_path):
+    folder = touch_case(tmp_path / CASE_1, ("t1", "t1ce", "t2", "seg"), ".nii")
+    inner = folder / f"{CASE_1}_flair.nii" / "00000057_brain_flair.nii"
+    inner.parent.mkdir()
+    inner.touch()
+    assert find_cases(tmp_path)[0].images["flair"] == inner
+    (inner.parent / "other.nii").touch()
+    with pytest.raises(ValueError, match="2 files for flair"):
+        find_cases(tmp_path)
+    (inner.parent / "other.nii").unlink()
+    inner.unlink()
+    with pytest.raises(ValueError, match="missing flair"):
+        find_cases(tmp_path)
+
+
+def test_links_are_followed_and_circles_are_left(tmp_path):
+    real = touch_case(tmp_path / "elsewhere" / CASE_1)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / CASE_1).symlink_to(real, target_is_directory=True)
+    linked = data / "BraTS20_Training_002"
+    linked.mkdir()
+    for modality in MODALITIES:
+        (linked / f"{linked.name}_{modality}.nii.gz").symlink_to(real / f"{CASE_1}_{modality}.nii.gz")
+    (data / "circle").symlink_to(data, target_is_directory=True)
+    (data / "self").symlink_to(data / "self")
+    (data / "zzz").symlink_to(linked, target_is_directory=True)  # the same folder by another name is no second case
+    cases = find_cases(data)
+    assert ids(cases) == [CASE_1, "BraTS20_Training_002"]
+    assert cases[1].images["t1"] == linked / "BraTS20_Training_002_t1.nii.gz"
+
+
+def test_unrelated_files_are_no_cases(tmp_path):
+    touch_case(tmp_path / CASE_1)
+    for name in ("atlas_t1.nii", "BraTS20_Training_001.nii.gz", "prediction_seg.nii.gz", "readme_t1.txt"):
+        (tmp_path / name).touch()
+    assert ids(find_cases(tmp_path)) == [CASE_1]
+
+
+def test_a_relative_path_becomes_absolute(tmp_path, monkeypatch):
+    touch_case(tmp_path / CASE_1)
+    monkeypatch.chdir(tmp_path)
+    assert find_cases(".")[0].images["t1"] == tmp_path / CASE_1 / f"{CASE_1}_t1.nii.gz"
+
+
+def test_two_thousand_cases_are_discovered(tmp_path):
+    for n in range(2000):
+        touch_case(tmp_path / f"BraTS2021_{n:05d}")
+    start = time.perf_counter()
+    assert len(find_cases(tmp_path, require_label=True)) == 2000
+    print(f"2,000 cases: {time.perf_counter() - start:.2f} s")
+
+
+def test_a_case_can_be_pickled_and_its_patient_follows_from_the_layout(tmp_path):
+    case = make_case("BraTS2021_00001", {"flair": tmp_path, "t1": tmp_path}, None)
+    assert pickle.loads(pickle.dumps(case)) == case
+    assert list(case.images) == ["t1", "flair"]
+    assert layout_of("anything").name == "brats2020"
+
+
+@pytest.mark.parametrize("case_id", ["", ".", "..", "a/b", "..\\b", "a\0b"])
+def test_a_case_id_is_one_path_component(case_id):
+    with pytest.raises(ValueError, match="expected one path component"):
+        make_case(case_id, {}, None)
+
+
+def test_a_modality_is_read_from_the_file_name_or_its_folders():
+    assert modality_of("x/BraTS20_Training_001_t1ce.nii") == "t1ce"
+    assert modality_of("BraTS-GLI-00005-100-t1c.nii.gz") == "t1ce"
+    assert modality_of("x/C_flair.nii/00000057_brain.nii") == "flair"
+    assert modality_of("x/C_seg.nii.gz") is None
+
+
+# --- what is missing or double
+
+
+def test_one_missing_file_is_one_line_with_what_to_do(tmp_path):
+    touch_case(tmp_path / CASE_1, ("t1", "t2", "flair", "seg"))
+    with pytest.raises(ValueError) as error:
+        find_cases(tmp_path)
+    assert one_line(error) == (
+        f"{tmp_path}: {CASE_1}: missing t1ce; found t1, t2, flair, seg in {tmp_path / CASE_1}; expected {CASE_1}_t1ce.nii[.gz]; "
+        "add the files, or pass --modalities \"['t1','t2','flair']\" to work without t1ce"
+    )
+    assert ids(find_cases(tmp_path, ["t1", "t2", "flair"])) == [CASE_1]
+
+
+def test_every_missing_and_double_file_is_reported_at_once(tmp_path):
+    touch_case(tmp_path / "BraTS20_Training_001", ("t1", "t1ce", "seg"))
+    touch_case(tmp_path / "BraTS20_Training_002")
+    (tmp_path / "BraTS20_Training_002" / "BraTS20_Training_002_t1.nii").touch()
+    touch_case(tmp_path / "a" / "BraTS20_Training_003")
+    touch_case(tmp_path / "b" / "BraTS20_Training_003")
+    (tmp_path / "BraTS20_Training_004").mkdir()
+    touch_case(tmp_path / "BraTS20_Training_005")
+    with pytest.raises(ValueError) as error:
+        find_cases(tmp_path)
+    summary, *problems, advice = str(error.value).splitlines()
+    assert summary == f"{tmp_path}: 4 problems"
+    assert problems[0].startswith("  BraTS20_Training_001: missing t2, flair; found t1, t1ce, seg in ")
+    assert "2 files for t1: BraTS20_Training_002_t1.nii and BraTS20_Training_002_t1.nii.gz" in problems[1]
+    assert f"BraTS20_Training_003: found in 2 folders: {tmp_path}/a/BraTS20_Training_003, " in problems[2]
+    assert "BraTS20_Training_004: missing t1, t1ce, t2, flair; found none" in problems[3]
+    assert len(problems) == 4
+    assert advice == "What to do: add or remove these files, or move these cases out of the folder"
+
+
+def test_a_long_list_of_problems_is_cut(tmp_path):
+    for n in range(25):
+        touch_case(tmp_path / f"BraTS2021_{n:05d}", ("t1", "t1ce", "t2"))
+    with pytest.raises(ValueError) as error:
+        find_cases(tmp_path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 1 + 20 + 1 + 1
+    assert lines[-2].strip() == "and 5 more"
+    assert "pass --modalities \"['t1','t1ce','t2']\" to work without flair" in lines[-1]
+
+
+def test_a_double_of_a_sequence_that_was_not_asked_for_is_no_matter(tmp_path):
+    folder = touch_case(tmp_path / CASE_1)
+    (folder / f"{CASE_1}_t1ce.nii").touch()
+    assert ids(find_cases(tmp_path, ["t1", "t2"])) == [CASE_1]
+
+
+def test_an_empty_folder_around_its_cases_files_is_no_second_case(tmp_path):
+    touch_case(tmp_path / CASE_1 / CASE_1)
+    assert ids(find_cases(tmp_path)) == [CASE_1]
+
+
+def test_no_segmentation_at_all_is_an_error_only_where_one_is_needed(tmp_path):
+    touch_case(tmp_path / "BraTS20_Validation_001", MODALITIES)
+    assert find_cases(tmp_path)[0].label is None
+    with pytest.raises(ValueError, match=r"none of the 1 case\(s\) has a segmentation") as error:
+        find_cases(tmp_path, require_label=True)
+    one_line(error)
+
+
+# --- wrong folders
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no .*nowhere; expected a folder with BraTS cases"):
+        find_cases(tmp_path / "nowhere")
+
+
+def test_a_file_in_the_folders_place(tmp_path):
+    (tmp_path / "x.zip").touch()
+    with pytest.raises(ValueError, match=r"x.zip is a file; expected a folder"):
+        find_cases(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("empty", ["", " ", None, [], [""]])
+def test_no_folder_given(empty):
+    with pytest.raises(ValueError, match="dataset_dir: expected a folder"):
+        find_cases(empty)
+
+
+def test_a_folder_without_cases_says_what_lies_there(tmp_path):
+    with pytest.raises(
+        ValueError, match="no BraTS case here .* found no file; expected folders like BraTS20_Training_001"
+    ):
+        find_cases(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"found 2 file\(s\) such as a.txt") as error:
+        find_cases(tmp_path)
+    one_line(error)
+
+
+def test_a_listed_folder_without_cases_is_an_error_beside_one_with_cases(tmp_path):
+    (tmp_path / "empty").mkdir()
+    case = touch_case(tmp_path / CASE_1)
+    with pytest.raises(ValueError, match="empty: no BraTS case"):
+        find_cases([case, tmp_path / "empty"])
+
+
+def test_kaggles_hdf5_slices_are_named(tmp_path):
+    (tmp_path / "content" / "data").mkdir(parents=True)
+    (tmp_path / "content" / "data" / "volume_41_slice_0.h5").touch()
+    with pytest.raises(ValueError, match=r"volume_41_slice_0.h5: Kaggle's HDF5 form .* does not read yet") as error:
+        find_cases(tmp_path)
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("a#b", "'#'"), ("a::b", "'#'"), ("$x", "'\\$'"), ("@x", "'@'"), ("%x", "'%'")]
+)
+def test_paths_that_are_syntax_to_monai_are_refused_with_the_reason(tmp_path, monkeypatch, name, why):
+    touch_case(tmp_path / name / CASE_1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"{why}.*MONAI"):
+        find_cases(name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
+def test_a_folder_that_may_not_be_listed(tmp_path, monkeypatch):
+    touch_case(tmp_path / CASE_1)
+    monkeypatch.setattr("os.scandir", lambda _: (_ for _ in ()).throw(PermissionError()))  # root may list anything
+    with pytest.raises(ValueError, match="no permission to list this folder"):
+        find_cases(tmp_path)
+
+
+# --- headers
+
+
+@pytest.fixture
+def case(tmp_path, write_case) -> Case:
+    write_case(tmp_path / CASE_1)
+    return find_cases(tmp_path)[0]
+
+
+def test_a_sound_case_passes_and_warns_of_nothing(case):
+    check_headers(case)
+    check_voxels(case)
+    assert header_warnings(case) == []
+
+
+def test_a_4d_file_is_refused(case, write_nifti):
+    write_nifti(case.images["t2"], np.ones((16, 16, 12, 1), np.int16))
+    with pytest.raises(ValueError, match=r"_t2.nii.gz: is 4-D, of shape \(16, 16, 12, 1\); expected 3-D") as error:
+        check_headers(case)
+    one_line(error)
+
+
+def test_shapes_that_differ_within_a_case_are_refused(case, write_nifti):
+    write_nifti(case.label, np.zeros((16, 16, 11), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"_seg.nii.gz: has shape \(16, 16, 11\); expected \(16, 16, 12\) as in .*_t1.nii.gz"
+    ):
+        check_headers(case)
+
+
+def test_affines_that_differ_within_a_case_are_refused_beyond_the_tolerance(case, write_nifti):
+    values = np.ones((16, 16, 12), np.int16)
+    affine = nib.load(case.images["t1"]).affine
+    affine[0, 3] = 0.0005
+    write_nifti(case.images["flair"], values, affine)
+    check_headers(case)
+    affine[0, 3] = 2
+    write_nifti(case.images["flair"], values, affine)
+    with pytest.raises(
+        ValueError, match=r"_flair.nii.gz: its affine differs from that of .*_t1.nii.gz by up to 2 "
+    ) as error:
+        check_headers(case)
+    one_line(error)
+
+
+def test_every_bad_header_of_a_case_is_reported_at_once(case, write_nifti):
+    case.images["t1ce"].write_bytes(b"")
+    case.images["t2"].write_bytes(case.images["t2"].read_bytes()[:40])
+    case.images["flair"].unlink()
+    case.label.write_text("<html>404</html>")
+    with pytest.raises(ValueError) as error:
+        check_headers(case)
+    summary, empty, short, absent, foreign, _advice = str(error.value).splitlines()
+    assert summary == f"case {CASE_1}: 4 problems"
+    assert "_t1ce.nii.gz: cannot be read as NIfTI: the file is empty (0 bytes)" in empty
+    assert "_t2.nii.gz: cannot be read as NIfTI" in short
+    assert "_flair.nii.gz: no such file" in absent
+    assert "_seg.nii.gz: cannot be read as NIfTI" in foreign
+
+
+def test_a_link_to_nothing_is_named(case):
+    case.images["t1"].unlink()
+    case.images["t1"].symlink_to("gone.nii.gz")
+    with pytest.raises(ValueError, match=r"_t1.nii.gz: a link to a file that is not there"):
+        check_headers(case)
+
+
+def test_a_truncated_plain_file_is_seen_without_reading_it(tmp_path, write_case):
+    folder = write_case(tmp_path / CASE_1, ".nii")
+    path = folder / f"{CASE_1}_t1.nii"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"_t1.nii: file ends early: 6,495 bytes; expected 6,496"):  # 352 + 2*16*16*12
+        check_headers(find_cases(tmp_path)[0])
+
+
+def test_colour_voxels_and_a_singular_affine_are_refused(case, write_nifti):
+    write_nifti(case.images["t1"], np.zeros((16, 16, 12), [("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    with pytest.raises(ValueError, match="expected one 3-D volume in NIfTI format with integer or float voxels"):
+        check_headers(case)
+    image = nib.Nifti1Image(np.ones((16, 16, 12), np.int16), None)
+    image.header.set_sform(np.diag([1.0, 1.0, 0.0, 1.0]), code=1)
+    nib.save(nib.Nifti1Image(image.dataobj, None, image.header), case.images["t1"])
+    with pytest.raises(ValueError, match="places no voxel in space"):
+        check_headers(case)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=12))
+def test_a_damaged_header_raises_nothing_but_a_value_error(tmp_path, write_case, damage):
+    folder = tmp_path / CASE_1
+    if not folder.exists():
+        write_case(folder, ".nii")
+    case = find_cases(tmp_path)[0]
+    content = bytearray(Path(case.images["t2"]).read_bytes())
+    for position, byte in damage:
+        content[position] = byte
+    broken = tmp_path / "broken.nii"
+    broken.write_bytes(content)
+    case = make_case(CASE_1, {**case.images, "t2": broken}, case.label)
+    try:
+        check_voxels(case)
+    except ValueError as error:
+        assert "broken.nii" in str(error)
+
+
+def test_voxels_more_than_a_tenth_off_1_mm_are_warned_of(case, write_nifti):
+    path = case.images["t1"]
+    write_nifti(path, np.ones((16, 16, 12), np.int16), np.diag([-1.0, -1.09, 1.1, 1.0]))
+    assert header_warnings(case) == []
+    write_nifti(path, np.ones((16, 16, 12), np.int16), np.diag([-1.0, -1.0, 3.0, 1.0]))
+    (warning,) = header_warnings(case)
+    assert warning.startswith(f"{path}: voxels are 1.00 x 1.00 x 3.00 mm; the network was trained at 1 mm")
+
+
+# --- voxels
+
+
+def test_a_truncated_gzip_is_explained(case):
+    path = case.images["t1ce"]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    check_headers(case)
+    with pytest.raises(
+        ValueError, match=r"_t1ce.nii.gz: file ends early or is damaged: .*; expected 3,072 voxels; download"
+    ) as e:
+        check_voxels(case)
+    one_line(e)
+
+
+def test_a_gzip_whose_checksum_fails_is_explained(case):
+    path = case.images["t1ce"]
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[-1] ^= 1  # one bit of the last voxel, while the checksum stays
+    path.write_bytes(gzip.compress(bytes(content))[:-8] + path.read_bytes()[-8:])
+    with pytest.raises(ValueError, match=r"_t1ce.nii.gz: file ends early or is damaged: CRC check failed"):
+        check_voxels(case)
+
+
+def test_nan_and_empty_images_are_counted_and_reported_together(case, write_nifti):
+    values = np.ones((16, 16, 12), np.float32)
+    values[:2, 0, 0] = np.nan
+    values[0, 0, 1] = np.inf
+    write_nifti(case.images["t1"], values)
+    write_nifti(case.images["t2"], np.zeros((16, 16, 12), np.int16))
+    with pytest.raises(ValueError) as error:
+        check_voxels(case)
+    _, nan, empty, _ = str(error.value).splitlines()
+    assert "_t1.nii.gz: 3 of 3,072 voxels are NaN or Inf" in nan
+    assert "_t2.nii.gz: every voxel is 0" in empty
+
+
+def test_labels_of_another_convention_are_named_with_counts(case, write_nifti):
+    label = np.zeros((16, 16, 12), np.uint8)
+    label[0, 0, :3] = 1
+    label[1, 0, :4] = 2
+    label[2, 0, :5] = 3
+    write_nifti(case.label, label)
+    with pytest.raises(ValueError) as error:
+        check_voxels(case)
+    assert (
+        f"{case.label}: holds labels {{0, 1, 2, 3}}, 3 in 5 voxels; expected brats2020's labels {{0, 1, 2, 4}}"
+        in one_line(error)
+    )
+    assert "this looks like brats2023's convention {0, 1, 2, 3}" in one_line(error)
+
+
+def test_a_probability_map_as_label_is_named(case, write_nifti):
+    label = np.zeros((16, 16, 12), np.float32)
+    label[0, 0, :2] = 0.25, 0.75
+    write_nifti(case.label, label)
+    with pytest.raises(ValueError, match=r"2 voxels are not whole numbers \(from 0.25 to 0.75\): a probability map\?"):
+        check_voxels(case)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+def test_labels_of_the_convention_pass_in_every_dtype(dtype):
+    check_labels(np.array([0, 1, 2, 4], dtype), BRATS2020, "x")
+    check_labels(np.array([[[0, 1, 2, 3]]], dtype), BRATS2023, "x")
+
+
+def test_labels_outside_every_convention_give_no_hint():
+    with pytest.raises(ValueError, match=r"x: holds labels \{0, 7\}, 7 in 2 voxels; expected .*\{0, 1, 2, 4\}$"):
+        check_labels(np.array([0, 7, 7]), BRATS2020, "x")
+    with pytest.raises(ValueError, match="1 voxels are NaN or Inf"):
+        check_labels(np.array([0, np.nan]), BRATS2020, "x")
+
+
+def test_many_foreign_values_are_not_all_listed():
+    with pytest.raises(ValueError) as error:
+        check_labels(np.arange(5000), BRATS2020, "x")
+    assert len(str(error.value)) < 1000

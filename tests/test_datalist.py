@@ -1,0 +1,298 @@
+"""Folds, datalist.json, and the items that MONAI loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.bundle import ConfigParser
+
+from brats3d.cases import find_cases, make_case
+from brats3d.datalist import case_to_item, explain_item, item_to_case, load_datalist, split_patients
+
+patients_of_cases = st.lists(st.integers(0, 12), min_size=2, max_size=40).filter(lambda p: len(set(p)) > 1)
+
+
+def cases_of(patients, folder="/data"):
+    return [make_case(f"c{i}", {"t1": Path(folder, f"c{i}_t1.nii")}, None, f"p{p}") for i, p in enumerate(patients)]
+
+
+def ids(items) -> list[str]:
+    return [item["case_id"] for item in items]
+
+
+def split_ids(folds) -> list[list[str]]:
+    return [[case.case_id for case in fold] for fold in folds]
+
+
+# --- the split
+
+
+@given(patients_of_cases, st.integers(2, 7), st.integers(0, 3))
+def test_a_split_is_complete_disjoint_and_by_patient(patients, folds, seed):
+    cases = cases_of(patients)
+    split = split_patients(cases, folds, seed)
+    assert len(split) == min(folds, len(set(patients)))
+    assert all(split)
+    assert sorted(c.case_id for fold in split for c in fold) == sorted(c.case_id for c in cases)
+    of_fold = [{c.patient_id for c in fold} for fold in split]
+    assert sum(len(p) for p in of_fold) == len(set(patients))
+
+
+@given(patients_of_cases, st.integers(2, 7), st.randoms())
+def test_a_split_depends_on_neither_order_nor_path(patients, folds, random):
+    cases = cases_of(patients, "/elsewhere")
+    random.shuffle(cases)
+    assert split_ids(split_patients(cases, folds)) == split_ids(split_patients(cases_of(patients), folds))
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 60), st.integers(2, 8))
+def test_folds_of_single_cases_differ_by_one_at_most(n, folds):
+    sizes = [len(fold) for fold in split_patients(cases_of(range(n)), folds)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_patient_with_many_cases_does_not_fill_a_fold_with_others():
+    sizes = [len(fold) for fold in split_patients(cases_of([0] * 6 + [1, 2, 3, 4, 5, 6]), 2)]
+    assert sizes == [6, 6]
+
+
+def test_the_split_is_the_same_for_ever_and_another_seed_gives_another():
+    # Recorded once: a run that is resumed under another version must not validate on what it trained on.
+    cases = [make_case(f"BraTS20_Training_{i:03d}", {}, None) for i in range(1, 11)]
+    numbers = [[int(c.case_id[-3:]) for c in fold] for fold in split_patients(cases, 5)]
+    assert numbers == [[5, 8], [3, 9], [1, 2], [6, 10], [4, 7]]
+    assert split_ids(split_patients(cases, 5, seed=1)) != split_ids(split_patients(cases, 5))
+
+
+def test_one_patient_cannot_be_split():
+    with pytest.raises(ValueError, match=r"found 2 case\(s\) of 1 patient\(s\): p0; expected two patients or more"):
+        split_patients(cases_of([0, 0]))
+    with pytest.raises(ValueError, match="folds: expected 2 or more"):
+        split_patients(cases_of([0, 1]), folds=1)
+
+
+# --- sections
+
+
+def test_training_and_validation_share_the_cases_and_no_patient(make_dataset):
+    root = make_dataset(6)
+    for fold in range(5):
+        training, validation = (ids(load_datalist(root, section, fold)) for section in ("training", "validation"))
+        assert validation
+        assert sorted(training + validation) == [f"BraTS20_Training_{i:03d}" for i in range(1, 7)]
+
+
+def test_items_are_what_monai_loads(make_dataset):
+    root = make_dataset(2)
+    items = load_datalist(root, "training") + load_datalist(str(root), "validation")
+    case = min(items, key=lambda item: item["case_id"])
+    stem = f"{root}/BraTS20_Training_001/BraTS20_Training_001"
+    assert case == {
+        "image": [f"{stem}_{m}.nii.gz" for m in ("t1", "t1ce", "t2", "flair")],
+        "label": f"{stem}_seg.nii.gz",
+        "case_id": "BraTS20_Training_001",
+        "patient_id": "BraTS20_Training_001",
+    }
+
+
+def test_inference_takes_every_case_and_gives_no_label(make_dataset, write_case, write_nifti):
+    root = make_dataset(1)
+    write_case(root / "BraTS20_Validation_001", label=False)
+    write_nifti(root / "BraTS20_Training_001" / "BraTS20_Training_001_seg.nii.gz", np.zeros((3, 3, 3), np.uint8))
+    items = load_datalist(root, "inference", modalities=["flair", "t1"])
+    assert ids(items) == ["BraTS20_Training_001", "BraTS20_Validation_001"]  # and a bad label is no matter
+    assert all("label" not in item and len(item["image"]) == 2 for item in items)
+    assert items[0]["image"][0].endswith("_t1.nii.gz")
+
+
+def test_inference_takes_a_list_of_folders(make_dataset):
+    root = make_dataset(3)
+    listed = [root / "BraTS20_Training_003", root / "BraTS20_Training_001"]
+    assert ids(load_datalist(listed, "inference")) == ["BraTS20_Training_001", "BraTS20_Training_003"]
+
+
+def test_a_monai_config_can_call_it(make_dataset):
+    config = {
+        "dataset_dir": str(make_dataset(3)),
+        "data": {
+            "_target_": "brats3d.datalist.load_datalist",
+            "dataset_dir": "@dataset_dir",
+            "section": "validation",
+            "fold": 0,
+            "modalities": ["t1", "t1ce", "t2", "flair"],
+            "datalist": None,
+        },
+    }
+    assert len(ConfigParser(config).get_parsed_content("data")) == 1
+
+
+def test_a_fold_or_section_that_is_not_there_is_refused_with_the_valid_ones(make_dataset):
+    root = make_dataset(3)
+    for fold in (3, -1, True, "0"):
+        with pytest.raises(ValueError, match=f"fold: expected 0 to 2, since there are 3 folds, got {fold!r}"):
+            load_datalist(root, "training", fold)
+    with pytest.raises(ValueError, match="section: expected one of training, validation, inference, got 'test'"):
+        load_datalist(root, "test")
+
+
+def test_one_patient_only_is_refused(make_dataset):
+    with pytest.raises(ValueError, match="expected two patients or more"):
+        load_datalist(make_dataset(1), "training")
+
+
+def test_bad_headers_of_several_cases_are_reported_at_once(make_dataset, write_nifti):
+    root = make_dataset(4)
+    for i in (1, 2, 3, 4):
+        name = f"BraTS20_Training_{i:03d}"
+        write_nifti(root / name / f"{name}_t2.nii.gz", np.ones((16, 16, 12, 2), np.int16))
+    with pytest.raises(ValueError) as error:
+        load_datalist(root, "training")
+    lines = str(error.value).splitlines()
+    assert lines[0] == "training cases: 3 problems"
+    assert all("is 4-D" in line for line in lines[1:4])
+
+
+# --- datalist.json
+
+
+def entry(i: int, fold: int | None = 0, **other) -> dict:
+    name = f"BraTS20_Training_{i:03d}"
+    images = [f"{name}/{name}_{m}.nii.gz" for m in ("flair", "t1ce", "t1", "t2")]  # in another tool's order
+    return {"image": images, "label": f"{name}/{name}_seg.nii.gz", **({} if fold is None else {"fold": fold}), **other}
+
+
+def write_datalist(path: Path, **content) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_datalist_in_the_folder_replaces_the_split_and_binds_by_name(make_dataset):
+    root = make_dataset(3)
+    write_datalist(root / "datalist.json", training=[entry(1, 1), entry(2, 0), entry(3, 1)])
+    assert ids(load_datalist(root, "training", 0)) == ["BraTS20_Training_001", "BraTS20_Training_003"]
+    (item,) = load_datalist(root, "validation", 0)
+    by_name = next(case for case in find_cases(root) if case.case_id == "BraTS20_Training_002")
+    assert item == case_to_item(by_name)
+    assert ids(load_datalist(root, "inference")) == [f"BraTS20_Training_00{i}" for i in (1, 2, 3)]
+
+
+def test_a_given_datalist_goes_before_the_one_in_the_folder(make_dataset, tmp_path):
+    root = make_dataset(2)
+    write_datalist(root / "datalist.json", training=[entry(1, 0), entry(2, 1)])
+    other = write_datalist(tmp_path / "other.json", training=[entry(1, 1), entry(2, 0)])
+    assert ids(load_datalist(root, "validation")) == ["BraTS20_Training_001"]
+    assert ids(load_datalist(root, "validation", datalist=other)) == ["BraTS20_Training_002"]
+
+
+def test_a_validation_list_is_the_fold_that_validates(make_dataset):
+    root = make_dataset(3)
+    write_datalist(root / "datalist.json", training=[entry(1, None), entry(2, None)], validation=[entry(3, None)])
+    assert ids(load_datalist(root, "training")) == ["BraTS20_Training_001", "BraTS20_Training_002"]
+    assert ids(load_datalist(root, "validation")) == ["BraTS20_Training_003"]
+
+
+def test_a_patient_on_both_sides_is_refused(make_dataset):
+    root = make_dataset(3)
+    write_datalist(
+        root / "datalist.json",
+        training=[entry(1, 0, patient_id="anna"), entry(2, 1, patient_id="anna"), entry(3, 1, patient_id="bert")],
+    )
+    with pytest.raises(
+        ValueError, match=r"1 patient\(s\) stand both in fold 0, which validates, and in those that train: anna"
+    ):
+        load_datalist(root, "training")
+
+
+def test_every_fault_of_a_datalist_is_reported_at_once(make_dataset):
+    root = make_dataset(5)
+    no_t2 = entry(1)
+    no_t2["image"].pop()
+    nameless = entry(2)
+    nameless["image"][0] = "BraTS20_Training_002/channel0.nii.gz"
+    twice = entry(3)
+    twice["image"][0] = twice["image"][1]
+    no_label = entry(4)
+    del no_label["label"]
+    up = entry(5, case_id="../up")
+    listed = [no_t2, nameless, twice, no_label, up, entry(5, None), "text", entry(5), entry(5, 1)]
+    write_datalist(root / "datalist.json", training=listed)
+    with pytest.raises(ValueError) as error:
+        load_datalist(root, "training")
+    summary, *problems, _advice = str(error.value).splitlines()
+    assert summary == f"{root / 'datalist.json'}: 8 problems"
+    expected = (
+        "training[0]: missing t2",
+        "channel0.nii.gz does not say which modality it is",
+        "is a second t1ce",
+        '"label" as a path',
+        "expected one path component",
+        'expected "fold" as a whole number',
+        "training[6]: expected",
+        "BraTS20_Training_005: listed 2 times",
+    )
+    for problem, text in zip(problems, expected, strict=True):
+        assert text in problem
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"training": []}', '{"training": {"a": 1}}'])
+def test_a_file_that_is_no_datalist_is_refused(make_dataset, text):
+    root = make_dataset(2)
+    (root / "datalist.json").write_text(text)
+    with pytest.raises(ValueError, match=r"datalist.json: .*expected") as error:
+        load_datalist(root, "training")
+    assert "\n" not in str(error.value)
+
+
+def test_a_datalist_with_one_fold_leaves_nothing_to_train_on(make_dataset):
+    root = make_dataset(2)
+    write_datalist(root / "datalist.json", training=[entry(1, 0), entry(2, 0)])
+    with pytest.raises(ValueError, match=r"has folds \[0\]; expected two or more, counted from 0"):
+        load_datalist(root, "training")
+
+
+def test_a_listed_file_that_is_not_there_is_named(make_dataset):
+    root = make_dataset(2)
+    write_datalist(root / "datalist.json", training=[entry(1, 0), entry(7, 1)])
+    with pytest.raises(ValueError, match=r"BraTS20_Training_007_t1.nii.gz: no such file"):
+        load_datalist(root, "training")
+
+
+def test_a_datalist_that_is_not_there_or_has_no_one_folder(make_dataset, tmp_path):
+    root = make_dataset(2)
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*gone.json"):
+        load_datalist(root, "training", datalist=tmp_path / "gone.json")
+    with pytest.raises(ValueError, match="relative to one dataset_dir"):
+        load_datalist([root], "training", datalist=tmp_path / "gone.json")
+
+
+# --- items explained
+
+
+def test_an_item_gives_its_case_back(make_dataset):
+    for case in find_cases(make_dataset(1)):
+        assert item_to_case(case_to_item(case)) == case
+
+
+def test_an_item_whose_files_are_sound_is_not_to_blame(make_dataset):
+    for item in load_datalist(make_dataset(2), "training"):
+        explain_item(item)
+
+
+def test_an_item_with_a_truncated_file_is_explained(make_dataset):
+    (item,) = load_datalist(make_dataset(2), "validation")
+    path = Path(item["image"][2])
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"_t2.nii.gz: file ends early"):
+        explain_item(item)
+
+
+def test_an_item_of_unknown_file_names_is_explained_too(tmp_path, write_nifti):
+    path = write_nifti(tmp_path / "scan.nii.gz", np.zeros((4, 4, 4), np.int16))
+    with pytest.raises(ValueError, match=r"scan.nii.gz: every voxel is 0"):
+        explain_item({"image": [str(path)]})
