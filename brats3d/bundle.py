@@ -132,14 +132,9 @@ def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> None:
 
     Args:
         workflow: ``train``, ``evaluate`` or ``predict``.
-        overrides: id -> value.
-
-    Raises:
-        ValueError: if an override's id is unknown.
+        overrides: id -> value, checked by :func:`check_overrides` before.
     """
     files = config_files(workflow)
-    if problems := check_overrides(overrides, files):
-        raise ValueError("; ".join(problems))
     from monai.bundle import ConfigWorkflow
 
     run = ConfigWorkflow(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sized
+from functools import cache
 from typing import Any
 
 import ignite.distributed as idist
@@ -53,7 +54,7 @@ class TrainStep:
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
+        with _autocast(image.device, self.amp):
             logits = engine.inferer(image, engine.network)
         engine.state.output[Keys.PRED] = logits.float()
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
@@ -87,7 +88,7 @@ class EvalStep:
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
 
         def logits_of(window: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(window.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            with _autocast(window.device, self.amp):
                 return engine.network(window).float()
 
         with engine.mode(engine.network):
@@ -241,6 +242,22 @@ def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Modul
 def is_helper() -> bool:
     """Whether this is not the process of rank 0, which alone writes files."""
     return idist.get_rank() > 0
+
+
+def _autocast(device: torch.device, amp: bool) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp and (device.type != "cpu" or _cpu_has_bfloat16()))
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    """Without such instructions bfloat16 is emulated, which is slower than float32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # older than torch 2.13
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    found = torch.cpu.get_capabilities()
+    has = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+    if not has:
+        logger.info("amp: this CPU has no bfloat16 instructions; computing in float32")
+    return has
 
 
 def _flag(name: str, value: bool) -> bool:

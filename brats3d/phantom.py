@@ -257,6 +257,7 @@ def load_anatomy(step_mm: int, device: torch.device) -> torch.Tensor:
     # at least 6 mm around the brain, and edges that blocks of 4 mm divide
     pad = [(6, 6 + -(s.stop - s.start + 12) % COARSE_MM) for s in box]
     gm, wm, mask = (np.pad(volume[box], pad) for volume in (gm * mask, wm * mask, mask))
+    mask = ndimage.binary_fill_holes(mask > 0)  # a few single voxels, which skull-stripping would widen
     depth = ndimage.distance_transform_edt(mask).clip(max=8)
     atlas = torch.from_numpy(np.stack([gm, wm, depth]).astype(np.float32))
     return F.avg_pool3d(atlas, step_mm).to(device)
@@ -615,7 +616,7 @@ def _write_case(phantom: Phantom, folder: Path, suffixes: Mapping[str, str]) -> 
             image.set_qform(phantom.affine, code=1)
             path = partial / f"{folder.name}_{suffixes[name]}.nii.gz"
             nib.save(image, path)
-            with open(path, "rb") as file:
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
         partial.rename(folder)
     except BaseException:

@@ -1,0 +1,158 @@
+"""The ``brats3d`` command: a thin front for the bundle and the package. It has no defaults of its own.
+
+Nothing heavy is imported until a subcommand runs, so that ``brats3d --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from brats3d import __version__
+from brats3d.bundle import check_overrides, command_line, config_files, installed_bundle, run_workflow
+
+__all__ = ["cli", "main"]
+
+# "--id value" pairs of the config pass through click untouched; _split takes them apart.
+PASS_THROUGH = {"ignore_unknown_options": True}
+
+output_option = click.option("--output", "-o", metavar="DIR", help="Folder to write to (the config's output_dir).")
+
+
+@click.group(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="brats3d")
+@click.option("--verbose", is_flag=True, help="Show the whole traceback of an error.")
+def cli(verbose: bool) -> None:
+    """Brain tumour segmentation on BraTS: make phantoms, train, evaluate, segment.
+
+    Research only; not a medical device.
+    """
+
+
+@cli.command()
+@click.argument("out")
+@click.option("--cases", type=int, required=True, help="How many cases.")
+@click.option("--seed", type=int, help="Another seed gives other cases.")
+@click.option("--size", metavar="full|small", help="full: 240x240x155 voxels; small: for tests.")
+@click.option("--layout", metavar="NAME", help="How folders and files are named: brats2020.")
+@click.option("--device", metavar="NAME", help="cpu or cuda.")
+def phantom(out: str, cases: int, **options: Any) -> None:
+    """Write synthetic BraTS cases to OUT, made from an average of healthy brains."""
+    from brats3d.phantom import write_phantoms
+
+    folders = write_phantoms(out, cases, **{name: value for name, value in options.items() if value is not None})
+    click.echo(f"{len(folders)} cases in {out}")
+
+
+@cli.command(context_settings=PASS_THROUGH)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="DATASET_DIR [--id value]...")
+@output_option
+def train(arguments: Sequence[str], output: str | None) -> None:
+    """Train on a folder of BraTS cases.
+
+    Any id of train.yaml can be given, such as --epochs 100 or --patch_size "[96,96,96]".
+    """
+    _run("train", arguments, output)
+
+
+@cli.command(context_settings=PASS_THROUGH)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="DATASET_DIR [--id value]...")
+@output_option
+def evaluate(arguments: Sequence[str], output: str | None) -> None:
+    """Score a run's best weights on its validation cases."""
+    _run("evaluate", arguments, output)
+
+
+@cli.command(context_settings=PASS_THROUGH)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="CASE_OR_DIR... [--id value]...")
+@output_option
+@click.option("--preview", is_flag=True, help="Also write a picture of each case.")
+def predict(arguments: Sequence[str], output: str | None, preview: bool) -> None:
+    """Segment cases; writes OUT/<case_id>.nii.gz in each case's own space."""
+    _run("predict", arguments, output, **({"preview": True} if preview else {}))
+
+
+@cli.command()
+def where() -> None:
+    """Print the bundle's folder."""
+    click.echo(installed_bundle())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code: 0 done, 1 bad data, 2 wrong use, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return cli(arguments, standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("brats3d: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if "--verbose" in arguments:
+            traceback.print_exc()
+        print(f"brats3d: error: {_explain(error)}", file=sys.stderr)
+        return 1
+
+
+def _run(workflow: str, arguments: Sequence[str], output: str | None, **more: Any) -> None:
+    paths, overrides = _split(arguments)
+    if not paths:
+        raise click.UsageError("expected a folder of cases")
+    if len(paths) > 1 and workflow != "predict":
+        raise click.UsageError(f"expected one folder of cases, got {' '.join(paths)}")
+    overrides = {"dataset_dir": paths[0] if len(paths) == 1 else paths, **overrides, **more}
+    if output is not None:
+        overrides["output_dir"] = output
+    if problems := check_overrides(overrides, config_files(workflow)):
+        raise click.UsageError("; ".join(problems))
+    click.echo(command_line(workflow, overrides))
+    _quieten()
+    run_workflow(workflow, overrides)
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Positional arguments, and ``--id value`` pairs with their values read as the plain MONAI command reads them."""
+    from fire.parser import DefaultParseValue
+
+    paths, overrides = [], {}
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--"):
+            paths.append(argument)
+            continue
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            value = next(rest, None)
+        if value is None:
+            raise click.UsageError(f"--{name}: expected a value after it")
+        words = {"true": True, "false": False, "null": None, "none": None}
+        overrides[name] = words[value.lower()] if value.lower() in words else DefaultParseValue(value)
+    return paths, overrides
+
+
+def _explain(error: BaseException) -> str:
+    """The cause behind MONAI's "Failed to instantiate" and "applying transform"; one line for what we foresaw."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, (ValueError, OSError)):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--verbose shows where)"
+
+
+def _quieten() -> None:
+    """Leave warnings about the innards of libraries out of what a user reads; --verbose is not for them."""
+    warnings.filterwarnings("ignore", module=r"(monai|ignite|torch)\.")
+    logging.getLogger("monai").setLevel(logging.WARNING)
+    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
