@@ -1,65 +1,34 @@
-"""BraTS cases on disk: find them in a folder as it was downloaded, and say plainly what is wrong with them.
+"""BraTS cases on disk: found in a folder as it was downloaded, by the names of files and folders alone.
 
-Discovery reads names only; :func:`check_headers` opens headers; :func:`check_voxels` reads everything and serves to explain
-a failure. Nothing is repaired and nothing is guessed: what cannot be bound to one case and one modality is reported.
+Nothing is opened, repaired or guessed: what cannot be bound to one case and one modality is reported. What is wrong
+inside the files is for :mod:`brats3d.checks` to say.
 """
 
 from __future__ import annotations
 
-import gzip
-import math
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from brats3d.labels import MODALITIES, MODALITY_ALIASES, order_modalities
 
-from brats3d.labels import CONVENTIONS, MODALITIES, MODALITY_ALIASES, LabelConvention, get_convention, order_modalities
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one release names its cases, and what follows from that.
-
-    Args:
-        name: the layout's name.
-        case_id: matches the whole of a case's identifier.
-        convention: name of the label convention that the release uses.
-        patient: case_id -> patient_id; several time points of one patient share it.
-    """
-
-    name: str
-    case_id: re.Pattern[str]
-    convention: str = "brats2020"
-    patient: Callable[[str], str] = str
-
-
-ANY_LAYOUT = Layout("brats2020", re.compile(r".+"))
-"""BraTS 2020's form of file name under any other identifier, such as ``TCGA-DU-7294_t1ce.nii.gz``."""
-
-LAYOUTS = (
-    Layout("brats2020", re.compile(r"BraTS20_(Training|Validation)_\d+")),
-    Layout("brats2021", re.compile(r"BraTS2021_\d+")),
-    ANY_LAYOUT,
-)
-"""Every layout that is understood; the first whose ``case_id`` matches decides. New releases go before the last."""
-
-_MODALITY = "|".join((*MODALITIES, *MODALITY_ALIASES))
-_CASE_FILE = re.compile(rf"(?P<case_id>.+)_(?P<modality>{'|'.join(MODALITIES)}|seg)\.nii(\.gz)?", re.IGNORECASE)
-_MODALITY_FILE = re.compile(rf".*[_-](?P<modality>{_MODALITY})\.nii(\.gz)?", re.IGNORECASE)
-_STRAY_SEGMENTATION = re.compile(r".*segm?\.nii(\.gz)?", re.IGNORECASE)  # 355's is W39_1998.09.19_Segm.nii
-_NIFTI = re.compile(r".*\.nii(\.gz)?", re.IGNORECASE)
-_H5_SLICE = re.compile(r"volume_\d+_slice_\d+\.h5")
-_IGNORED_FOLDERS = ("__MACOSX", "lost+found")
-_MAX_DEPTH = 6  # Kaggle's archive has its cases at depth 3
-_MAX_FOLDERS = 100_000
-_MAX_LISTED = 20
-_AFFINE_TOLERANCE_MM = 1e-3
-_TRAINED_SPACING_MM = 1.0
+__all__ = [
+    "ANY_LAYOUT",
+    "LAYOUTS",
+    "Case",
+    "Layout",
+    "check_folder",
+    "check_path_syntax",
+    "find_cases",
+    "layout_of",
+    "make_case",
+    "modality_of",
+    "natural_key",
+    "report_problems",
+]
 
 
 @dataclass(frozen=True)
@@ -100,36 +69,36 @@ class Case:
         return (*self.images.values(), *([self.label] if self.label else []))
 
 
-def layout_of(case_id: str) -> Layout:
-    """The layout that a case's identifier follows."""
-    return next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
+@dataclass(frozen=True)
+class Layout:
+    """How one release names its cases, and what follows from that.
 
-
-def make_case(case_id: str, images: Mapping[str, Path], label: Path | None, patient_id: str | None = None) -> Case:
-    """A :class:`Case` whose layout and, unless given, patient follow from its identifier."""
-    layout = layout_of(case_id)
-    patient_id = layout.patient(case_id) if patient_id is None else patient_id
-    return Case(case_id, patient_id, {m: images[m] for m in sorted(images, key=_rank)}, label, layout.name)
-
-
-def modality_of(path: str | Path) -> str | None:
-    """The modality that a file's name states, under BraTS 2020's name, or None if it states none.
-
-    One form of Kaggle's archive has a folder in each file's place (``X_flair.nii/00000057_brain.nii``): where the file's own
-    name says nothing, its folder's does.
+    Args:
+        name: the layout's name.
+        case_id: matches the whole of a case's identifier.
+        convention: name of the label convention that the release uses.
+        patient: case_id -> patient_id; several time points of one patient share it.
     """
-    path = Path(path)
-    match = _MODALITY_FILE.fullmatch(path.name) or _MODALITY_FILE.fullmatch(path.parent.name)
-    return MODALITY_ALIASES.get(name := match["modality"].lower(), name) if match else None
+
+    name: str
+    case_id: re.Pattern[str]
+    convention: str = "brats2020"
+    patient: Callable[[str], str] = str
 
 
-def natural_key(text: str) -> tuple[list[Any], str]:
-    """Sorts ``case_2`` before ``case_10``."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", text)], text
+ANY_LAYOUT = Layout("brats2020", re.compile(r".+"))
+"""BraTS 2020's form of file name under any other identifier, such as ``TCGA-DU-7294_t1ce.nii.gz``."""
+
+LAYOUTS = (
+    Layout("brats2020", re.compile(r"BraTS20_(Training|Validation)_\d+")),
+    Layout("brats2021", re.compile(r"BraTS2021_\d+")),
+    ANY_LAYOUT,
+)
+"""Every layout that is understood; the first whose ``case_id`` matches decides. New releases go before the last."""
 
 
 def find_cases(
-    dataset_dir: str | Path | Sequence[str | Path],
+    dataset_dir: str | Path | Sequence[str | Path] | None,
     modalities: Sequence[str] = MODALITIES,
     require_label: bool = False,
 ) -> list[Case]:
@@ -145,9 +114,11 @@ def find_cases(
 
     Raises:
         FileNotFoundError: if ``dataset_dir`` does not exist.
-        ValueError: if it is no folder or holds no case; or with every missing and double file at once.
+        ValueError: if it is not given, is no folder or holds no case; or with every missing and double file at once.
     """
     modalities = order_modalities(modalities)
+    if dataset_dir is None:
+        raise ValueError("dataset_dir: not given; expected a folder with BraTS cases; pass --dataset_dir DIR")
     listed = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else list(dataset_dir or [""])
     roots = [check_folder(folder) for folder in listed]
     seen: set[str] = set()
@@ -175,6 +146,34 @@ def find_cases(
             f"{cases[0].case_id}_seg.nii[.gz]; training and evaluation need them: give the folder of the training cases"
         )
     return [case for case in cases if case.label or not require_label]
+
+
+def make_case(case_id: str, images: Mapping[str, Path], label: Path | None, patient_id: str | None = None) -> Case:
+    """A :class:`Case` whose layout and, unless given, patient follow from its identifier."""
+    layout = layout_of(case_id)
+    patient_id = layout.patient(case_id) if patient_id is None else patient_id
+    return Case(case_id, patient_id, {m: images[m] for m in sorted(images, key=_rank)}, label, layout.name)
+
+
+def layout_of(case_id: str) -> Layout:
+    """The layout that a case's identifier follows."""
+    return next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
+
+
+def modality_of(path: str | Path) -> str | None:
+    """The modality that a file's name states, under BraTS 2020's name, or None if it states none.
+
+    One form of Kaggle's archive has a folder in each file's place (``X_flair.nii/00000057_brain.nii``): where the file's own
+    name says nothing, its folder's does.
+    """
+    path = Path(path)
+    match = _MODALITY_FILE.fullmatch(path.name) or _MODALITY_FILE.fullmatch(path.parent.name)
+    return MODALITY_ALIASES.get(name := match["modality"].lower(), name) if match else None
+
+
+def natural_key(text: str) -> tuple[list[Any], str]:
+    """Sorts ``case_2`` before ``case_10``."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", text)], text
 
 
 def check_folder(folder: str | Path | None, name: str = "dataset_dir") -> Path:
@@ -212,109 +211,6 @@ def check_path_syntax(path: str | Path, name: str) -> None:
     raise ValueError(f"{name}: the path {text!r} {why}; rename the folder, or link to it under another name")
 
 
-def check_headers(case: Case) -> None:
-    """Open the headers of a case's files and compare them; no voxel is read.
-
-    Raises:
-        ValueError: with everything that :func:`header_problems` finds.
-    """
-    if problems := header_problems(case):
-        report_problems(
-            f"case {case.case_id}", problems, "download or convert the case again, or move it out of the folder"
-        )
-
-
-def header_problems(case: Case) -> list[str]:
-    """What is wrong with the headers: each file must be a readable 3-D NIfTI on the first file's grid."""
-    problems: list[str] = []
-    first: tuple[Path, Any] | None = None
-    for path in case.files:
-        try:
-            image = _open(path)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        if first is None:
-            first = path, image
-        elif image.shape != first[1].shape:
-            problems.append(f"{path}: has shape {image.shape}; expected {first[1].shape} as in {first[0].name}")
-        elif (off_mm := np.abs(image.affine - first[1].affine).max()) > _AFFINE_TOLERANCE_MM:
-            problems.append(
-                f"{path}: its affine differs from that of {first[0].name} by up to {off_mm:.4g} "
-                f"({_rows(image.affine)} against {_rows(first[1].affine)}); expected the same within {_AFFINE_TOLERANCE_MM} mm"
-            )
-    return problems
-
-
-def header_warnings(case: Case) -> list[str]:
-    """What makes a segmentation of this case doubtful: voxels more than 10 % off 1 mm. For cases that pass the checks."""
-    path = case.files[0]
-    spacing_mm = np.linalg.norm(_open(path).affine[:3, :3], axis=0)
-    if np.all(np.abs(spacing_mm - _TRAINED_SPACING_MM) <= 0.1 * _TRAINED_SPACING_MM + 1e-6):
-        return []
-    found = " x ".join(f"{s:.2f}" for s in spacing_mm)
-    trained = f"the network was trained at {_TRAINED_SPACING_MM:g} mm, so its segmentation of this case is doubtful"
-    return [f"{path}: voxels are {found} mm; {trained}; resample the case to 1 mm (BraTS's preprocessing does)"]
-
-
-def check_voxels(case: Case) -> None:
-    """Read every voxel of a case. Slow: it serves to explain a failure.
-
-    Raises:
-        ValueError: with every file that ends early, holds NaN or Inf, is empty, or holds labels outside the convention.
-    """
-    check_headers(case)
-    problems = []
-    for path in case.files:
-        try:
-            values = _read(path)
-            if path == case.label:
-                check_labels(values, get_convention(case.convention), str(path))
-            else:
-                _check_intensities(values, path)
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        report_problems(
-            f"case {case.case_id}", problems, "download or convert the case again, or move it out of the folder"
-        )
-
-
-def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -> None:
-    """Check that a segmentation holds only the convention's labels.
-
-    Args:
-        values: voxel values, of any shape and dtype.
-        convention: what the values should mean.
-        source: the file, for the error.
-
-    Raises:
-        ValueError: naming the values found, how often, and those expected.
-    """
-    known = np.zeros(values.shape, dtype=bool)
-    for value in convention.values:  # a few passes of == are ten times as fast as one np.unique of a whole volume
-        known |= values == value
-    if known.all():
-        return
-    expected = f"expected {convention.name}'s labels {_set(convention.values)}"
-    bad = values[~known]
-    if not np.isfinite(bad).all():
-        raise ValueError(f"{source}: {np.count_nonzero(~np.isfinite(bad)):,} voxels are NaN or Inf; {expected}")
-    fractions = bad[bad != np.round(bad)]
-    if fractions.size:
-        raise ValueError(
-            f"{source}: {fractions.size:,} voxels are not whole numbers (from {fractions.min():.4g} to {fractions.max():.4g}): "
-            f"a probability map? {expected}; give the segmentation itself"
-        )
-    found = {int(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}
-    counts = ", ".join(
-        f"{v} in {n:,} voxels" for v, n in list(found.items())[:_MAX_LISTED] if v not in convention.values
-    )
-    other = next((c for c in CONVENTIONS.values() if c.values.issuperset(found)), None)
-    hint = f"; this looks like {other.name}'s convention {_set(other.values)}: relabel it" if other else ""
-    raise ValueError(f"{source}: holds labels {_set(list(found)[:_MAX_LISTED])}, {counts}; {expected}{hint}")
-
-
 def report_problems(where: str, problems: Sequence[str], advice: str) -> None:
     """Raise every problem at once: one as a single line, several as a list that is cut at 20.
 
@@ -326,6 +222,18 @@ def report_problems(where: str, problems: Sequence[str], advice: str) -> None:
     more = [f"and {len(problems) - _MAX_LISTED} more"] if len(problems) > _MAX_LISTED else []
     lines = (f"{where}: {len(problems)} problems", *problems[:_MAX_LISTED], *more)
     raise ValueError("\n  ".join(lines) + f"\nWhat to do: {advice}")
+
+
+_MODALITY = "|".join((*MODALITIES, *MODALITY_ALIASES))
+_CASE_FILE = re.compile(rf"(?P<case_id>.+)_(?P<modality>{'|'.join(MODALITIES)}|seg)\.nii(\.gz)?", re.IGNORECASE)
+_MODALITY_FILE = re.compile(rf".*[_-](?P<modality>{_MODALITY})\.nii(\.gz)?", re.IGNORECASE)
+_STRAY_SEGMENTATION = re.compile(r".*segm?\.nii(\.gz)?", re.IGNORECASE)  # 355's is W39_1998.09.19_Segm.nii
+_NIFTI = re.compile(r".*\.nii(\.gz)?", re.IGNORECASE)
+_H5_SLICE = re.compile(r"volume_\d+_slice_\d+\.h5")
+_IGNORED_FOLDERS = ("__MACOSX", "lost+found")
+_MAX_DEPTH = 6  # Kaggle's archive has its cases at depth 3
+_MAX_FOLDERS = 100_000
+_MAX_LISTED = 20
 
 
 @dataclass
@@ -471,80 +379,5 @@ def _advice(found: Sequence[_Found], modalities: Sequence[str]) -> str:
     return "add or remove these files, or move these cases out of the folder"
 
 
-def _open(path: Path) -> Any:
-    """The nibabel image of a 3-D NIfTI file, its voxels unread."""
-    import nibabel  # here, since it takes a third of a second
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    expected = "expected one 3-D volume in NIfTI format"
-    try:
-        if path.is_dir():
-            raise ValueError("a folder")
-        size = path.stat().st_size
-        if size == 0:
-            raise ValueError("the file is empty (0 bytes)")
-        image = nibabel.load(path)
-        shape, dtype, offset = image.shape, image.get_data_dtype(), image.dataobj.offset
-    except FileNotFoundError:
-        what = "a link to a file that is not there" if path.is_symlink() else "no such file"
-        raise ValueError(f"{path}: {what}; {expected}") from None
-    except (OSError, EOFError, ValueError, AttributeError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as NIfTI: {_one_line(error)}; {expected}; download it again"
-        ) from error
-    if len(shape) != 3:
-        raise ValueError(f"{path}: is {len(shape)}-D, of shape {shape}; expected 3-D: one file a sequence; split it")
-    if min(shape) < 1 or dtype.kind not in "iuf":
-        raise ValueError(
-            f"{path}: has shape {shape} and voxels of type {dtype}; {expected} with integer or float voxels"
-        )
-    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
-        raise ValueError(
-            f"{path}: its affine {_rows(image.affine)} places no voxel in space; expected an invertible one"
-        )
-    needed = offset + math.prod(shape) * dtype.itemsize
-    if not path.name.lower().endswith(".gz") and size < needed:
-        raise ValueError(
-            f"{path}: file ends early: {size:,} bytes; expected {needed:,} for shape {shape}; download it again"
-        )
-    return image
-
-
-def _read(path: Path) -> np.ndarray:
-    """All voxels, in the dtype in which they are stored unless the header scales them."""
-    image = _open(path)
-    try:
-        if path.name.lower().endswith(".gz"):
-            with gzip.open(path) as packed:  # to the end, where the checksum stands: nibabel stops at the last voxel
-                while packed.read(1 << 20):
-                    pass
-        return np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(
-            f"{path}: file ends early or is damaged: {_one_line(error)}; expected {math.prod(image.shape):,} voxels; "
-            "download it again"
-        ) from error
-
-
-def _check_intensities(values: np.ndarray, path: Path) -> None:
-    if n_bad := values.size - np.count_nonzero(np.isfinite(values)):
-        raise ValueError(f"{path}: {n_bad:,} of {values.size:,} voxels are NaN or Inf; expected finite intensities")
-    if not values.any():
-        raise ValueError(f"{path}: every voxel is 0; expected a brain: there is nothing to normalise")
-
-
 def _rank(modality: str) -> tuple[int, str]:
     return (MODALITIES.index(modality) if modality in MODALITIES else len(MODALITIES)), modality
-
-
-def _set(values: Sequence[int] | frozenset[int]) -> str:
-    return "{" + ", ".join(str(v) for v in sorted(values)) + "}"
-
-
-def _rows(affine: np.ndarray) -> str:
-    return "[" + ", ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3]) + "]"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

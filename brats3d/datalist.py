@@ -19,14 +19,13 @@ from brats3d.cases import (
     Case,
     check_folder,
     check_path_syntax,
-    check_voxels,
     find_cases,
-    header_problems,
     make_case,
     modality_of,
     natural_key,
     report_problems,
 )
+from brats3d.checks import check_voxels, header_problems
 from brats3d.labels import MODALITIES, order_modalities
 
 SECTIONS = ("training", "validation", "inference")

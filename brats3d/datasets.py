@@ -102,7 +102,8 @@ class CaseDataset(Dataset):
         with _explained(item):
             prepared = self.transform(copy.copy(item), end=self._random_from, threading=True)
             self._check(prepared)
-        return prepared
+        # A crop is a view that keeps the whole volume in memory; a copy of the box is a third of it.
+        return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in prepared.items()}
 
     def _keep(self, index: int, prepared: Any) -> bool:
         """Keep it if the budget allows; the budget is fixed when the first case comes."""

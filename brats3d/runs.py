@@ -12,8 +12,8 @@ import ignite.distributed as idist
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from brats3d.cases import header_warnings
 from brats3d.checkpoints import load_weights, restore_run
+from brats3d.checks import header_warnings
 from brats3d.datalist import item_to_case
 from brats3d.files import writable_folder, write_whole
 

@@ -7,6 +7,7 @@ enhancing tumour (MONAI issue 8112). Here the convention is named, and what does
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from brats3d.cases import check_labels
+from brats3d.checks import check_labels
 from brats3d.labels import REGIONS, LabelConvention, get_convention
 
 __all__ = ["CheckLabelsd", "LabelsToRegionsd", "RegionsToLabelsd", "labels_to_regions", "regions_to_labels"]
@@ -35,7 +36,7 @@ def labels_to_regions(label: torch.Tensor, convention: LabelConvention) -> torch
     """
     if label.shape[0] != 1:
         raise ValueError(f"label: expected one channel (1, H, W, D), got shape {tuple(label.shape)}")
-    channels = [sum(label == value for value in convention.regions[region]) for region in REGIONS]
+    channels = [reduce(torch.logical_or, (label == v for v in convention.regions[region])) for region in REGIONS]
     return torch.cat(channels).to(torch.uint8)
 
 
