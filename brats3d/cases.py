@@ -163,8 +163,8 @@ def layout_of(case_id: str) -> Layout:
 def modality_of(path: str | Path) -> str | None:
     """The modality that a file's name states, under BraTS 2020's name, or None if it states none.
 
-    One form of Kaggle's archive has a folder in each file's place (``X_flair.nii/00000057_brain.nii``): where the file's own
-    name says nothing, its folder's does.
+    One form of Kaggle's archive has a folder in each file's place (``X_flair.nii/00000057_brain.nii``): where the file's
+    own name says nothing, its folder's does.
     """
     path = Path(path)
     match = _MODALITY_FILE.fullmatch(path.name) or _MODALITY_FILE.fullmatch(path.parent.name)
@@ -187,7 +187,7 @@ def check_folder(folder: str | Path | None, name: str = "dataset_dir") -> Path:
     if not text.strip():
         raise ValueError(f"{name}: expected a folder with BraTS cases, got {folder!r}")
     check_path_syntax(text, name)
-    path = Path(os.path.abspath(os.path.expanduser(text)))
+    path = Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - links stay as they are
     if not path.exists():
         raise FileNotFoundError(f"{name}: there is no {path}; expected a folder with BraTS cases; check the path")
     if not path.is_dir():
@@ -252,7 +252,7 @@ class _Found:
 
     def is_case(self, modalities: Sequence[str]) -> bool:
         """A lone ``atlas_t1.nii`` is no case: an unknown identifier needs its folder's name or company."""
-        known = layout_of(self.case_id) is not ANY_LAYOUT or os.path.basename(self.folder) == self.case_id
+        known = layout_of(self.case_id) is not ANY_LAYOUT or Path(self.folder).name == self.case_id
         return known or len(self.files.keys() - {"seg"}) >= min(2, len(modalities))
 
     def missing(self, modalities: Sequence[str]) -> list[str]:
@@ -270,8 +270,8 @@ class _Found:
         if require_label and not self.files.get("seg") and len(self.stray_segmentations) > 1:
             names = " and ".join(sorted(os.path.relpath(path, self.folder) for path in self.stray_segmentations))
             yield (
-                f"{self.case_id}: {len(self.stray_segmentations)} files could be its segmentation: {names} in {self.folder}; "
-                f"expected {self.case_id}_seg.nii[.gz]"
+                f"{self.case_id}: {len(self.stray_segmentations)} files could be its segmentation: {names} in "
+                f"{self.folder}; expected {self.case_id}_seg.nii[.gz]"
             )
 
 
@@ -291,13 +291,14 @@ def _find_below(root: Path, modalities: Sequence[str], seen: set[str]) -> list[_
         return [each for each in found if each.files or each.case_id not in full]
     if h5:
         raise ValueError(
-            f"{root}: holds HDF5 slices such as {h5}: Kaggle's HDF5 form of BraTS 2020, which brats3d does not read yet (a later "
-            "version will convert it); download the NIfTI form instead (BraTS20_Training_001/BraTS20_Training_001_t1ce.nii)"
+            f"{root}: holds HDF5 slices such as {h5}: Kaggle's HDF5 form of BraTS 2020, which brats3d does not read yet "
+            "(a later version will convert it); download the NIfTI form instead "
+            "(BraTS20_Training_001/BraTS20_Training_001_t1ce.nii)"
         )
     what = f"found {n_files:,} file(s) such as {example}" if n_files else "found no file"
     raise ValueError(
-        f"{root}: no BraTS case here or up to {_MAX_DEPTH} folders below: {what}; expected folders like BraTS20_Training_001 with "
-        "BraTS20_Training_001_t1ce.nii[.gz], …; give the folder that holds them"
+        f"{root}: no BraTS case here or up to {_MAX_DEPTH} folders below: {what}; expected folders like "
+        "BraTS20_Training_001 with BraTS20_Training_001_t1ce.nii[.gz], …; give the folder that holds them"
     )
 
 
@@ -317,7 +318,7 @@ def _group(folder: str, files: Mapping[str, list[str]]) -> list[_Found]:
         strays += [path for each in groups.values() for path in each.files.get("seg", [])]
         with_images[0].stray_segmentations = strays
         return with_images
-    name = os.path.basename(folder)
+    name = Path(folder).name
     if not files and layout_of(name) is not ANY_LAYOUT:  # an interrupted download leaves empty folders
         return [_Found(name, folder)]
     return list(groups.values())
@@ -346,7 +347,7 @@ def _walk(root: Path, seen: set[str]) -> Iterator[tuple[str, dict[str, list[str]
             elif _NIFTI.fullmatch(entry.name):
                 files[entry.name] = [inner.path for inner in _list(entry.path) if _NIFTI.fullmatch(inner.name)]
             elif entry.name not in _IGNORED_FOLDERS and depth < _MAX_DEPTH:
-                inside = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
+                inside = os.path.realpath(entry.path) if entry.is_symlink() else str(Path(real, entry.name))
                 below.append((entry.is_symlink(), entry.path, inside))
         yield folder, files
         # Last in, first out: real folders before links to them, each in the order of their names.

@@ -1,7 +1,7 @@
 """What is wrong inside a case's files: headers that do not agree, voxels that cannot be used.
 
-:func:`check_headers` opens headers and reads no voxel; :func:`check_voxels` reads everything and serves to explain a failure.
-Nothing is repaired.
+:func:`check_headers` opens headers and reads no voxel; :func:`check_voxels` reads everything and serves to explain a
+failure. Nothing is repaired.
 """
 
 from __future__ import annotations
@@ -50,13 +50,14 @@ def header_problems(case: Case) -> list[str]:
         elif (off_mm := np.abs(image.affine - first[1].affine).max()) > _AFFINE_TOLERANCE_MM:
             problems.append(
                 f"{path}: its affine differs from that of {first[0].name} by up to {off_mm:.4g} "
-                f"({_rows(image.affine)} against {_rows(first[1].affine)}); expected the same within {_AFFINE_TOLERANCE_MM} mm"
+                f"({_rows(image.affine)} against {_rows(first[1].affine)}); "
+                f"expected the same within {_AFFINE_TOLERANCE_MM} mm"
             )
     return problems
 
 
 def header_warnings(case: Case) -> list[str]:
-    """What makes a segmentation of this case doubtful: voxels more than 10 % off 1 mm. For cases that pass the checks."""
+    """What makes a segmentation of a case that passes the checks doubtful: voxels more than 10 % off 1 mm."""
     path = case.files[0]
     spacing_mm = np.linalg.norm(_open(path).affine[:3, :3], axis=0)
     if np.all(np.abs(spacing_mm - _TRAINED_SPACING_MM) <= 0.1 * _TRAINED_SPACING_MM + 1e-6):
@@ -112,7 +113,8 @@ def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -
     fractions = bad[bad != np.round(bad)]
     if fractions.size:
         raise ValueError(
-            f"{source}: {fractions.size:,} voxels are not whole numbers (from {fractions.min():.4g} to {fractions.max():.4g}): "
+            f"{source}: {fractions.size:,} voxels are not whole numbers "
+            f"(from {fractions.min():.4g} to {fractions.max():.4g}): "
             f"a probability map? {expected}; give the segmentation itself"
         )
     found = {int(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}

@@ -44,7 +44,7 @@ def cli(verbose: bool) -> None:
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 def phantom(out: str, cases: int, **options: Any) -> None:
     """Write synthetic BraTS cases to OUT, made from an average of healthy brains."""
-    from brats3d.phantom import write_phantoms
+    from brats3d.phantom_sets import write_phantoms
 
     folders = write_phantoms(out, cases, **{name: value for name, value in options.items() if value is not None})
     click.echo(f"{len(folders)} cases in {out}")

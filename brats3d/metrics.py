@@ -184,13 +184,11 @@ class ReportScores:
     Args:
         path: of the JSON; see :func:`write_scores`.
         metric: the name under which :class:`RegionDice` is attached.
-        table: log the whole table rather than one line.
     """
 
-    def __init__(self, path: str | Path, metric: str = "val_mean_dice", table: bool = False) -> None:
+    def __init__(self, path: str | Path, metric: str = "val_mean_dice") -> None:
         self.path = Path(path)
         self.metric = metric
-        self.table = table
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -199,11 +197,8 @@ class ReportScores:
     def __call__(self, engine: Engine) -> None:
         """Report."""
         rows, mean = engine.state.metric_details[self.metric], engine.state.metrics[self.metric]
-        if self.table:
-            logger.info("\n%s\n", format_table(rows))
-        else:
-            dice = "  ".join(f"{r} {v['dice']:.3f}" for r, v in summarise(rows).items())
-            logger.info("validation  mean Dice %.3f  %s  best %.3f", mean, dice, engine.state.best_metric)
+        dice = "  ".join(f"{r} {v['dice']:.3f}" for r, v in summarise(rows).items())
+        logger.info("validation  mean Dice %.3f  %s  best %.3f", mean, dice, engine.state.best_metric)
         write_scores(self.path, rows, mean_dice=mean, epoch=engine.state.epoch)
 
 

@@ -9,19 +9,15 @@ https://doi.org/10.1016/j.neuroimage.2010.07.033, as carried by nilearn.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from brats3d.files import writable_folder
 from brats3d.labels import MODALITIES
 
 Range = tuple[float, float]
@@ -44,19 +40,6 @@ class Size:
 SIZES: Mapping[str, Size] = MappingProxyType({"full": Size((240, 240, 155), 1), "small": Size((48, 48, 40), COARSE_MM)})
 """``small`` is the same head sampled every 4 mm. Its files still say 1 mm, so that they pass for BraTS: volumes and
 distances read from them are 1/64 and 1/4 of the head's."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Names of the files of a published release: ``case_id`` takes the case's number, ``suffixes`` name its files."""
-
-    case_id: str
-    suffixes: Mapping[str, str]
-
-
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {"brats2020": Layout("BraTS20_Training_{:03d}", MappingProxyType({k: k for k in (*MODALITIES, "seg")}))}
-)
 
 
 @dataclass(frozen=True)
@@ -144,8 +127,8 @@ def make_phantom(seed: int, size: str = "full", device: str | torch.device = "cp
     Raises:
         ValueError: if size is unknown or seed negative.
     """
-    _check(size in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
-    _check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
+    check(size in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
+    check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
     draw = _Draw(seed, torch.device(device), Ranges())
     grid = SIZES[size]
     low_grade = draw.chance(draw.ranges.low_grade)
@@ -186,55 +169,6 @@ class Frame:
             for a, n, whole in zip(self.start, self.shape, self.whole, strict=True)
         ]
         return [axis.view([-1 if i == k else 1 for i in range(3)]) for k, axis in enumerate(axes)]
-
-
-def case_seed(seed: int, index: int) -> int:
-    """Seed of the index-th case (from 0) of a set: it depends on nothing else, such as how many cases there are."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def write_phantoms(
-    output_dir: str | os.PathLike,
-    cases: int,
-    seed: int = 0,
-    size: str = "full",
-    device: str | torch.device = "cpu",
-    layout: str = "brats2020",
-    progress: bool = True,
-) -> list[Path]:
-    """Write a data set of synthetic cases in a published layout. A case's folder appears whole or not at all.
-
-    Args:
-        output_dir: folder of the data set; made if it is not there.
-        cases: how many. Case i is the same whatever this is.
-        seed: of the set, from 0.
-        size, device: as for :func:`make_phantom`.
-        layout: one of :data:`LAYOUTS`.
-        progress: show a progress bar.
-
-    Returns:
-        The folders of the cases.
-
-    Raises:
-        ValueError: if an argument is outside its valid set.
-        FileExistsError: if the folder of one of the cases is there already; nothing has been written then.
-    """
-    from tqdm import tqdm  # here, as nibabel below: whoever only generates needs neither
-
-    _check(cases >= 1, f"cases: expected at least 1, got {cases}")
-    _check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
-    _check(size in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
-    _check(layout in LAYOUTS, f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
-    names = LAYOUTS[layout]
-    root = writable_folder(output_dir)
-    folders = [root / names.case_id.format(i + 1) for i in range(cases)]
-    for folder in folders:
-        if folder.exists():
-            raise FileExistsError(f"{folder}: a case is there already; choose another output folder or remove it")
-    for i, folder in enumerate(tqdm(folders, desc="phantoms", unit="case", disable=not progress)):
-        phantom = make_phantom(case_seed(seed, i), size, device)
-        _write_case(replace(phantom, case_id=folder.name), folder, names.suffixes)
-    return folders
 
 
 @lru_cache(maxsize=4)
@@ -602,28 +536,6 @@ def _paste(volume: torch.Tensor, frame: Frame, shape: Sequence[int]) -> np.ndarr
     return np.ascontiguousarray(whole[tuple(slice(n) for n in shape)].numpy())
 
 
-def _write_case(phantom: Phantom, folder: Path, suffixes: Mapping[str, str]) -> None:
-    """Write the files into a hidden folder beside, then rename it."""
-    import nibabel as nib
-
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    partial.mkdir()
-    try:
-        for name, array in {**phantom.images, "seg": phantom.label}.items():
-            image = nib.Nifti1Image(array, phantom.affine)
-            image.header.set_xyzt_units("mm")
-            image.set_sform(phantom.affine, code=1)
-            image.set_qform(phantom.affine, code=1)
-            path = partial / f"{folder.name}_{suffixes[name]}.nii.gz"
-            nib.save(image, path)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _check(condition: bool, message: str) -> None:
+def check(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)

@@ -10,7 +10,7 @@ import numpy as np
 from brats3d.files import write_whole
 from brats3d.labels import MODALITIES, REGION_COLOURS, REGION_NAMES, REGIONS, REGIONS_TO_READ
 
-__all__ = ["best_slice", "overlay", "save_curve", "save_preview", "to_rgb"]
+__all__ = ["best_slice", "overlay", "read_curves", "save_curve", "save_preview", "to_rgb"]
 
 MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}
 
@@ -131,3 +131,23 @@ def save_curve(path: str | Path, curves: Mapping[str, Sequence[tuple[int, float]
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=120))
 
 
+def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """The Dice curves of a run, from its TensorBoard events: tag -> (iteration, value) pairs.
+
+    Raises:
+        FileNotFoundError: if the folder holds no event file.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = Path(run_dir) / "tensorboard"
+    if not any(folder.glob("events.out.tfevents.*")):
+        raise FileNotFoundError(f"{folder}: no TensorBoard events; expected the output_dir of a training")
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if "dice" in tag]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+if __name__ == "__main__":
+    import sys
+
+    save_curve(sys.argv[2], read_curves(sys.argv[1]), title="Dice of the validation cases")

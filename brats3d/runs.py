@@ -15,6 +15,7 @@ from torch import nn
 from brats3d.checkpoints import load_weights, restore_run
 from brats3d.checks import header_warnings
 from brats3d.datalist import item_to_case
+from brats3d.metrics import format_table
 from brats3d.files import writable_folder, write_whole
 
 __all__ = ["FREE_SETTINGS", "run_evaluation", "run_inference", "run_training"]
@@ -89,6 +90,8 @@ def run_evaluation(
     writable_folder(output_dir)
     logger.info("evaluating %s (epoch %s)", checkpoint, card.get("epoch"))
     evaluator.run(int(card.get("epoch") or 1))
+    for rows in evaluator.state.metric_details.values():
+        logger.info("\n%s\n", format_table(rows))
 
 
 def run_inference(

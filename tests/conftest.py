@@ -1,15 +1,30 @@
-"""Tiny BraTS data sets for the tests: a box of brain with a tumour of nested boxes, written in milliseconds."""
+"""Tiny BraTS data sets for the tests, a box of brain with a tumour of nested boxes, and a toy training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.optimizers import WarmupCosineSchedule
+from monai.transforms import AsDiscreted
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
+from brats3d.checkpoints import KeepCheckpoints
+from brats3d.engines import EpochCaseSampler, EvalStep, PlaceSampler, TrainStep, ValidateLast
 from brats3d.labels import MODALITIES
+from brats3d.losses import DiceBCELoss
+from brats3d.metrics import RegionDice, better
+from brats3d.tracking import TrackRun
 
 SHAPE = (16, 16, 12)
 CASE_IDS = {"brats2020": "BraTS20_Training_{:03d}", "brats2021": "BraTS2021_{:05d}"}
@@ -92,3 +107,95 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """``caplog`` of brats3d's logger, whatever another test has configured."""
+    logger = logging.getLogger("brats3d")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "disabled", False)
+    caplog.set_level(logging.INFO, logger="brats3d")
+    return caplog
+
+
+class ToyCases(Dataset):
+    """Noise, and regions that are thresholds of it; a sample depends on (epoch, index)."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        image = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(100 * epoch + index))
+        return {"image": image, "label": torch.cat([image > 0.5, image > 0, image > 1]).float(), "case_id": f"case_{index}"}
+
+
+class ScriptedScore:
+    """A key metric with a given value for each epoch, in the place of RegionDice."""
+
+    def __init__(self, scores: Mapping[int, float]) -> None:
+        self.scores = scores
+
+    def attach(self, engine: Engine, name: str) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update({name: self.scores[e.state.epoch]}))
+
+
+def _toy_run(
+    epochs: int = 3,
+    cases: int = 4,
+    batch_size: int = 2,
+    interval: int = 1,
+    scores: Mapping[int, float] | None = None,
+    compare: Callable[[float, float], bool] = better,
+    checkpoints: Path | None = None,
+    tensorboard: Path | None = None,
+) -> SimpleNamespace:
+    torch.manual_seed(0)
+    network = nn.Conv3d(1, 3, 3, padding=1)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
+    data = ToyCases(cases)
+    sampler = EpochCaseSampler(data, seed=3)
+    loader = DataLoader(data, batch_size=batch_size, sampler=sampler)
+    lr_scheduler = WarmupCosineSchedule(optimizer, 2, epochs * len(loader), warmup_multiplier=0.1)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(ToyCases(3), batch_size=2),
+        network=network,
+        iteration_update=EvalStep(amp=False),
+        postprocessing=AsDiscreted(keys="pred", threshold=0.0),
+        key_val_metric={"val_mean_dice": RegionDice() if scores is None else ScriptedScore(scores)},
+        metric_cmp_fn=compare,
+    )
+    handlers = [
+        PlaceSampler(sampler, batch_size),
+        ValidationHandler(interval, evaluator),
+        ValidateLast(evaluator, interval),
+        LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False),
+    ]
+    if tensorboard:
+        handlers.insert(3, TrackRun(tensorboard, evaluator, {"epochs": epochs}, ["t1"], pictures=2))
+    if checkpoints:
+        handlers.append(KeepCheckpoints(checkpoints, network, optimizer, lr_scheduler, evaluator, ["t1"]))
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        loss_function=DiceBCELoss(),
+        iteration_update=TrainStep(amp=False),
+        decollate=False,
+        train_handlers=handlers,
+    )
+    parts = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "trainer": trainer, "evaluator": evaluator}
+    return SimpleNamespace(**parts, parts=parts, sampler=sampler)
+
+
+@pytest.fixture
+def toy_run() -> Callable[..., SimpleNamespace]:
+    """Trains one convolution on noise with the handlers of train.yaml, in their order; ``parts`` is what restore_run takes."""
+    return _toy_run

@@ -198,7 +198,8 @@ def test_one_missing_file_is_one_line_with_what_to_do(tmp_path):
     with pytest.raises(ValueError) as error:
         find_cases(tmp_path)
     assert one_line(error) == (
-        f"{tmp_path}: {CASE_1}: missing t1ce; found t1, t2, flair, seg in {tmp_path / CASE_1}; expected {CASE_1}_t1ce.nii[.gz]; "
+        f"{tmp_path}: {CASE_1}: missing t1ce; found t1, t2, flair, seg in {tmp_path / CASE_1}; "
+        f"expected {CASE_1}_t1ce.nii[.gz]; "
         "add the files, or pass --modalities \"['t1','t2','flair']\" to work without t1ce"
     )
     assert ids(find_cases(tmp_path, ["t1", "t2", "flair"])) == [CASE_1]
@@ -258,7 +259,7 @@ def test_no_segmentation_at_all_is_an_error_only_where_one_is_needed(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no .*nowhere; expected a folder with BraTS cases"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere; expected a folder with BraTS cases"):
         find_cases(tmp_path / "nowhere")
 
 
@@ -282,7 +283,7 @@ def test_an_empty_folder_name(empty):
 
 def test_a_folder_without_cases_says_what_lies_there(tmp_path):
     with pytest.raises(
-        ValueError, match="no BraTS case here .* found no file; expected folders like BraTS20_Training_001"
+        ValueError, match=r"no BraTS case here .* found no file; expected folders like BraTS20_Training_001"
     ):
         find_cases(tmp_path)
     for name in ("a.txt", "b.txt"):

@@ -1,0 +1,70 @@
+# make demo    the whole job on synthetic cases, in about ten minutes on two cores
+# make test    every quick test          make test-slow    the rest
+# make lint    ruff and mypy             make bench        the measurements of benchmarks/
+#
+# Each sets up .venv by itself from nothing but python3 (3.11 to 3.13).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO ?= demo
+
+# 24 + 6 cases to learn from, and 2 that the network has never seen. Fixed, so that runs can be compared.
+DEMO_TRAINING := --epochs 44 --patch_size "[96,96,96]" --val_interval 11
+
+.PHONY: demo test test-slow lint format bench wheel clean
+
+demo: $(READY)
+	@test -d $(DEMO)/cases || $(BIN)/brats3d phantom $(DEMO)/cases --cases 30 --seed 0
+	@test -d $(DEMO)/new || $(BIN)/brats3d phantom $(DEMO)/new --cases 2 --seed 1
+	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml \
+	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
+	$(BIN)/python -m monai.bundle run --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']" \
+	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
+	$(BIN)/python -m monai.bundle run --config_file bundle/configs/inference.yaml \
+	  --dataset_dir $(DEMO)/new --output_dir $(DEMO)/segmentations --preview True \
+	  --checkpoint $(DEMO)/run/checkpoints/best.pt
+	@$(BIN)/python -m brats3d.pictures $(DEMO)/run $(DEMO)/dice_curve.png
+	@echo
+	@echo "Made: $(DEMO)/run/metrics.json            the scores above, a row a case and region"
+	@echo "      $(DEMO)/dice_curve.png               the Dice curve; alive: $(BIN)/tensorboard --logdir $(DEMO)/run"
+	@echo "      $(DEMO)/segmentations/               NIfTI labels of two new cases, and a picture of each"
+	@echo
+	@echo "The same for a folder of real BraTS cases, as downloaded (data/README.md):"
+	@echo "  $(BIN)/brats3d train DIR"
+	@echo "  $(BIN)/brats3d evaluate DIR"
+	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT --checkpoint runs/fold0/checkpoints/best.pt"
+
+test: $(READY)
+	$(BIN)/pytest --cov --cov-report=term
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/phantoms.py
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "brats3d needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

@@ -1,0 +1,56 @@
+"""Bundle runs on the smallest phantoms, with a network small enough for seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from brats3d.bundle import config_files, installed_bundle
+from brats3d.phantom_sets import write_phantoms
+
+TINY: dict[str, Any] = {
+    "patch_size": [32, 32, 32],
+    "roi_size": [48, 48, 48],
+    "network_def#channels": [4, 8, 8, 8, 8],
+    "epochs": 2,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small cases: three train, one validates."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(folder, cases=4, seed=3, size="small", progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def workflow() -> Callable[..., ConfigWorkflow]:
+    """``workflow("train", dataset_dir=..., epochs=...)``: an initialised workflow of the bundle, tiny unless told."""
+
+    def make(name: str, files: list[Path] | None = None, **overrides: Any) -> ConfigWorkflow:
+        tiny = {k: v for k, v in TINY.items() if name != "predict" or k not in ("patch_size", "epochs")}
+        made = ConfigWorkflow(
+            config_file=[str(f) for f in files or config_files(name)],
+            workflow_type="infer" if name == "predict" else "train",
+            logging_file=False,
+            bundle_root=str(installed_bundle()),
+            **{**tiny, **{k: str(v) if isinstance(v, Path) else v for k, v in overrides.items()}},
+        )
+        made.initialize()
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(phantoms: Path, workflow: Callable[..., ConfigWorkflow], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a finished training of two epochs."""
+    output = tmp_path_factory.mktemp("runs") / "fold0"
+    workflow("train", dataset_dir=phantoms, output_dir=output).run()
+    return output

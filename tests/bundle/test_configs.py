@@ -1,0 +1,199 @@
+"""Every shipped config: complete, resolvable, consistent with the others, and what MONAI's own checks ask for."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ComponentLocator, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.utils import instantiate
+from pydoc import locate
+
+from brats3d.bundle import installed_bundle
+from brats3d.labels import MODALITIES, REGIONS
+
+CONFIGS = installed_bundle() / "configs"
+ALONE = {"train": ["train.yaml"], "inference": ["inference.yaml"]}
+OVERLAID = {"evaluate": ["train.yaml", "evaluate.yaml"], "multi_gpu": ["train.yaml", "multi_gpu_train.yaml"]}
+EVERY = {**ALONE, **OVERLAID}
+REFERENCE = re.compile(r"[@%]([A-Za-z_][\w]*(?:(?:#|::)\w+)*)")
+
+
+def merged(names: list[str]) -> dict[str, Any]:
+    """The configs laid over one another, as MONAI does for top-level ids."""
+    config: dict[str, Any] = {}
+    for name in names:
+        config.update(yaml.safe_load((CONFIGS / name).read_text()))
+    return config
+
+
+def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    yield path, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from walk(value, f"{path}#{key}".lstrip("#"))
+
+
+def test_the_list_of_configs_is_complete() -> None:
+    assert {name for names in EVERY.values() for name in names} == {file.name for file in CONFIGS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
+def test_every_target_exists_and_takes_the_arguments_it_is_given(names: list[str]) -> None:
+    locator = ComponentLocator()
+    problems = []
+    for path, node in walk(merged(names)):
+        if not (isinstance(node, dict) and "_target_" in node):
+            continue
+        target = node["_target_"]
+        module = locator.get_component_module_name(target)
+        found = locate(f"{module[0] if isinstance(module, list) else module}.{target}" if module else target)
+        if found is None:
+            problems.append(f"{path}: no {target}")
+            continue
+        arguments = {k: None for k in node if k not in ("_target_", "_disabled_", "_mode_", "_requires_", "_desc_")}
+        try:
+            signature = inspect.signature(found)
+            (signature.bind_partial if node.get("_mode_") == "callable" else signature.bind)(**arguments)
+        except TypeError as error:
+            problems.append(f"{path}: {target}: {error}")
+    assert not problems
+
+
+@pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
+def test_every_reference_points_at_something(names: list[str]) -> None:
+    config = merged(names)
+    known = {path for path, _ in walk(config)}
+    for path, node in walk(config):
+        if isinstance(node, str) and node.startswith(("@", "$", "%")):
+            for reference in REFERENCE.findall(node):
+                assert reference.replace("::", "#") in known, f"{path}: {node}"
+
+
+@pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
+def test_configs_hold_no_lambda_and_no_position_in_a_list(names: list[str]) -> None:
+    for name in names:
+        text = (CONFIGS / name).read_text()
+        assert "lambda" not in text
+        assert not [key for key in yaml.safe_load(text) if re.search(r"#\d", key)]
+
+
+def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
+    train, inference = merged(["train.yaml"]), merged(["inference.yaml"])
+    assert train["network_def"] == inference["network_def"]
+    assert train["network"] == inference["network"]
+    assert train["validate"]["inferer"] == inference["inferer"]
+    for knob in ("modalities", "label_convention", "roi_size", "overlap", "amp", "device"):
+        assert train[knob] == inference[knob], knob
+
+    def image_only(transform: dict[str, Any]) -> dict[str, Any]:
+        return {**transform, "keys": "image"}
+
+    shared = [image_only(t) for t in train["train"]["deterministic_transforms"] if t["keys"] != "label"]
+    assert shared == inference["preprocessing"]["transforms"]
+
+
+def test_what_other_tools_load_from_inference_needs_only_monai() -> None:
+    inference = merged(["inference.yaml"])
+    for part in ("network_def", "preprocessing", "inferer"):
+        assert "brats3d" not in str(inference[part]), part
+
+
+def test_settings_list_every_knob() -> None:
+    train = merged(["train.yaml"])
+    knobs = list(train)[list(train).index("dataset_dir") : list(train).index("settings")]
+    assert list(train["settings"]) == knobs
+    assert all(train["settings"][knob] == f"@{knob}" for knob in knobs)
+
+
+def test_knobs_are_explained() -> None:
+    for name in ("train.yaml", "inference.yaml"):
+        lines = (CONFIGS / name).read_text().split("# --- ")
+        knobs = [line for part in lines[1:3] for line in part.splitlines()[1:] if re.match(r"[a-z_]+: ", line)]
+        assert [line for line in knobs if "  #" not in line and not line.startswith("device")] == [], name
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
+def test_properties_are_where_other_tools_look(
+    name: str, phantoms: Path, tmp_path: Path, workflow: Callable[..., ConfigWorkflow]
+) -> None:
+    made = workflow(name, dataset_dir=phantoms, output_dir=tmp_path / "out")
+    assert made.check_properties() == []
+    assert not (tmp_path / "out").exists(), "looking at a workflow must not write"
+
+
+def test_other_tools_can_set_properties(phantoms: Path, tmp_path: Path, workflow: Callable[..., ConfigWorkflow]) -> None:
+    made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path)
+    made.max_epochs = 7
+    made.bundle_root = str(tmp_path)
+    made.initialize()
+    assert made.trainer.state.max_epochs == 7
+    assert made.bundle_root == str(tmp_path)
+
+
+def test_metadata_is_valid(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"  # where MONAI would put its download
+    shutil.copy(Path(__file__).parent / "meta_schema_20240725.json", schema)
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
+
+
+def test_metadata_agrees_with_the_configs_and_the_package() -> None:
+    import brats3d
+
+    meta = json.loads((CONFIGS / "metadata.json").read_text())
+    assert meta["version"] == meta["required_packages_version"]["brats3d"] == brats3d.__version__
+    image, pred = meta["network_data_format"]["inputs"]["image"], meta["network_data_format"]["outputs"]["pred"]
+    assert [image["channel_def"][str(i)].lower() for i in range(4)] == list(MODALITIES)
+    assert len(pred["channel_def"]) == len(REGIONS) == pred["num_channels"]
+    assert set(image["spatial_shape"]) == {"32*n"}
+
+
+@pytest.mark.parametrize("config", ["train.yaml", "inference.yaml"])
+def test_network_takes_and_gives_what_metadata_says(config: str) -> None:
+    verify_net_in_out(
+        net_id="network_def",
+        config_file=str(CONFIGS / config),
+        meta_file=str(CONFIGS / "metadata.json"),
+        device="cpu",
+        n=2,
+    )
+
+
+def test_shipped_weights_export_to_torchscript(tmp_path: Path) -> None:
+    out = tmp_path / "model.ts"
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(out),
+        ckpt_file=str(installed_bundle() / "models" / "model.pt"),
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.yaml"),
+        key_in_ckpt="",
+    )
+    exported = torch.jit.load(out)
+    network = instantiate("monai.networks.nets.UNet", "default", **_network_arguments())
+    network.load_state_dict(torch.load(installed_bundle() / "models" / "model.pt", weights_only=True))
+    image = torch.rand(1, 4, 32, 32, 32)
+    torch.testing.assert_close(exported(image), network.eval()(image), rtol=1e-4, atol=1e-4)
+
+
+def test_shipped_weights_are_small_half_precision_and_described() -> None:
+    path = installed_bundle() / "models" / "model.pt"
+    assert path.stat().st_size < 20 * 2**20
+    weights = torch.load(path, weights_only=True)
+    assert {w.dtype for w in weights.values()} == {torch.float16}
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["modalities"] == list(MODALITIES)
+    assert card["regions"] == list(REGIONS)
+
+
+def _network_arguments() -> dict[str, Any]:
+    definition = merged(["inference.yaml"])["network_def"]
+    return {**{k: v for k, v in definition.items() if k != "_target_"}, "in_channels": 4}

@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from brats3d.files import writable_folder, write_whole
+
+
+def test_a_file_appears_with_its_folders_and_its_path_comes_back(tmp_path):
+    path = tmp_path / "a" / "b" / "file.bin"
+    assert write_whole(str(path), lambda file: file.write(b"new")) == path
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["disk full", "interrupt"])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_write_that_fails_half_way_leaves_what_was_there_and_nothing_else(tmp_path, error, old):
+    path = tmp_path / "file.bin"
+    if old:
+        path.write_bytes(old)
+
+    def fail(file):
+        file.write(b"half")
+        file.flush()
+        raise error
+
+    with pytest.raises(type(error)):
+        write_whole(path, fail)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def write(file):
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+
+    write_whole(path, write)
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)], ids=oct)
+def test_permissions_follow_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        path = write_whole(tmp_path / "file.bin", lambda file: file.write(b"x"))
+        assert os.umask(mask) == mask  # looking at it did not change it
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path):
+    folder = writable_folder(tmp_path / "a" / "b")
+    assert folder.is_dir() and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("below", ["", "runs"])
+def test_a_folder_that_cannot_be_is_refused_with_the_systems_reason(tmp_path, below):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ValueError, match=rf"^out: cannot write to {file / below} \(.+\); expected a folder that you may"):
+        writable_folder(file / below, "out")

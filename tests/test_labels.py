@@ -1,0 +1,75 @@
+"""Facts: conventions, regions, names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brats3d.labels import (
+    BRATS2020,
+    BRATS2023,
+    CONVENTIONS,
+    MODALITIES,
+    MODALITY_ALIASES,
+    REGION_COLOURS,
+    REGION_NAMES,
+    REGIONS,
+    REGIONS_TO_READ,
+    get_convention,
+    order_modalities,
+)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
+def test_regions_are_nested_and_the_whole_tumour_is_every_label(convention):
+    regions = {name: set(values) for name, values in convention.regions.items()}
+    assert regions["ET"] < regions["TC"] < regions["WT"] == set(convention.labels)
+    assert convention.values == {0, *convention.labels}
+
+
+def test_the_enhancing_tumour_is_4_until_2021_and_3_since_2023():
+    assert BRATS2020.regions == {"TC": (1, 4), "WT": (1, 2, 4), "ET": (4,)}
+    assert BRATS2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}
+
+
+def test_channels_stand_in_monais_order_and_every_region_has_a_name_and_a_colour_of_its_own():
+    assert REGIONS == ("TC", "WT", "ET")
+    assert REGIONS_TO_READ == ("WT", "TC", "ET")
+    assert set(REGION_NAMES) == set(REGION_COLOURS) == set(REGIONS)
+    assert len(set(REGION_COLOURS.values())) == 3
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_a_convention_is_found_by_its_name(name):
+    assert get_convention(name).name == name
+
+
+def test_an_unknown_convention_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"label_convention: expected one of brats2020, brats2023, got 'brats1999'"):
+        get_convention("brats1999")
+
+
+@given(st.lists(st.sampled_from(MODALITIES), min_size=1, unique=True), st.booleans())
+def test_modalities_come_out_in_one_order_whatever_release_names_them(names, new_names):
+    new = {old: alias for alias, old in MODALITY_ALIASES.items()}
+    asked = [new[name].upper() if new_names else name for name in names]
+    assert order_modalities(asked) == tuple(m for m in MODALITIES if m in names)
+
+
+def test_a_single_string_is_one_modality():
+    assert order_modalities("t2f") == ("flair",)
+
+
+@pytest.mark.parametrize("names", [[], ["t1", "t1"], ["t1", "t1n"], ["t1", "pet"]], ids=str)
+def test_modalities_that_are_unknown_double_or_none_are_refused(names):
+    with pytest.raises(ValueError, match=r"modalities: expected one or more of t1, t1ce, t2, flair, each once, got"):
+        order_modalities(names)
+
+
+def test_the_facts_import_nothing_heavy():
+    code = "import sys, brats3d.labels; sys.exit(bool({'torch', 'monai', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
