@@ -10,21 +10,25 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-# 24 + 6 cases to learn from, and 2 that the network has never seen. Fixed, so that runs can be compared.
-DEMO_TRAINING := --epochs 44 --patch_size "[96,96,96]" --val_interval 11
+# 24 + 6 cases to learn from, and 2 that the network has never seen. Fixed, so that runs can be compared. Of seeds 0 to 5,
+# 4 was taken for its labels, before any training on it: three of its six validation cases enhance, and its whole tumours
+# are of 26 to 163 ml (seeds 0 and 2 have one that enhances; 1 and 3 hold large tumours only; 5 is much like 4).
+DEMO_SEED := 4
+DEMO_PATCH := "[96,96,96]"
+DEMO_TRAINING := --epochs 46 --patch_size $(DEMO_PATCH) --val_interval 10
 
 .PHONY: demo test test-slow lint format bench wheel clean
 
 demo: $(READY)
-	@test -d $(DEMO)/cases || $(BIN)/brats3d phantom $(DEMO)/cases --cases 30 --seed 0
-	@test -d $(DEMO)/new || $(BIN)/brats3d phantom $(DEMO)/new --cases 2 --seed 1
+	@test -d $(DEMO)/cases || $(BIN)/brats3d phantom $(DEMO)/cases --cases 30 --seed $(DEMO_SEED)
+	@test -d $(DEMO)/new || $(BIN)/brats3d phantom $(DEMO)/new --cases 2 --seed 104
 	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml \
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
 	$(BIN)/python -m monai.bundle run --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']" \
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
 	$(BIN)/python -m monai.bundle run --config_file bundle/configs/inference.yaml \
 	  --dataset_dir $(DEMO)/new --output_dir $(DEMO)/segmentations --preview True \
-	  --checkpoint $(DEMO)/run/checkpoints/best.pt
+	  --roi_size $(DEMO_PATCH) --checkpoint $(DEMO)/run/checkpoints/best.pt
 	@$(BIN)/python -m brats3d.pictures $(DEMO)/run $(DEMO)/dice_curve.png
 	@echo
 	@echo "Made: $(DEMO)/run/metrics.json            the scores above, a row a case and region"

@@ -33,7 +33,18 @@ WORKFLOWS: Mapping[str, tuple[str, ...]] = {
 """Workflow -> its config files, later ones laid over earlier ones."""
 
 MONAI_ARGUMENTS = frozenset(
-    "run_id init_id final_id meta_file config_file logging_file tracking args_file workflow_type properties_path".split()
+    [
+        "run_id",
+        "init_id",
+        "final_id",
+        "meta_file",
+        "config_file",
+        "logging_file",
+        "tracking",
+        "args_file",
+        "workflow_type",
+        "properties_path",
+    ]
 )
 """What ``python -m monai.bundle run`` takes besides ids of the config."""
 
@@ -89,7 +100,11 @@ def check_overrides(overrides: Mapping[str, Any], files: Sequence[str | Path]) -
     for id_, value in overrides.items():
         name = id_.removeprefix("+").replace("::", "#")
         parent = _at(config, name.rpartition("#")[0]) if "#" in name else None
-        if name not in known and name not in MONAI_ARGUMENTS and not (isinstance(parent, dict) and "_target_" in parent):
+        if (
+            name not in known
+            and name not in MONAI_ARGUMENTS
+            and not (isinstance(parent, dict) and "_target_" in parent)
+        ):
             near = difflib.get_close_matches(name, known, n=1)
             problems.append(f"unknown id --{id_}" + (f"; did you mean --{near[0]}?" if near else ""))
         if name.endswith(("_dir", "checkpoint", "datalist")):
@@ -108,9 +123,8 @@ def check_command_line() -> None:
     files = [file for file in _command_line_configs() if Path(file).is_file()]
     if not files:
         return
-    overrides = {}
-    for name, value in _command_line_options():
-        overrides[name] = value
+    # Who types the plain command may mean an expression or a reference; a folder of that name is none.
+    overrides = {name: "" if value.startswith(("$", "@")) else value for name, value in _command_line_options()}
     for problem in check_overrides(overrides, files):
         if not problem.startswith("unknown id"):
             raise ValueError(problem)
@@ -185,11 +199,11 @@ def _at(config: Any, id_: str) -> Any:
 
 
 def _syntax(path: str, name: str) -> str | None:
-    """Why MONAI cannot be given this path. Expressions and references are left alone: they are meant."""
+    """Why MONAI cannot be given this path."""
     from brats3d.cases import check_path_syntax
 
     try:
-        check_path_syntax(path.lstrip("$@"), name)
+        check_path_syntax(path, name)
     except ValueError as error:
         return str(error)
     return None

@@ -163,8 +163,8 @@ def layout_of(case_id: str) -> Layout:
 def modality_of(path: str | Path) -> str | None:
     """The modality that a file's name states, under BraTS 2020's name, or None if it states none.
 
-    One form of Kaggle's archive has a folder in each file's place (``X_flair.nii/00000057_brain.nii``): where the file's
-    own name says nothing, its folder's does.
+    One form of Kaggle's archive has a folder in each file's place (``X_flair.nii/00000057_brain.nii``): where the
+    file's own name says nothing, its folder's does.
     """
     path = Path(path)
     match = _MODALITY_FILE.fullmatch(path.name) or _MODALITY_FILE.fullmatch(path.parent.name)
@@ -291,8 +291,8 @@ def _find_below(root: Path, modalities: Sequence[str], seen: set[str]) -> list[_
         return [each for each in found if each.files or each.case_id not in full]
     if h5:
         raise ValueError(
-            f"{root}: holds HDF5 slices such as {h5}: Kaggle's HDF5 form of BraTS 2020, which brats3d does not read yet "
-            "(a later version will convert it); download the NIfTI form instead "
+            f"{root}: holds HDF5 slices such as {h5}: Kaggle's HDF5 form of BraTS 2020, which brats3d does not read "
+            "yet (a later version will convert it); download the NIfTI form instead "
             "(BraTS20_Training_001/BraTS20_Training_001_t1ce.nii)"
         )
     what = f"found {n_files:,} file(s) such as {example}" if n_files else "found no file"

@@ -22,7 +22,15 @@ from torch import nn
 from brats3d.files import write_whole
 from brats3d.labels import REGIONS, order_modalities
 
-__all__ = ["KeepCheckpoints", "describe_network", "load_weights", "read_checkpoint", "restore_run", "save_checkpoint"]
+__all__ = [
+    "KeepCheckpoints",
+    "describe_network",
+    "load_weights",
+    "read_checkpoint",
+    "restore_run",
+    "save_checkpoint",
+    "ship_weights",
+]
 
 logger = logging.getLogger("brats3d")
 
@@ -61,8 +69,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     card_path = path.with_suffix(".json")
     if not card_path.is_file():
         raise FileNotFoundError(
-            f"checkpoint: {path} has no {card_path.name} beside it, which says which sequences the network was trained on; "
-            "copy the two files together"
+            f"checkpoint: {path} has no {card_path.name} beside it, which says which sequences the network was trained "
+            "on; copy the two files together"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -95,17 +103,28 @@ def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: 
     if checkpoint is None:
         return {}
     content, card = read_checkpoint(checkpoint)
-    wanted = {"modalities": list(order_modalities(modalities)), "regions": list(REGIONS)}
+    wanted: dict[str, Any] = {"modalities": list(order_modalities(modalities)), "regions": list(REGIONS)}
     wanted["network_def"] = describe_network(network)
-    for name, value in wanted.items():
-        if card.get(name) != value:
-            raise ValueError(_mismatch(checkpoint, name, card.get(name), value))
+    _refuse_mismatch(checkpoint, card, wanted)
     weights = content.get("network", content)
     try:
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"checkpoint: {checkpoint} does not fit the network ({_first_line(error)})") from error
     return card
+
+
+def ship_weights(source: str | Path, target: str | Path, **more: Any) -> None:
+    """Write a run's weights in half precision, as they travel with the bundle.
+
+    Args:
+        source: a ``best.pt``.
+        target: such as ``bundle/models/model.pt``; its card is the source's.
+        more: what else the card is to say.
+    """
+    content, card = read_checkpoint(source)
+    halves = {name: value.half() for name, value in content.get("network", content).items()}
+    save_checkpoint(target, halves, {**card, **more})
 
 
 def restore_run(
@@ -121,7 +140,8 @@ def restore_run(
     Raises:
         ValueError: if the file is damaged or comes from another network.
     """
-    content, _ = read_checkpoint(path)
+    content, card = read_checkpoint(path)
+    _refuse_mismatch(path, card, {"network_def": describe_network(network)}, advice="name another --output_dir")
     try:
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
@@ -135,8 +155,8 @@ def restore_run(
 class KeepCheckpoints:
     """Handler of the trainer: ``best.pt`` after a validation that beat all before, ``last.pt`` after every epoch.
 
-    ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler, epoch,
-    iteration, best_metric, best_epoch. Attach it after the handler that validates.
+    ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
+    epoch, iteration, best_metric, best_epoch. Attach it after the handler that validates.
 
     Args:
         folder: where they go.
@@ -145,6 +165,7 @@ class KeepCheckpoints:
         lr_scheduler: its state is saved.
         evaluator: gives the scores.
         modalities: for the card.
+        patch_size: for the card; inference with windows of another size loses Dice (InstanceNorm).
     """
 
     def __init__(
@@ -155,6 +176,7 @@ class KeepCheckpoints:
         lr_scheduler: Any,
         evaluator: Evaluator,
         modalities: Sequence[str],
+        patch_size: Sequence[int],
     ) -> None:
         self.folder = Path(folder)
         self.network = network
@@ -162,6 +184,7 @@ class KeepCheckpoints:
         self.lr_scheduler = lr_scheduler
         self.evaluator = evaluator
         self.modalities = list(order_modalities(modalities))
+        self.patch_size = list(patch_size)
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -174,6 +197,7 @@ class KeepCheckpoints:
             "modalities": self.modalities,
             "regions": list(REGIONS),
             "network_def": describe_network(self.network),
+            "patch_size": self.patch_size,
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "scores": {k: round(float(v), 6) for k, v in best.metrics.items() if math.isfinite(v)},
@@ -192,7 +216,18 @@ class KeepCheckpoints:
         save_checkpoint(self.folder / "last.pt", content, card)
 
 
-def _mismatch(checkpoint: str | Path, name: str, found: Any, wanted: Any) -> str:
+def _refuse_mismatch(
+    checkpoint: str | Path,
+    card: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    advice: str = "pass the matching --checkpoint",
+) -> None:
+    for name, value in wanted.items():
+        if card.get(name) != value:
+            raise ValueError(_mismatch(checkpoint, name, card.get(name), value, advice))
+
+
+def _mismatch(checkpoint: str | Path, name: str, found: Any, wanted: Any, advice: str) -> str:
     if name == "modalities":
         return (
             f"checkpoint: {checkpoint} was trained on {found}, this run gives it {wanted}; "
@@ -201,7 +236,7 @@ def _mismatch(checkpoint: str | Path, name: str, found: Any, wanted: Any) -> str
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
         found, wanted = {k: found.get(k) for k in keys}, {k: wanted.get(k) for k in keys}
-    return f"checkpoint: {checkpoint} has {name} {found}, this run has {wanted}; pass the matching --checkpoint"
+    return f"checkpoint: {checkpoint} has {name} {found}, this run has {wanted}; {advice}"
 
 
 def _is_plain(value: Any) -> bool:

@@ -147,7 +147,9 @@ def _explain(error: BaseException) -> str:
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, (ValueError, OSError)):
-        return str(error)
+        text = str(error).strip()
+        # torch wraps what a worker process raised in the text of its traceback; the last line is the message.
+        return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
     return f"{type(error).__name__}: {error} (--verbose shows where)"
 
 

@@ -75,35 +75,46 @@ class CaseDataset(Dataset):
         """The sample, or list of samples, of ``(epoch, index)``; a bare index is of epoch 0."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         item = self.data[index]
-        with _explained(item):
-            prepared = self._prepared.get(index)
-            if prepared is None:
-                prepared = self._prepare(index)
-                self._keep(index, prepared)
-            if self._random_from is None:
-                return copy.copy(prepared)
-            seed = derive_seed(self.seed, epoch, item["case_id"])
-            return self.transform.set_random_state(seed=seed)(copy.deepcopy(prepared), start=self._random_from)
+        prepared = self._prepared.get(index)
+        if prepared is None:
+            prepared = self._prepare(index)
+            self._keep(index, prepared)
+        if self._random_from is None:
+            return copy.copy(prepared)
+        seed = derive_seed(self.seed, epoch, item["case_id"])
+        return self.transform.set_random_state(seed=seed)(copy.deepcopy(prepared), start=self._random_from)
 
     def fill(self, workers: int = 2, progress: bool = True) -> None:
         """Prepare every case that the budget holds, before worker processes are forked and would each do it again."""
         indices = [i for i in range(len(self)) if i not in self._prepared] if self.cache else []
-        bar = tqdm(total=len(indices), desc="preparing cases", unit="case", disable=not (progress and indices), leave=False)
+        bar = tqdm(
+            total=len(indices), desc="preparing cases", unit="case", disable=not (progress and indices), leave=False
+        )
         with bar, ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(indices), workers):
                 chunk = indices[start : start + workers]
-                kept = [self._keep(index, prepared) for index, prepared in zip(chunk, pool.map(self._prepare, chunk))]
+                kept = [
+                    self._keep(index, prepared)
+                    for index, prepared in zip(chunk, pool.map(self._prepare_in_thread, chunk))
+                ]
                 bar.update(len(chunk))
                 if not all(kept):
                     break
+        self._budget = 0  # worker processes would each spend what is left of it
 
-    def _prepare(self, index: int) -> Any:
+    def _prepare(self, index: int, transform: Compose | None = None) -> Any:
         item = self.data[index]
         with _explained(item):
-            prepared = self.transform(copy.copy(item), end=self._random_from, threading=True)
+            prepared = (transform or self.transform)(copy.copy(item), end=self._random_from)
             self._check(prepared)
         # A crop is a view that keeps the whole volume in memory; a copy of the box is a third of it.
         return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in prepared.items()}
+
+    def _prepare_in_thread(self, index: int) -> Any:
+        # A copy for each thread: MONAI's NibabelReader keeps the names of the files that it read last, and where two
+        # threads share it, images come back with channels missing. (What is to be inverted is not prepared so: MONAI
+        # tells a transform's own work by its id.)
+        return self._prepare(index, copy.deepcopy(self.transform))
 
     def _keep(self, index: int, prepared: Any) -> bool:
         """Keep it if the budget allows; the budget is fixed when the first case comes."""

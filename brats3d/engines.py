@@ -1,4 +1,4 @@
-"""What MONAI's engines lack: bfloat16 autocast on CPU and CUDA, the (epoch, case) sampler, runs that end where they should.
+"""What MONAI's engines lack: bfloat16 on CPU and CUDA, the (epoch, case) sampler, runs that end where they should.
 
 MONAI's engines hard-code ``torch.autocast("cuda")`` and a ``GradScaler``; both are by-passed through their
 ``iteration_update`` argument. bfloat16 has float32's range, so that nothing needs to be scaled.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sized
 from functools import cache
-from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -39,7 +38,7 @@ logger = logging.getLogger("brats3d")
 
 
 class TrainStep:
-    """``iteration_update`` of a ``SupervisedTrainer``: forward under autocast, loss in float32, backward, optimizer step.
+    """``iteration_update`` of a ``SupervisedTrainer``: forward under autocast, loss in float32, backward, step.
 
     Args:
         amp: run the network in bfloat16 where it is safe (torch.autocast); False is float32 throughout.
@@ -83,7 +82,7 @@ class EvalStep:
         self.amp = _flag("amp", amp)
 
     def __call__(self, engine: Evaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Image (B, C, H, W, D) -> pred, logits (B, 3, H, W, D) with the image's affine. Returns image, label and pred."""
+        """Image (B, C, H, W, D) -> pred, logits (B, 3, H, W, D) with its affine. Returns image, label and pred."""
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
 
@@ -127,14 +126,14 @@ class EpochCaseSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """This process's (epoch, case index) of one epoch."""
-        order = list(range(self.size))
+        epoch, order = self.epoch, list(range(self.size))
         if self.shuffle:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
             order = torch.randperm(self.size, generator=generator).tolist()
         total = len(self) * idist.get_world_size()
         order = (order * -(-total // self.size))[:total]
         for index in order[idist.get_rank() : total : idist.get_world_size()][self.start :]:
-            yield self.epoch, index
+            yield epoch, index
 
 
 class PlaceSampler:
@@ -182,12 +181,12 @@ class ValidateLast:
 
 
 class ReportEpoch:
-    """Handler of the trainer: one line an epoch with the mean loss, the learning rate and patches a second."""
+    """Handler of the trainer: one line an epoch with the mean loss, the last learning rate and patches a second."""
 
     def __init__(self) -> None:
-        self._loss = 0.0
+        self._losses: list[torch.Tensor] = []
         self._patches = 0
-        self._iterations = 0
+        self._learning_rate = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -197,12 +196,12 @@ class ReportEpoch:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
 
     def _started(self, engine: Engine) -> None:
-        self._loss, self._patches, self._iterations = 0.0, 0, 0
+        self._losses, self._patches = [], 0
 
     def _iteration(self, engine: Engine) -> None:
-        self._loss += float(engine.state.output[Keys.LOSS])
+        self._losses.append(engine.state.output[Keys.LOSS])  # read at the end: a GPU is not made to wait
         self._patches += len(engine.state.output[Keys.IMAGE])
-        self._iterations += 1
+        self._learning_rate = engine.optimizer.param_groups[0]["lr"]
 
     def _completed(self, engine: Engine) -> None:
         seconds = max(engine.state.times[Events.EPOCH_COMPLETED.name], 1e-9)
@@ -210,8 +209,8 @@ class ReportEpoch:
             "epoch %d/%d  loss %.4f  learning rate %.2e  %.2f patches/s",
             engine.state.epoch,
             engine.state.max_epochs,
-            self._loss / max(self._iterations, 1),
-            engine.optimizer.param_groups[0]["lr"],
+            torch.stack(self._losses).mean().item() if self._losses else float("nan"),
+            self._learning_rate,
             self._patches / seconds,
         )
 
@@ -245,7 +244,9 @@ def is_helper() -> bool:
 
 
 def _autocast(device: torch.device, amp: bool) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp and (device.type != "cpu" or _cpu_has_bfloat16()))
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=amp and (device.type != "cpu" or _cpu_has_bfloat16())
+    )
 
 
 @cache

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["write_whole", "writable_folder"]
+__all__ = ["writable_folder", "write_whole"]
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:

@@ -6,7 +6,7 @@ Baid et al., "The RSNA-ASNR-MICCAI BraTS 2021 Benchmark", arXiv:2107.02314.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -22,7 +22,9 @@ REGIONS = ("TC", "WT", "ET")
 REGIONS_TO_READ = ("WT", "TC", "ET")
 """The order in which people read them."""
 
-REGION_NAMES: Mapping[str, str] = MappingProxyType({"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"})
+REGION_NAMES: Mapping[str, str] = MappingProxyType(
+    {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
+)
 
 REGION_COLOURS: Mapping[str, str] = MappingProxyType({"WT": "#56B4E9", "TC": "#E69F00", "ET": "#CC79A7"})
 """One colour a region wherever it is drawn, from Okabe and Ito's colour-blind-safe palette
@@ -42,6 +44,10 @@ class LabelConvention:
     name: str
     labels: Mapping[int, str] = field(hash=False)
     regions: Mapping[str, tuple[int, ...]] = field(hash=False)
+
+    def __reduce__(self) -> tuple[Callable[[str], LabelConvention], tuple[str]]:
+        # By name: a read-only mapping can be neither pickled (worker processes) nor copied deeply (transforms).
+        return get_convention, (self.name,)
 
     @property
     def values(self) -> frozenset[int]:

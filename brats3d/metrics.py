@@ -31,7 +31,9 @@ __all__ = ["RegionDice", "ReportScores", "better", "format_table", "score_case",
 logger = logging.getLogger("brats3d")
 
 
-def score_case(pred: torch.Tensor, ref: torch.Tensor, case_id: str, spacing_mm: Sequence[float]) -> list[dict[str, Any]]:
+def score_case(
+    pred: torch.Tensor, ref: torch.Tensor, case_id: str, spacing_mm: Sequence[float]
+) -> list[dict[str, Any]]:
     """Score one case.
 
     Args:
@@ -106,7 +108,11 @@ def format_table(rows: Iterable[Mapping[str, Any]]) -> str:
         lines.append(f"{case_id:<{width}}" + "".join(f"{by_case[case_id][region]:9.3f}" for region in REGIONS_TO_READ))
     lines.append("-" * len(lines[0]))
     summary = summarise(rows)
-    for title, key, digits in (("mean", "dice", 3), ("where present", "dice_present", 3), ("false, ml", "false_volume_ml", 2)):
+    for title, key, digits in (
+        ("mean", "dice", 3),
+        ("where present", "dice_present", 3),
+        ("false, ml", "false_volume_ml", 2),
+    ):
         cells = [summary[region][key] for region in REGIONS_TO_READ]
         lines.append(f"{title:<{width}}" + "".join("        -" if c is None else f"{c:9.{digits}f}" for c in cells))
     return "\n".join(lines)

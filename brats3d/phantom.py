@@ -28,6 +28,10 @@ COARSE_MM = 4
 MIN_TUMOUR_ML = 1.0
 """A case whose whole tumour came out smaller is grown again, larger."""
 
+MIN_ENHANCING_ML = 0.1
+"""Enhancement that came out smaller is none: a speck that no reader would outline. BraTS 2023 drops lesions up to 0.05 ml
+(https://github.com/rachitsaluja/BraTS-2023-Metrics)."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -320,8 +324,10 @@ def grow_tumour(draw: _Draw, head: Head, foci: Sequence[Focus], low_grade: bool)
         for focus in foci:
             label = _grow_focus(draw, head, focus, label, low_grade)
         label *= head.brain
-        whole_ml = (label > 0).sum() * head.frame.step_mm**3 / 1000
-        if whole_ml >= MIN_TUMOUR_ML and ((label == 1) | (label == 3)).any():
+        voxel_ml = head.frame.step_mm**3 / 1000
+        if (label == 3).sum() * voxel_ml < MIN_ENHANCING_ML:
+            label = torch.where(label == 3, 1, label)
+        if (label > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and ((label == 1) | (label == 3)).any():
             return label
         foci = [replace(focus, radius_mm=focus.radius_mm * 1.3) for focus in foci]
 

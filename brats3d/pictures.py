@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from brats3d.files import write_whole
-from brats3d.labels import MODALITIES, REGION_COLOURS, REGION_NAMES, REGIONS, REGIONS_TO_READ
+from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS, REGIONS_TO_READ
 
 __all__ = ["best_slice", "overlay", "read_curves", "save_curve", "save_preview", "to_rgb"]
 

@@ -15,8 +15,8 @@ from torch import nn
 from brats3d.checkpoints import load_weights, restore_run
 from brats3d.checks import header_warnings
 from brats3d.datalist import item_to_case
-from brats3d.metrics import format_table
 from brats3d.files import writable_folder, write_whole
+from brats3d.metrics import format_table
 
 __all__ = ["FREE_SETTINGS", "run_evaluation", "run_inference", "run_training"]
 
@@ -100,6 +100,7 @@ def run_inference(
     checkpoint: str | Path,
     modalities: Sequence[str],
     cases: Sequence[Mapping[str, Any]],
+    roi_size: Sequence[int],
 ) -> None:
     """Segment every case.
 
@@ -109,12 +110,18 @@ def run_inference(
         checkpoint: which weights.
         modalities: the sequences that the input channels hold.
         cases: the datalist items; their headers are looked at first.
+        roi_size: of the sliding windows; where the weights were trained on patches of another size, that is said.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
         ValueError: if the checkpoint does not fit, or a case cannot be used.
     """
-    load_weights(network, checkpoint, modalities)
+    trained_on = load_weights(network, checkpoint, modalities).get("patch_size", list(roi_size))
+    if trained_on != list(roi_size):
+        logger.warning(
+            '%s was trained on patches of %s, the windows are %s; --roi_size "%s" fits it better',
+            checkpoint, trained_on, list(roi_size), trained_on,
+        )  # fmt: skip
     for item in cases:
         for warning in header_warnings(item_to_case(item)):
             logger.warning("%s", warning)
@@ -126,7 +133,9 @@ def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any]) -> Non
     try:
         earlier = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); name another --output_dir, or remove {output_dir}") from error
+        raise ValueError(
+            f"{path}: cannot be read ({error}); name another --output_dir, or remove {output_dir}"
+        ) from error
     now = json.loads(json.dumps(dict(settings), default=str))
     names = [n for n in {**earlier, **now} if n not in FREE_SETTINGS and earlier.get(n) != now.get(n)]
     if names:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from brats3d.cases import find_cases
+from brats3d.checks import check_labels
 from brats3d.files import writable_folder, write_whole
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.transforms import labels_to_regions
@@ -43,6 +45,8 @@ def write_segmentation(path: str | Path, label: np.ndarray, like: str | Path) ->
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
+    header["descrip"], header["aux_file"] = b"", b""  # free text of the input, which may name a patient
+    header.extensions.clear()
     image = nib.Nifti1Image(np.ascontiguousarray(label, dtype=np.uint8), reference.affine, header)
     # Level 1 writes labels ten times faster than level 9 and a few kB larger; mtime 0 makes equal input equal bytes.
     return write_whole(path, lambda file: file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)))
@@ -105,7 +109,22 @@ class SaveSegmentations:
         image = np.stack([_to_lps(np.asanyarray(file.dataobj), file.affine) for file in files])
         pred = torch.from_numpy(_to_lps(label, files[0].affine))[None]
         regions = labels_to_regions(pred, self.convention).numpy()
-        save_preview(self.output_dir / f"{case_id}.png", image, self.modalities, regions, title=case_id)
+        ref = self._reference(case_id, image.shape[1:])
+        save_preview(self.output_dir / f"{case_id}.png", image, self.modalities, regions, ref, title=case_id)
+
+    def _reference(self, case_id: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Regions of the segmentation that lies beside the case, if one does that fits it; a picture is worth no error."""
+        try:
+            found = find_cases(Path(self.images[case_id][0]).parent, self.modalities)
+            path = next(case.label for case in found if case.case_id == case_id and case.label)
+            file = nib.load(path)
+            label = _to_lps(np.asanyarray(file.dataobj), file.affine)
+            check_labels(label, self.convention, str(path))
+        except (StopIteration, ValueError, OSError):
+            return None
+        return (
+            labels_to_regions(torch.from_numpy(label)[None], self.convention).numpy() if label.shape == shape else None
+        )
 
 
 def _to_lps(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -92,13 +92,13 @@ def write_nifti() -> Callable[..., Path]:
 
 @pytest.fixture
 def write_case() -> Callable[..., Path]:
-    """``write_case(folder, suffix=".nii.gz", modalities=MODALITIES, label=True, seed=0, shape=(16, 16, 12))``: one case."""
+    """``write_case(folder, suffix=".nii.gz", modalities=MODALITIES, label=True, seed=0, shape=SHAPE)``: one case."""
     return _write_case
 
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """``make_dataset(cases=3, layout="brats2020", root=None, **write_case arguments)`` writes cases 1, 2, … and gives the folder."""
+    """``make_dataset(cases=3, layout="brats2020", root=None, **options of write_case)``: a folder of cases 1, 2, …"""
 
     def make(cases: int = 3, layout: str = "brats2020", root: Path | None = None, **options) -> Path:
         root = tmp_path / "data" if root is None else root
@@ -131,7 +131,11 @@ class ToyCases(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         image = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(100 * epoch + index))
-        return {"image": image, "label": torch.cat([image > 0.5, image > 0, image > 1]).float(), "case_id": f"case_{index}"}
+        return {
+            "image": image,
+            "label": torch.cat([image > 0.5, image > 0, image > 1]).float(),
+            "case_id": f"case_{index}",
+        }
 
 
 class ScriptedScore:
@@ -141,7 +145,9 @@ class ScriptedScore:
         self.scores = scores
 
     def attach(self, engine: Engine, name: str) -> None:
-        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update({name: self.scores[e.state.epoch]}))
+        engine.add_event_handler(
+            Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update({name: self.scores[e.state.epoch]})
+        )
 
 
 def _toy_run(
@@ -179,7 +185,9 @@ def _toy_run(
     if tensorboard:
         handlers.insert(3, TrackRun(tensorboard, evaluator, {"epochs": epochs}, ["t1"], pictures=2))
     if checkpoints:
-        handlers.append(KeepCheckpoints(checkpoints, network, optimizer, lr_scheduler, evaluator, ["t1"]))
+        handlers.append(
+            KeepCheckpoints(checkpoints, network, optimizer, lr_scheduler, evaluator, ["t1"], patch_size=(8, 8, 8))
+        )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
@@ -191,11 +199,17 @@ def _toy_run(
         decollate=False,
         train_handlers=handlers,
     )
-    parts = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "trainer": trainer, "evaluator": evaluator}
+    parts = {
+        "network": network,
+        "optimizer": optimizer,
+        "lr_scheduler": lr_scheduler,
+        "trainer": trainer,
+        "evaluator": evaluator,
+    }
     return SimpleNamespace(**parts, parts=parts, sampler=sampler)
 
 
 @pytest.fixture
 def toy_run() -> Callable[..., SimpleNamespace]:
-    """Trains one convolution on noise with the handlers of train.yaml, in their order; ``parts`` is what restore_run takes."""
+    """One convolution trained on noise, train.yaml's handlers in their order; ``parts`` is what restore_run takes."""
     return _toy_run

@@ -67,5 +67,7 @@ def test_a_writable_folder_is_made_and_left_empty(tmp_path):
 def test_a_folder_that_cannot_be_is_refused_with_the_systems_reason(tmp_path, below):
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(ValueError, match=rf"^out: cannot write to {file / below} \(.+\); expected a folder that you may"):
+    with pytest.raises(
+        ValueError, match=rf"^out: cannot write to {file / below} \(.+\); expected a folder that you may"
+    ):
         writable_folder(file / below, "out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -19,6 +21,7 @@ from brats3d.labels import (
     REGION_NAMES,
     REGIONS,
     REGIONS_TO_READ,
+    LabelConvention,
     get_convention,
     order_modalities,
 )
@@ -73,3 +76,9 @@ def test_modalities_that_are_unknown_double_or_none_are_refused(names):
 def test_the_facts_import_nothing_heavy():
     code = "import sys, brats3d.labels; sys.exit(bool({'torch', 'monai', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
+def test_conventions_survive_copying_and_pickling(convention: LabelConvention) -> None:
+    assert copy.deepcopy(convention) is convention
+    assert pickle.loads(pickle.dumps(convention)) is convention

@@ -85,7 +85,9 @@ def test_dice_is_what_counting_sets_of_voxels_gives(pair):
 
 
 def test_shapes_that_differ_are_refused_by_case():
-    with pytest.raises(ValueError, match=r"case_7: expected pred and ref of one shape, got \(3, 2, 2, 2\), \(3, 2, 2, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"case_7: expected pred and ref of one shape, got \(3, 2, 2, 2\), \(3, 2, 2, 1\)"
+    ):
         score_case(torch.zeros(3, 2, 2, 2), torch.zeros(3, 2, 2, 1), "case_7", MM)
 
 
@@ -109,7 +111,13 @@ def test_a_summary_tells_cases_that_have_the_region_from_those_that_do_not(rows)
 
 
 def test_a_summary_of_nothing_is_none_and_not_nan():
-    assert summarise([])["WT"] == {"cases": 0, "dice": None, "present": 0, "dice_present": None, "false_volume_ml": None}
+    assert summarise([])["WT"] == {
+        "cases": 0,
+        "dice": None,
+        "present": 0,
+        "dice_present": None,
+        "false_volume_ml": None,
+    }
 
 
 def test_the_table_has_a_line_a_case_then_the_means(rows):
@@ -219,14 +227,12 @@ def test_nothing_scored_is_an_error_and_not_a_nan():
         RegionDice().compute()
 
 
-@pytest.mark.parametrize("table", [False, True])
-def test_a_report_logs_the_means_and_writes_the_rows(tmp_path, log, table):
-    state = evaluate(cases("a8", "b4"), handlers=[ReportScores(tmp_path / "metrics.json", table=table)])
+def test_a_report_logs_the_means_and_writes_the_rows(tmp_path, log):
+    state = evaluate(cases("a8", "b4"), handlers=[ReportScores(tmp_path / "metrics.json")])
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["mean_dice"] == state.metrics["val_mean_dice"] and content["epoch"] == 1
     assert content["rows"] == state.metric_details["val_mean_dice"]
-    expected = format_table(content["rows"]) if table else "mean Dice 0.833  WT 0.833  TC 0.833  ET 0.833  best 0.833"
-    assert expected in log.text
+    assert "mean Dice 0.833  WT 0.833  TC 0.833  ET 0.833  best 0.833" in log.text
 
 
 # --- which epoch is best
@@ -234,8 +240,15 @@ def test_a_report_logs_the_means_and_writes_the_rows(tmp_path, log, table):
 
 @pytest.mark.parametrize(
     ("current", "best", "beats"),
-    [(0.5, 0.4, True), (0.4, 0.5, False), (0.5, 0.5, False), (math.nan, 0.1, False), (0.1, math.nan, True)]
-    + [(math.nan, math.nan, False), (0.0, -1, True)],
+    [
+        (0.5, 0.4, True),
+        (0.4, 0.5, False),
+        (0.5, 0.5, False),
+        (math.nan, 0.1, False),
+        (0.1, math.nan, True),
+        (math.nan, math.nan, False),
+        (0.0, -1, True),
+    ],
     ids=str,
 )
 def test_better_is_more_and_never_nan(current, best, beats):

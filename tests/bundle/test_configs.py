@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ import torch
 import yaml
 from monai.bundle import ComponentLocator, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from monai.utils import instantiate
-from pydoc import locate
 
 from brats3d.bundle import installed_bundle
 from brats3d.labels import MODALITIES, REGIONS
@@ -91,8 +91,10 @@ def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
     assert train["network_def"] == inference["network_def"]
     assert train["network"] == inference["network"]
     assert train["validate"]["inferer"] == inference["inferer"]
-    for knob in ("modalities", "label_convention", "roi_size", "overlap", "amp", "device"):
+    for knob in ("modalities", "label_convention", "overlap", "amp", "device"):
         assert train[knob] == inference[knob], knob
+    assert train["roi_size"] == "@patch_size"
+    assert train["patch_size"] == inference["roi_size"]
 
     def image_only(transform: dict[str, Any]) -> dict[str, Any]:
         return {**transform, "keys": "image"}
@@ -116,9 +118,10 @@ def test_settings_list_every_knob() -> None:
 
 def test_knobs_are_explained() -> None:
     for name in ("train.yaml", "inference.yaml"):
-        lines = (CONFIGS / name).read_text().split("# --- ")
-        knobs = [line for part in lines[1:3] for line in part.splitlines()[1:] if re.match(r"[a-z_]+: ", line)]
-        assert [line for line in knobs if "  #" not in line and not line.startswith("device")] == [], name
+        text = (CONFIGS / name).read_text()
+        knobs = text[text.index("dataset_dir:") : text.index("settings:" if "settings:" in text else "bundle_root:")]
+        silent = [line for line in knobs.splitlines() if re.match(r"[a-z_]+: ", line) and "  #" not in line]
+        assert [line for line in silent if not line.startswith("device")] == [], name
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
@@ -130,7 +133,9 @@ def test_properties_are_where_other_tools_look(
     assert not (tmp_path / "out").exists(), "looking at a workflow must not write"
 
 
-def test_other_tools_can_set_properties(phantoms: Path, tmp_path: Path, workflow: Callable[..., ConfigWorkflow]) -> None:
+def test_other_tools_can_set_properties(
+    phantoms: Path, tmp_path: Path, workflow: Callable[..., ConfigWorkflow]
+) -> None:
     made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path)
     made.max_epochs = 7
     made.bundle_root = str(tmp_path)

@@ -1,0 +1,206 @@
+"""The command: quick to answer, one clear line for each mistake, the right exit code, nothing half written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brats3d import bundle, cli
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        code = cli.main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def one_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.startswith("brats3d: error: ")]
+    assert len(lines) == 1, text
+    assert text.strip().endswith(lines[0]), f"something follows the error: {text}"
+    return lines[0]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from brats3d.cli import main; main(['--help']); "
+        "print(sorted({'torch', 'monai', 'numpy', 'nibabel', 'ignite', 'matplotlib', 'yaml'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("phantom", "train", "evaluate", "predict", "where"):
+        assert command in done.stdout
+
+
+def test_where_prints_the_bundle(run) -> None:
+    assert run("where") == (0, f"{bundle.installed_bundle()}\n", "")
+
+
+def test_phantom_writes_cases(run, tmp_path: Path) -> None:
+    code, out, _ = run("phantom", tmp_path / "data", "--cases", 1, "--seed", 4, "--size", "small")
+    assert code == 0
+    assert out == f"1 cases in {tmp_path / 'data'}\n"
+    assert len(list(tmp_path.glob("data/*/*.nii.gz"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train"], "expected a folder of cases"),
+        (["train", "a", "b"], "expected one folder"),
+        (["train", "a", "--epochz", "9"], "did you mean --epochs?"),
+        (["predict", "a", "--roi_siz", "9"], "did you mean --roi_size?"),
+        (["train", "a", "--epochs"], "--epochs: expected a value"),
+        (["train", "a#b"], "'#'"),
+        (["train", "a", "--output", "$x"], "'$'"),
+        (["phantom", "out"], "--cases"),
+        (["trian"], "trian"),
+    ],
+)
+def test_wrong_use_exits_2(run, arguments: list[str], text: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert text in err
+
+
+def test_wrong_folders_exit_1_with_one_line(run, tmp_path: Path) -> None:
+    file = tmp_path / "file.txt"
+    file.write_text("x")
+    for folder, text in ((tmp_path / "none", "there is no"), (file, "file.txt"), (tmp_path, "no BraTS case")):
+        for workflow in ("train", "predict"):
+            code, _, err = run(workflow, folder, "--output", tmp_path / "out")
+            assert code == 1
+            assert text in one_line(err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_patient_cannot_be_split(run, make_dataset, tmp_path: Path) -> None:
+    code, _, err = run("train", make_dataset(cases=1), "--output", tmp_path / "out")
+    assert code == 1
+    assert "two patients" in one_line(err)
+
+
+def test_output_that_cannot_be_written(run, make_dataset, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    code, _, err = run("train", make_dataset(), "--output", tmp_path / "taken" / "run")
+    assert code == 1
+    assert "output_dir: cannot write" in one_line(err)
+
+
+def test_missing_sequence_names_case_and_way_out(run, make_dataset, tmp_path: Path) -> None:
+    folder = make_dataset(modalities=("t1", "t2", "flair"))
+    code, _, err = run("predict", folder, "--output", tmp_path / "out")
+    assert code == 1
+    assert "t1ce" in err
+    assert "--modalities" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_nonsense_in_files_is_explained(run, make_dataset, write_nifti, tmp_path: Path) -> None:
+    def spoil(name: str, change) -> Path:
+        folder = make_dataset(cases=2, root=tmp_path / name)
+        case = sorted(p for p in folder.rglob("BraTS20_Training_002") if p.is_dir())[0]
+        change(case)
+        return folder
+
+    def path(case: Path, kind: str) -> Path:
+        return case / f"{case.name}_{kind}.nii.gz"
+
+    def values(case: Path, kind: str) -> np.ndarray:
+        return np.asanyarray(nib.load(path(case, kind)).dataobj).copy()
+
+    def truncate(case: Path) -> None:
+        whole = path(case, "t2").read_bytes()
+        path(case, "t2").write_bytes(whole[: len(whole) // 2])
+
+    def nan(case: Path) -> None:
+        data = values(case, "flair").astype(np.float32)
+        data[8, 8, 6] = np.nan
+        write_nifti(path(case, "flair"), data)
+
+    defects = {
+        "truncated": (truncate, ("t2.nii.gz", "download")),
+        "nan": (nan, ("flair.nii.gz", "NaN")),
+        "shape": (lambda c: write_nifti(path(c, "t1"), values(c, "t1")[:-1]), ("t1.nii.gz", "shape")),
+        "affine": (lambda c: write_nifti(path(c, "t1"), values(c, "t1"), np.eye(4)), ("t1.nii.gz", "affine")),
+        "4d": (lambda c: write_nifti(path(c, "t1"), values(c, "t1")[..., None]), ("t1.nii.gz", "3")),
+    }
+    for name, (change, texts) in defects.items():
+        code, _, err = run("predict", spoil(name, change), "--output", tmp_path / "out" / name)
+        assert code == 1, name
+        assert all(text in one_line(err) for text in texts), (name, err)
+        assert not (tmp_path / "out" / name / "BraTS20_Training_002.nii.gz").exists()
+
+    labels = {
+        "convention": (
+            lambda c: write_nifti(path(c, "seg"), np.where(values(c, "seg") == 4, 3, values(c, "seg"))),
+            "brats2023",
+        ),
+        "probability": (lambda c: write_nifti(path(c, "seg"), values(c, "seg").astype(np.float32) / 5), "probabilit"),
+    }
+    for name, (change, text) in labels.items():
+        folder = spoil(name, change)
+        code, _, err = run(
+            "train", folder, "--output", tmp_path / "out" / name, "--patch_size", "[16,16,16]", "--roi_size", "[32,32,32]",
+            "--network_def#channels", "[4,8]", "--network_def#strides", "[2]", "--epochs", 1, "--device", "cpu",
+        )  # fmt: skip
+        assert code == 1, name
+        assert "seg.nii.gz" in one_line(err)
+        assert text in err
+
+
+def test_spacing_and_background_are_warned_of(run, make_dataset, write_nifti, tmp_path: Path) -> None:
+    folder = make_dataset(cases=1)
+    for file in folder.rglob("*.nii.gz"):
+        image = nib.load(file)
+        values = np.asanyarray(image.dataobj)
+        write_nifti(file, values if "seg" in file.name else values + 100, np.diag([-1.3, -1.0, 1.0, 1.0]))
+    code, out, err = run("predict", folder, "--output", tmp_path / "out", "--roi_size", "[32,32,32]", "--device", "cpu")
+    assert code == 0, err
+    assert "1.3" in out
+    assert "background is not 0" in out
+
+
+def test_verbose_shows_the_traceback(run, tmp_path: Path) -> None:
+    code, _, err = run("--verbose", "predict", tmp_path / "none")
+    assert code == 1
+    assert "Traceback" in err
+
+
+def test_interruption_exits_130(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_workflow", interrupt)
+    code, _, err = run("train", tmp_path)
+    assert (code, err.strip()) == (130, "brats3d: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("9", 9),
+        ("1e-3", 1e-3),
+        ("[1,2]", [1, 2]),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("cuda:1", "cuda:1"),
+    ],
+)
+def test_values_are_read_as_python_or_yaml_would(monkeypatch: pytest.MonkeyPatch, text: str, value: object) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(cli, "run_workflow", lambda workflow, overrides: seen.update(overrides))
+    assert cli.main(["train", "data", "--device", text]) == 0
+    assert seen == {"dataset_dir": "data", "device": value}
