@@ -2,14 +2,15 @@
 
     python benchmarks/inference.py [--cases 4]
 
-Both run in processes of their own, in turn. Ours is ``inference.yaml`` as shipped; its second and later cases are counted.
-The other reads the same files with the same transforms, and puts the whole 240x240x160 volume through SegResNet
-(init_filters 16, blocks_down 1-2-2-4, float32), as the zoo's brats_mri_segmentation does.
+Both run in processes of their own, in turn. Ours is ``inference.yaml`` as shipped; its second and later cases are
+counted. The other reads the same files with the same transforms, and puts the whole 240x240x160 volume through
+SegResNet (init_filters 16, blocks_down 1-2-2-4, float32), as the zoo's brats_mri_segmentation does.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
@@ -44,7 +45,7 @@ def ours(dataset_dir: str) -> list[float]:
         written = [time.perf_counter()]
         workflow.evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda _: written.append(time.perf_counter()))
         workflow.run()
-    return [b - a for a, b in zip(written[1:], written[2:])]
+    return [b - a for a, b in itertools.pairwise(written[1:])]
 
 
 def zoo(dataset_dir: str) -> list[float]:
@@ -60,8 +61,11 @@ def zoo(dataset_dir: str) -> list[float]:
         init_filters=16, in_channels=4, out_channels=3, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1), dropout_prob=0.2
     ).eval()
     load = Compose(
-        [LoadImaged("image", image_only=True, ensure_channel_first=True), NormalizeIntensityd("image", nonzero=True, channel_wise=True)]
-    )  # fmt: skip
+        [
+            LoadImaged("image", image_only=True, ensure_channel_first=True),
+            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+        ]
+    )
     seconds = []
     with tempfile.TemporaryDirectory() as output, torch.no_grad():
         for item in load_datalist(dataset_dir, "inference"):

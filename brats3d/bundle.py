@@ -61,7 +61,7 @@ def installed_bundle() -> Path:
 
 
 def find_bundle_root() -> str:
-    """The folder of the bundle that the command line runs: above its first ``--config_file``; else the installed one."""
+    """Folder of the bundle that the command line runs: above its first ``--config_file``; else the installed one."""
     for path in _command_line_configs():
         folder = Path(path).resolve().parent
         if folder.name == "configs":

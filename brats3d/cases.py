@@ -176,7 +176,7 @@ def natural_key(text: str) -> tuple[list[Any], str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", text)], text
 
 
-def check_folder(folder: str | Path | None, name: str = "dataset_dir") -> Path:
+def check_folder(folder: str | os.PathLike[str] | None, name: str = "dataset_dir") -> Path:
     """The folder's absolute path.
 
     Raises:

@@ -132,9 +132,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         if not argument.startswith("--"):
             paths.append(argument)
             continue
-        name, equals, value = argument[2:].partition("=")
-        if not equals:
-            value = next(rest, None)
+        name, equals, after = argument[2:].partition("=")
+        value = after if equals else next(rest, None)
         if value is None:
             raise click.UsageError(f"--{name}: expected a value after it")
         words = {"true": True, "false": False, "null": None, "none": None}

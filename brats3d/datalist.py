@@ -1,4 +1,4 @@
-"""Which cases train and which validate: patient-grouped folds, or the folds of a datalist.json; as MONAI datalist items.
+"""Which cases train and which validate: patient-grouped folds, or those of a datalist.json; as MONAI datalist items.
 
 An item is ``{"image": [path, …], "label": path, "case_id": …, "patient_id": …}``, its images in the order of
 :data:`brats3d.labels.MODALITIES`; inference items have no label.
@@ -28,6 +28,16 @@ from brats3d.cases import (
 from brats3d.checks import check_voxels, header_problems
 from brats3d.labels import MODALITIES, order_modalities
 
+__all__ = [
+    "DATALIST_NAME",
+    "SECTIONS",
+    "case_to_item",
+    "explain_item",
+    "item_to_case",
+    "load_datalist",
+    "split_patients",
+]
+
 SECTIONS = ("training", "validation", "inference")
 DATALIST_NAME = "datalist.json"
 
@@ -44,12 +54,12 @@ def load_datalist(
 
     Args:
         dataset_dir: a folder as downloaded, or a list of folders; see :func:`brats3d.cases.find_cases`.
-        section: ``"training"`` (all folds but ``fold``), ``"validation"`` (fold ``fold``) or ``"inference"`` (every case, labels
-            neither needed nor given).
+        section: ``"training"`` (all folds but ``fold``), ``"validation"`` (fold ``fold``) or ``"inference"`` (every
+            case, labels neither needed nor given).
         fold: which fold validates.
         modalities: the sequences that the network sees.
-        datalist: a datalist.json in MONAI's form whose folds replace the split; its paths are relative to ``dataset_dir``. Where
-            none is given, a ``datalist.json`` in ``dataset_dir`` is it. Inference takes neither.
+        datalist: a datalist.json in MONAI's form whose folds replace the split; its paths are relative to
+            ``dataset_dir``. Where none is given, a ``datalist.json`` in ``dataset_dir`` is it. Inference takes neither.
         folds: into how many folds to split, at most one a patient.
 
     Raises:
@@ -61,11 +71,11 @@ def load_datalist(
     if section == "inference":
         cases = [replace(case, label=None) for case in find_cases(dataset_dir, modalities)]
     else:
-        path = _datalist_path(dataset_dir, datalist)
+        found = _find_datalist(dataset_dir, datalist)
         parts = (
             split_patients(find_cases(dataset_dir, modalities, require_label=True), folds)
-            if path is None
-            else _read_folds(path, dataset_dir, modalities)
+            if found is None
+            else _read_folds(*found, modalities)
         )
         cases = _section_of(parts, section, fold)
     problems = [problem for case in cases for problem in header_problems(case)]
@@ -94,8 +104,8 @@ def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list
     sizes = Counter(case.patient_id for case in cases)
     if len(sizes) < 2:
         raise ValueError(
-            f"found {len(cases)} case(s) of {len(sizes)} patient(s){_names(sizes)}; expected two patients or more, one to train on "
-            "and another to validate on; add cases"
+            f"found {len(cases)} case(s) of {len(sizes)} patient(s){_names(sizes)}; expected two patients or more, "
+            "one to train on and another to validate on; add cases"
         )
     patients = sorted(sizes)
     random.Random(seed).shuffle(patients)
@@ -135,20 +145,25 @@ def explain_item(item: Mapping[str, Any]) -> None:
     check_voxels(item_to_case(item))
 
 
-def _datalist_path(dataset_dir: str | Path | Sequence[str | Path], datalist: str | Path | None) -> Path | None:
-    single = isinstance(dataset_dir, str | os.PathLike)
+def _find_datalist(
+    dataset_dir: str | Path | Sequence[str | Path], datalist: str | Path | None
+) -> tuple[Path, Path] | None:
+    """The datalist.json, given or found, and the folder to which its paths are relative; None where there is none."""
     if datalist:
         check_path_syntax(datalist, "datalist")
-        if not single:
+        if not isinstance(dataset_dir, str | os.PathLike):
             raise ValueError(f"datalist: its paths are relative to one dataset_dir, got {dataset_dir!r}")
         path = Path(datalist).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
                 f"datalist: there is no file {path}; expected a datalist.json in MONAI's form; check the path"
             )
-        return path
-    path = check_folder(dataset_dir) / DATALIST_NAME if single else None
-    return path if path and path.is_file() else None
+        return path, check_folder(dataset_dir)
+    if not isinstance(dataset_dir, str | os.PathLike):
+        return None
+    root = check_folder(dataset_dir)
+    path = root / DATALIST_NAME
+    return (path, root) if path.is_file() else None
 
 
 def _section_of(parts: Sequence[list[Case]], section: str, fold: int) -> list[Case]:
@@ -160,15 +175,15 @@ def _section_of(parts: Sequence[list[Case]], section: str, fold: int) -> list[Ca
     )
     if both := {case.patient_id for case in training} & {case.patient_id for case in parts[fold]}:
         raise ValueError(
-            f"{len(both)} patient(s) stand both in fold {fold}, which validates, and in those that train{_names(both)}; expected "
-            "each patient in one fold; give all cases of a patient the same fold"
+            f"{len(both)} patient(s) stand both in fold {fold}, which validates, and in those that train"
+            f"{_names(both)}; expected each patient in one fold; give all cases of a patient the same fold"
         )
     return training if section == "training" else list(parts[fold])
 
 
-def _read_folds(path: Path, dataset_dir: str | Path, modalities: Sequence[str]) -> list[list[Case]]:
+def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[Case]]:
     """The folds of a datalist.json: by its entries' "fold", or its "validation" list as the one fold that validates."""
-    root, modalities = check_folder(dataset_dir), order_modalities(modalities)
+    modalities = order_modalities(modalities)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

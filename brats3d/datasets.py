@@ -32,9 +32,9 @@ logger = logging.getLogger("brats3d")
 class CaseDataset(Dataset):
     """Cases through transforms that run in two parts.
 
-    The deterministic part (all transforms before the first random one) runs once a case; its result stays in memory while
-    the budget lasts. The random part runs at every access with a seed made from (seed, epoch, case_id): the same sample in
-    any process, in any order.
+    The deterministic part (all transforms before the first random one) runs once a case; its result stays in memory
+    while the budget lasts. The random part runs at every access with a seed made from (seed, epoch, case_id): the same
+    sample in any process, in any order.
 
     Where a case cannot be read or holds what cannot be used, the error names the file, what was found and what to do.
 

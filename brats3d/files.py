@@ -32,15 +32,15 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
 
 
-def writable_folder(path: str | Path, argument: str = "output_dir") -> Path:
+def writable_folder(path: str | os.PathLike[str], argument: str = "output_dir") -> Path:
     """Make the folder if it is missing, and prove that files can be written there.
 
     Raises:

@@ -13,8 +13,8 @@ class DiceBCELoss(nn.Module):
     """DiceLoss over the regions plus ``bce_weight`` times the mean binary cross-entropy.
 
     Dice alone leaves false positives nearly free and gives little gradient for a region that is absent from the patch.
-    MONAI's ``DiceCELoss(sigmoid=True)`` is no substitute: over several channels it takes a softmax cross-entropy, which is
-    wrong for regions that overlap.
+    MONAI's ``DiceCELoss(sigmoid=True)`` is no substitute: over several channels it takes a softmax cross-entropy, which
+    is wrong for regions that overlap.
 
     Args:
         bce_weight: weight of the cross-entropy; 0 is MONAI's DiceLoss alone.
@@ -22,8 +22,8 @@ class DiceBCELoss(nn.Module):
             reference and prediction costs nothing.
         batch: take Dice over the whole batch rather than a sample at a time.
 
-    Source: Milletari et al., V-Net, 3DV 2016; Isensee et al., "nnU-Net for Brain Tumor Segmentation", BrainLes 2020, who
-    train BraTS's regions with Dice and binary cross-entropy.
+    Source: Milletari et al., V-Net, 3DV 2016; Isensee et al., "nnU-Net for Brain Tumor Segmentation", BrainLes 2020,
+    who train BraTS's regions with Dice and binary cross-entropy.
 
     Raises:
         ValueError: if ``bce_weight`` is negative.

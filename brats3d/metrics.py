@@ -1,8 +1,8 @@
 """BraTS scores: the Dice of each region of each case, with one rule for empty regions.
 
-The rule (BraTS 2023, https://github.com/rachitsaluja/BraTS-2023-Metrics): a region empty in reference and prediction scores 1,
-a region empty in one of them 0. Nothing is skipped, nothing is NaN. MONAI's ``DiceMetric`` skips regions that the
-reference lacks unless told otherwise (MONAI issue 7504).
+The rule (BraTS 2023, https://github.com/rachitsaluja/BraTS-2023-Metrics): a region empty in reference and prediction
+scores 1, a region empty in one of them 0. Nothing is skipped, nothing is NaN. MONAI's ``DiceMetric`` skips regions that
+the reference lacks unless told otherwise (MONAI issue 7504).
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ def score_case(
     return rows
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Means a region over the cases.
 
     Args:
         rows: as :func:`score_case` returns them, of any number of cases.
 
     Returns:
-        ``{region: {cases, dice, present, dice_present, false_volume_ml}}``: the mean Dice over all cases; how many cases have
-        the region and the mean Dice over them; and where the reference has none, the mean volume predicted all the same.
-        A mean over no case is None.
+        ``{region: {cases, dice, present, dice_present, false_volume_ml}}``: the mean Dice over all cases; how many
+        cases have the region and the mean Dice over them; and where the reference has none, the mean volume predicted
+        all the same. A mean over no case is None.
     """
     rows = list(rows)
     summary = {}
@@ -104,8 +104,10 @@ def format_table(rows: Iterable[Mapping[str, Any]]) -> str:
     width = max([len("where present"), *map(len, by_case)])
     lines = [f"{'Dice':<{width}}" + "".join(f"{region:>9}" for region in REGIONS_TO_READ)]
     lines.append("-" * len(lines[0]))
-    for case_id in sorted(by_case):
-        lines.append(f"{case_id:<{width}}" + "".join(f"{by_case[case_id][region]:9.3f}" for region in REGIONS_TO_READ))
+    lines += [
+        f"{case_id:<{width}}" + "".join(f"{by_case[case_id][region]:9.3f}" for region in REGIONS_TO_READ)
+        for case_id in sorted(by_case)
+    ]
     lines.append("-" * len(lines[0]))
     summary = summarise(rows)
     for title, key, digits in (
@@ -134,11 +136,11 @@ def better(current: float, best: float) -> bool:
 class RegionDice(Metric):
     """Ignite metric: every case's region Dice, the same in any order, batch or number of processes.
 
-    Its value is the mean over cases and regions. On completion the engine's ``state.metrics`` also gets ``val_dice_wt``,
-    ``val_dice_tc`` and ``val_dice_et``, and ``state.metric_details`` the rows under the metric's name.
+    Its value is the mean over cases and regions. On completion the engine's ``state.metrics`` also gets
+    ``val_dice_wt``, ``val_dice_tc`` and ``val_dice_et``, and ``state.metric_details`` the rows under the metric's name.
 
-    The engine's output must be decollated: a list of ``{"pred": (3, H, W, D), "label": (3, H, W, D)}`` with {0, 1}; case
-    ids come from ``engine.state.batch``. A case scored twice (a distributed sampler pads) counts once.
+    The engine's output must be decollated: a list of ``{"pred": (3, H, W, D), "label": (3, H, W, D)}`` with {0, 1};
+    case ids come from ``engine.state.batch``. A case scored twice (a distributed sampler pads) counts once.
     """
 
     def __init__(self) -> None:

@@ -20,6 +20,31 @@ import torch.nn.functional as F
 
 from brats3d.labels import MODALITIES
 
+__all__ = [
+    "COARSE_MM",
+    "MIN_ENHANCING_ML",
+    "MIN_TUMOUR_ML",
+    "SIZES",
+    "Focus",
+    "Frame",
+    "Head",
+    "Phantom",
+    "Range",
+    "Ranges",
+    "Size",
+    "acquire",
+    "check",
+    "contrast",
+    "grow_tumour",
+    "load_anatomy",
+    "make_phantom",
+    "place_head",
+    "place_tumour",
+    "push_tissue",
+    "sample_tissue",
+    "strip_skull",
+]
+
 Range = tuple[float, float]
 
 COARSE_MM = 4
@@ -29,8 +54,8 @@ MIN_TUMOUR_ML = 1.0
 """A case whose whole tumour came out smaller is grown again, larger."""
 
 MIN_ENHANCING_ML = 0.1
-"""Enhancement that came out smaller is none: a speck that no reader would outline. BraTS 2023 drops lesions up to 0.05 ml
-(https://github.com/rachitsaluja/BraTS-2023-Metrics)."""
+"""Enhancement that came out smaller is none: a speck that no reader would outline. BraTS 2023 drops lesions up to
+0.05 ml (https://github.com/rachitsaluja/BraTS-2023-Metrics)."""
 
 
 @dataclass(frozen=True)
@@ -470,10 +495,10 @@ class _Draw:
 
         Each scale is added on its own nodes, so that only the last is brought to full resolution.
         """
-        total = None
-        for i, length in enumerate(lengths_mm):
-            layer = self.white(_nodes(shape, length / step_mm)) * 0.6**i
-            total = layer if total is None else _resize(total, layer.shape) + layer
+        layers = (self.white(_nodes(shape, length / step_mm)) * 0.6**i for i, length in enumerate(lengths_mm))
+        total = next(layers)
+        for layer in layers:
+            total = _resize(total, layer.shape) + layer
         return _resize(total / total.std(), shape)
 
 

@@ -38,7 +38,7 @@ def case_seed(seed: int, index: int) -> int:
 
 
 def write_phantoms(
-    output_dir: str | os.PathLike,
+    output_dir: str | os.PathLike[str],
     cases: int,
     seed: int = 0,
     size: str = "full",

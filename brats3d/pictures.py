@@ -100,7 +100,7 @@ def save_preview(
         axes.axis("off")
     patches = [Patch(color=REGION_COLOURS[r], label=f"{r}  {REGION_NAMES[r]}") for r in REGIONS_TO_READ]
     figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, labelcolor="white", fontsize=9)
-    figure.suptitle(title or None, color="white", fontsize=11)
+    figure.suptitle(title, color="white", fontsize=11)
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110, facecolor="black"))
 
 

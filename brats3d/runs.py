@@ -141,7 +141,8 @@ def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any]) -> Non
     if names:
         differences = ", ".join(f"{n} was {earlier.get(n)!r}, is {now.get(n)!r}" for n in names)
         raise ValueError(
-            f"{output_dir} holds a run with other settings: {differences}; name another --output_dir, or repeat the old settings"
+            f"{output_dir} holds a run with other settings: {differences}; name another --output_dir, "
+            "or repeat the old settings"
         )
 
 

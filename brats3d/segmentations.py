@@ -86,7 +86,8 @@ class SaveSegmentations:
         writable_folder(self.output_dir)
         if "t1ce" not in self.modalities:
             logger.warning(
-                "no t1ce among the sequences %s: enhancing tumour cannot be told from the rest of the core, ET is a guess",
+                "no t1ce among the sequences %s: enhancing tumour cannot be told from the rest of the core, "
+                "ET is a guess",
                 ", ".join(self.modalities),
             )
 
@@ -113,7 +114,7 @@ class SaveSegmentations:
         save_preview(self.output_dir / f"{case_id}.png", image, self.modalities, regions, ref, title=case_id)
 
     def _reference(self, case_id: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Regions of the segmentation that lies beside the case, if one does that fits it; a picture is worth no error."""
+        """Regions of the segmentation beside the case, if there is one that fits it; a picture is worth no error."""
         try:
             found = find_cases(Path(self.images[case_id][0]).parent, self.modalities)
             path = next(case.label for case in found if case.case_id == case_id and case.label)

@@ -73,6 +73,7 @@ class TrackRun:
             self._writer.add_text("settings", f"```json\n{json.dumps(self.settings, indent=2, default=str)}\n```", 0)
 
     def _step(self, engine: Trainer) -> None:
+        assert self._writer is not None
         step = engine.state.iteration
         self._writer.add_scalar("train_loss", float(engine.state.output[Keys.LOSS]), step)
         self._writer.add_scalar("learning_rate", engine.optimizer.param_groups[0]["lr"], step)
@@ -101,6 +102,7 @@ class TrackRun:
             self._writer.add_image(f"cases/{case_id}", picture, step, dataformats="HWC")
 
     def _flush(self, engine: Engine) -> None:
+        assert self._writer is not None
         self._writer.flush()
 
     def _close(self, engine: Engine, *error: BaseException) -> None:

@@ -248,7 +248,8 @@ def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_
     run.trainer.run()
     best, card = read_checkpoint(tmp_path / "best.pt")
     assert set(best) == set(run.network.state_dict())
-    assert card == {**card_of(run.network, ["t1"]), "epoch": 1, "iteration": 2, "scores": {"val_mean_dice": 0.7}}
+    expected = {"epoch": 1, "iteration": 2, "patch_size": [8, 8, 8], "scores": {"val_mean_dice": 0.7}}
+    assert card == {**card_of(run.network, ["t1"]), **expected}
     last, card = read_checkpoint(tmp_path / "last.pt")
     assert set(last) == {"network", "optimizer", "lr_scheduler", "epoch", "iteration", "best_metric", "best_epoch"}
     assert (last["epoch"], last["iteration"], last["best_metric"], last["best_epoch"]) == (2, 4, 0.7, 1)

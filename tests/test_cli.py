@@ -152,7 +152,8 @@ def test_nonsense_in_files_is_explained(run, make_dataset, write_nifti, tmp_path
     for name, (change, text) in labels.items():
         folder = spoil(name, change)
         code, _, err = run(
-            "train", folder, "--output", tmp_path / "out" / name, "--patch_size", "[16,16,16]", "--roi_size", "[32,32,32]",
+            "train", folder, "--output", tmp_path / "out" / name,
+            "--patch_size", "[16,16,16]", "--roi_size", "[32,32,32]",
             "--network_def#channels", "[4,8]", "--network_def#strides", "[2]", "--epochs", 1, "--device", "cpu",
         )  # fmt: skip
         assert code == 1, name
