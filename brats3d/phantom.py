@@ -361,26 +361,27 @@ def contrast(draw: _Draw, low_grade: bool) -> dict[str, list[float]]:
     """Brightness of CSF, grey matter, white matter, core, edema and enhancing tumour in each sequence.
 
     The order of the healthy tissues is what defines a sequence (T1: CSF < GM < WM; T2: WM < GM < CSF; FLAIR: CSF < WM
-    <= GM), and T1ce repeats T1 but for what enhances. The core of a low-grade tumour is darker in T1 and brighter in T2
-    than the edema around it.
+    <= GM), and T1ce repeats T1 but for what enhances: tissue that takes up no agent looks alike in both. The core of a
+    low-grade tumour is darker in T1 and brighter in T2 than the edema around it.
     """
     u = draw.uniform
     c1, g1 = u(0.1, 0.35), u(0.45, 0.7)
     w1 = g1 + u(0.08, 0.35)
-    c1c, g1c, w1c = (x + draw.normal(0.03) for x in (c1, g1, w1))  # the agent shifts healthy tissue a little
+    core, edema = (u(0.08, 0.3), u(-0.03, 0.12)) if low_grade else (u(0.02, 0.3), u(-0.05, 0.2))  # darker than GM in T1
+    n1, e1 = g1 - core, g1 - edema
+    # The agent, and a second scan, shift what does not enhance a little.
+    c1c, g1c, w1c, n1c, e1c = (x + draw.normal(0.03) for x in (c1, g1, w1, n1, e1))
     w2 = u(0.25, 0.45)
     g2 = w2 + u(0.05, 0.25)
     wf = u(0.4, 0.6)
     gf = wf + u(0, 0.2)
     values = {
-        "t1": [c1, g1, w1, g1 - u(0.02, 0.3), g1 - u(-0.05, 0.2), g1 - u(-0.12, 0.2)],
-        "t1ce": [c1c, g1c, w1c, g1c - u(0, 0.3), g1c - u(-0.05, 0.2), max(g1c, w1c) + u(0.1, 0.9)],
+        "t1": [c1, g1, w1, n1, e1, g1 - u(-0.12, 0.2)],
+        "t1ce": [c1c, g1c, w1c, n1c, e1c, max(g1c, w1c) + u(0.1, 0.9)],
         "t2": [g2 + u(0.2, 0.6), g2, w2, g2 + u(0.05, 0.6), g2 + u(0.1, 0.45), g2 + u(-0.05, 0.35)],
         "flair": [wf - u(0.15, 0.4), gf, wf, gf + u(-0.35, 0.45), gf + u(0.15, 0.6), gf + u(0, 0.5)],
     }
     if low_grade:
-        values["t1"][3:5] = g1 - u(0.08, 0.3), g1 - u(-0.03, 0.12)
-        values["t1ce"][3:5] = g1c - u(0.08, 0.3), g1c - u(-0.03, 0.12)
         values["t2"][3] = g2 + u(0.25, 0.7)
         values["flair"][3] = gf + u(-0.1, 0.5)
     return values
