@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-# 24 + 6 cases to learn from, and 2 that the network has never seen. Fixed, so that runs can be compared. Of seeds 0 to 5,
-# 4 was taken for its labels, before any training on it: three of its six validation cases enhance, and its whole tumours
-# are of 26 to 163 ml (seeds 0 and 2 have one that enhances; 1 and 3 hold large tumours only; 5 is much like 4).
-DEMO_SEED := 4
+# 24 + 6 cases to learn from, and 2 that the network has never seen. Fixed, so that runs can be compared. Seed 3 is the one
+# of 0 to 5 whose six validation cases come nearest to BraTS's own volumes (whole tumour 69 to 216 ml; five enhance, 2 to
+# 34 ml). benchmarks/RESULTS.md has seed 4 too, which is harder: three enhance, two of them with little more than 1 ml.
+DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 38 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 8
 

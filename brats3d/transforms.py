@@ -64,11 +64,11 @@ def regions_to_labels(regions: torch.Tensor, convention: LabelConvention) -> tor
     return label
 
 
-class CheckLabelsd(MapTransform):
-    """Refuses voxel values that the convention does not have; else passes the data on as uint8.
+class _WithConvention(MapTransform):
+    """What the three transforms below share: a label convention, and a function of one item.
 
     Args:
-        keys: which items hold labels.
+        keys: which items to change.
         convention: a name in ``labels.CONVENTIONS``.
         allow_missing_keys: pass by where the key is absent.
     """
@@ -78,60 +78,40 @@ class CheckLabelsd(MapTransform):
         self.convention = get_convention(convention)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Check every key's voxels.
-
-        Raises:
-            ValueError: naming the file, the values found with their counts, and the values expected.
-        """
         out = dict(data)
         for key in self.key_iterator(out):
-            label = out[key]
-            source = str(getattr(label, "meta", {}).get("filename_or_obj", key))
-            check_labels(torch.as_tensor(label).numpy(), self.convention, source)
-            out[key] = label.to(torch.uint8)
+            out[key] = self._change(out[key])
         return out
 
+    def _change(self, volume: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 
-class LabelsToRegionsd(MapTransform):
-    """Dictionary form of :func:`labels_to_regions`.
 
-    Args:
-        keys: which items hold labels, shape (1, H, W, D).
-        convention: a name in ``labels.CONVENTIONS``.
-        allow_missing_keys: pass by where the key is absent.
+class CheckLabelsd(_WithConvention):
+    """Passes labels on as uint8, after every voxel value has been found in the convention.
+
+    Raises:
+        ValueError: when called; names the file, the values found with their counts, and the values expected.
     """
 
-    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.convention = get_convention(convention)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace every key's labels by regions, shape (3, H, W, D)."""
-        out = dict(data)
-        for key in self.key_iterator(out):
-            out[key] = _keep_meta(labels_to_regions(torch.as_tensor(out[key]), self.convention), out[key])
-        return out
+    def _change(self, volume: torch.Tensor) -> torch.Tensor:
+        source = str(getattr(volume, "meta", {}).get("filename_or_obj", "label"))
+        check_labels(torch.as_tensor(volume).cpu().numpy(), self.convention, source)
+        return volume.to(torch.uint8)
 
 
-class RegionsToLabelsd(MapTransform):
-    """Dictionary form of :func:`regions_to_labels`.
+class LabelsToRegionsd(_WithConvention):
+    """Dictionary form of :func:`labels_to_regions`: labels (1, H, W, D) become regions (3, H, W, D)."""
 
-    Args:
-        keys: which items hold regions, shape (3, H, W, D).
-        convention: a name in ``labels.CONVENTIONS``.
-        allow_missing_keys: pass by where the key is absent.
-    """
+    def _change(self, volume: torch.Tensor) -> torch.Tensor:
+        return _keep_meta(labels_to_regions(torch.as_tensor(volume), self.convention), volume)
 
-    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.convention = get_convention(convention)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace every key's regions by labels, shape (1, H, W, D)."""
-        out = dict(data)
-        for key in self.key_iterator(out):
-            out[key] = _keep_meta(regions_to_labels(torch.as_tensor(out[key]), self.convention), out[key])
-        return out
+class RegionsToLabelsd(_WithConvention):
+    """Dictionary form of :func:`regions_to_labels`: regions (3, H, W, D) become labels (1, H, W, D)."""
+
+    def _change(self, volume: torch.Tensor) -> torch.Tensor:
+        return _keep_meta(regions_to_labels(torch.as_tensor(volume), self.convention), volume)
 
 
 def _painted(convention: LabelConvention) -> list[tuple[str, int]]:
