@@ -20,8 +20,9 @@ DEMO_TRAINING := --epochs 38 --patch_size $(DEMO_PATCH) --batch_size 1 --val_int
 .PHONY: demo test test-slow lint format bench wheel clean
 
 demo: $(READY)
-	@test -d $(DEMO)/cases || $(BIN)/brats3d phantom $(DEMO)/cases --cases 30 --seed $(DEMO_SEED)
-	@test -d $(DEMO)/new || $(BIN)/brats3d phantom $(DEMO)/new --cases 2 --seed 104
+	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
+	  $(BIN)/brats3d phantom $(DEMO)/cases --cases 30 --seed $(DEMO_SEED) && \
+	  $(BIN)/brats3d phantom $(DEMO)/new.part --cases 2 --seed 104 && mv $(DEMO)/new.part $(DEMO)/new; }
 	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml \
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
 	$(BIN)/python -m monai.bundle run --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']" \

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "MONAI_ARGUMENTS",
     "WORKFLOWS",
     "check_command_line",
     "check_overrides",
@@ -168,7 +169,7 @@ def _command_line_options() -> Iterator[tuple[str, str]]:
     for argument in arguments:
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
-            yield name, value if equals else next(arguments, "")
+            yield name.replace("-", "_"), value if equals else next(arguments, "")  # fire takes either
 
 
 def _command_line_configs() -> list[str]:

@@ -143,6 +143,11 @@ def restore_run(
     content, card = read_checkpoint(path)
     _refuse_mismatch(path, card, {"network_def": describe_network(network)}, advice="name another --output_dir")
     try:
+        if content["epoch_length"] != trainer.state.epoch_length:
+            raise ValueError(
+                f"an epoch had {content['epoch_length']} iterations, now it has {trainer.state.epoch_length}: "
+                "another number of cases or processes"
+            )
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         lr_scheduler.load_state_dict(content["lr_scheduler"])
@@ -156,7 +161,7 @@ class KeepCheckpoints:
     """Handler of the trainer: ``best.pt`` after a validation that beat all before, ``last.pt`` after every epoch.
 
     ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
-    epoch, iteration, best_metric, best_epoch. Attach it after the handler that validates.
+    epoch, iteration, epoch_length, best_metric, best_epoch. Attach it after the handler that validates.
 
     Args:
         folder: where they go.
@@ -210,6 +215,7 @@ class KeepCheckpoints:
             "lr_scheduler": self.lr_scheduler.state_dict(),
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
+            "epoch_length": engine.state.epoch_length,
             "best_metric": float(best.best_metric),
             "best_epoch": best.best_metric_epoch,
         }

@@ -67,8 +67,12 @@ def header_warnings(case: Case) -> list[str]:
     return [f"{path}: voxels are {found} mm; {trained}; resample the case to 1 mm (BraTS's preprocessing does)"]
 
 
-def check_voxels(case: Case) -> None:
+def check_voxels(case: Case, convention: str | None = None) -> None:
     """Read every voxel of a case. Slow: it serves to explain a failure.
+
+    Args:
+        case: its headers are checked first.
+        convention: that the labels must follow; None looks only whether their file can be read.
 
     Raises:
         ValueError: with every file that ends early, holds NaN or Inf, is empty, or holds labels outside the convention.
@@ -79,7 +83,8 @@ def check_voxels(case: Case) -> None:
         try:
             values = _read(path)
             if path == case.label:
-                check_labels(values, get_convention(case.convention), str(path))
+                if convention:
+                    check_labels(values, get_convention(convention), str(path))
             else:
                 _check_intensities(values, path)
         except ValueError as error:
@@ -122,7 +127,11 @@ def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -
         f"{v} in {n:,} voxels" for v, n in list(found.items())[:_MAX_LISTED] if v not in convention.values
     )
     other = next((c for c in CONVENTIONS.values() if c.values.issuperset(found)), None)
-    hint = f"; this looks like {other.name}'s convention {_set(other.values)}: relabel it" if other else ""
+    hint = (
+        f"; this looks like {other.name}'s convention {_set(other.values)}: pass --label_convention {other.name}"
+        if other
+        else ""
+    )
     raise ValueError(f"{source}: holds labels {_set(list(found)[:_MAX_LISTED])}, {counts}; {expected}{hint}")
 
 

@@ -6,6 +6,7 @@ Nothing heavy is imported until a subcommand runs, so that ``brats3d --help`` an
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from brats3d import __version__
-from brats3d.bundle import check_overrides, command_line, config_files, installed_bundle, run_workflow
+from brats3d.bundle import MONAI_ARGUMENTS, check_overrides, command_line, config_files, installed_bundle, run_workflow
 
 __all__ = ["cli", "main"]
 
@@ -91,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 bad data, 2 wrong use, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "--verbose" in arguments  # wherever it stands
     try:
-        return cli(arguments, standalone_mode=False) or 0
+        return cli([argument for argument in arguments if argument != "--verbose"], standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -100,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("brats3d: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if "--verbose" in arguments:
+        if verbose:
             traceback.print_exc()
         print(f"brats3d: error: {_explain(error)}", file=sys.stderr)
         return 1
@@ -115,6 +117,10 @@ def _run(workflow: str, arguments: Sequence[str], output: str | None, **more: An
     overrides = {"dataset_dir": paths[0] if len(paths) == 1 else paths, **overrides, **more}
     if output is not None:
         overrides["output_dir"] = output
+    if foreign := [name for name in overrides if name in (*MONAI_ARGUMENTS, "bundle_root")]:
+        raise click.UsageError(
+            f"--{foreign[0]}: brats3d runs its own bundle; use python -m monai.bundle run for another"
+        )
     if problems := check_overrides(overrides, config_files(workflow)):
         raise click.UsageError("; ".join(problems))
     click.echo(command_line(workflow, overrides))
@@ -147,8 +153,8 @@ def _explain(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, (ValueError, OSError)):
         text = str(error).strip()
-        # torch wraps what a worker process raised in the text of its traceback; the last line is the message.
-        return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
+        # torch wraps what a worker process raised in the text of its traceback; the message follows the last name.
+        return re.split(r"^\w*Error: ", text, flags=re.MULTILINE)[-1] if text.startswith("Caught ") else text
     return f"{type(error).__name__}: {error} (--verbose shows where)"
 
 

@@ -139,6 +139,8 @@ def item_to_case(item: Mapping[str, Any]) -> Case:
 def explain_item(item: Mapping[str, Any]) -> None:
     """Say what is wrong with an item's files, after loading or transforming it has failed. Reads every voxel.
 
+    What the labels mean is not looked at: ``CheckLabelsd`` knows the convention, and names file and values itself.
+
     Raises:
         ValueError: if the files are at fault. Returns where they are not: the failure has another cause.
     """

@@ -19,7 +19,7 @@ from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from brats3d.datalist import explain_item
+from brats3d.datalist import explain_item, item_to_case
 
 __all__ = ["CaseDataset", "FillCache", "derive_seed"]
 
@@ -39,7 +39,7 @@ class CaseDataset(Dataset):
     Where a case cannot be read or holds what cannot be used, the error names the file, what was found and what to do.
 
     Args:
-        data: datalist items with ``image`` and ``case_id``.
+        data: datalist items; one without a ``case_id``, as other MONAI tools make them, is named after its files.
         transform: a ``Compose`` or a list of transforms.
         seed: of the augmentation.
         cache: share of the free memory that prepared cases may take, 0 to 1; 0 keeps none.
@@ -59,7 +59,7 @@ class CaseDataset(Dataset):
     ) -> None:
         if not 0 <= cache <= 1:
             raise ValueError(f"cache: expected a share of the free memory from 0 to 1, got {cache}")
-        self.data = data
+        self.data = [{**item, "case_id": item_to_case(item).case_id} for item in data]
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
         self.seed = seed
         self.cache = cache
@@ -132,6 +132,9 @@ class CaseDataset(Dataset):
         image = prepared["image"]
         if not torch.isfinite(torch.as_tensor(image)).all():
             raise ValueError(f"{prepared['case_id']}: the prepared image has NaN or infinite voxels")
+        empty = (torch.as_tensor(image) == 0).flatten(1).all(1)
+        if empty.any():
+            raise ValueError(f"{prepared['case_id']}: channel {int(empty.int().argmax())} of the image is 0 everywhere")
         if self.warn and float((torch.as_tensor(image) == 0).float().mean()) < MIN_BACKGROUND:
             logger.warning(
                 "%s: the background is not 0 (skull not removed?); expected skull-stripped images as BraTS has them; "

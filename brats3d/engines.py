@@ -233,9 +233,17 @@ def distributed_device() -> torch.device:
 
 
 def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """``network`` wrapped by DistributedDataParallel, on this process's device."""
+    """``network`` wrapped by DistributedDataParallel, on this process's device.
+
+    Raises:
+        ValueError: if the process has joined no group.
+    """
+    if not dist.is_initialized():
+        raise ValueError("multi_gpu_train.yaml chooses each process's device itself; leave --device out")
     device_ids = [device] if device.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids)
+    # Buffers stay each process's own: they would be sent at every forward pass, also in a validation in which the
+    # processes have unequal numbers of windows.
+    return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids, broadcast_buffers=False)
 
 
 def is_helper() -> bool:

@@ -88,15 +88,17 @@ def order_modalities(names: Sequence[str]) -> tuple[str, ...]:
     """Bring modality names, of any release, into the one order that channels have.
 
     Args:
-        names: such as ``["flair", "t1"]`` or ``["t1n", "t2f"]``; a single string is one name.
+        names: such as ``["flair", "t1"]`` or ``["t1n", "t2f"]``.
 
     Returns:
         The same modalities under BraTS 2020's names, in the order of :data:`MODALITIES`.
 
     Raises:
-        ValueError: if a name is unknown, stands twice, or none is given.
+        ValueError: if a name is unknown or stands twice, if none is given, or if it is no list.
     """
-    names = [names] if isinstance(names, str) else list(names)
+    if isinstance(names, str):  # a config counts channels with len(), which would count letters
+        raise ValueError(f"modalities: expected a list, such as \"['t1', 'flair']\", got {names!r}")
+    names = list(names)
     known = [MODALITY_ALIASES.get(str(name).lower(), str(name).lower()) for name in names]
     if not known or set(known) - set(MODALITIES) or len(set(known)) < len(known):
         raise ValueError(f"modalities: expected one or more of {', '.join(MODALITIES)}, each once, got {names}")

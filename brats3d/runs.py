@@ -18,12 +18,13 @@ from brats3d.datalist import item_to_case
 from brats3d.files import writable_folder, write_whole
 from brats3d.metrics import format_table
 
-__all__ = ["FREE_SETTINGS", "run_evaluation", "run_inference", "run_training"]
+__all__ = ["FREE_SETTINGS", "check_window", "run_evaluation", "run_inference", "run_training"]
 
 logger = logging.getLogger("brats3d")
 
-FREE_SETTINGS = frozenset({"device", "num_workers", "cache", "output_dir"})
-"""Knobs that may differ when a run goes on: they change where and how fast, not what is learned."""
+FREE_SETTINGS = frozenset({"device", "num_workers", "cache", "output_dir", "dataset_dir", "datalist"})
+"""Knobs that may differ when a run goes on: they change where and how fast, not what is learned. The data set may have
+moved: its cases are compared instead."""
 
 
 def run_training(
@@ -44,14 +45,17 @@ def run_training(
         network: the bare network, not wrapped for distributed training.
         optimizer: the trainer's.
         lr_scheduler: the trainer's.
-        settings: the knobs; kept in ``settings.json``.
+        settings: the knobs; kept in ``settings.json``, with the names of the cases.
         output_dir: where everything that the run writes goes.
         checkpoint: weights to start from; None starts from random ones.
 
     Raises:
         ValueError: if the folder cannot be written, or holds a run with other settings.
     """
+    if idist.get_rank() > 0:
+        logger.setLevel(logging.WARNING)  # the first process alone tells
     output_dir = writable_folder(output_dir)
+    settings = {**settings, "training_cases": _cases(trainer), "validation_cases": _cases(evaluator)}
     last = output_dir / "checkpoints" / "last.pt"
     if last.is_file():
         _refuse_other_settings(output_dir, settings)
@@ -71,9 +75,14 @@ def run_training(
 
 
 def run_evaluation(
-    evaluator: Evaluator, network: nn.Module, checkpoint: str | Path, modalities: Sequence[str], output_dir: str | Path
+    evaluator: Evaluator,
+    network: nn.Module,
+    checkpoint: str | Path,
+    modalities: Sequence[str],
+    output_dir: str | Path,
+    roi_size: Sequence[int],
 ) -> None:
-    """Score a checkpoint on the validation cases.
+    """Score a checkpoint on the validation cases, none of which the run in the same folder may have been trained on.
 
     Args:
         evaluator: with its handlers attached.
@@ -81,13 +90,23 @@ def run_evaluation(
         checkpoint: which weights.
         modalities: the sequences that the input channels hold.
         output_dir: where the scores go.
+        roi_size: of the sliding windows; where the weights were trained on patches of another size, that is said.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the checkpoint does not fit, or the folder cannot be written.
+        ValueError: if the checkpoint does not fit, a case is one of the training, or the folder cannot be written.
     """
     card = load_weights(network, checkpoint, modalities)
-    writable_folder(output_dir)
+    _compare_windows(checkpoint, card, roi_size)
+    output_dir = writable_folder(output_dir)
+    settings = output_dir / "settings.json"
+    if settings.is_file():
+        seen = sorted(set(_read_settings(settings).get("training_cases", [])) & set(_cases(evaluator)))
+        if seen:
+            raise ValueError(
+                f"{output_dir}: the run was trained on {len(seen)} of the cases to score ({', '.join(seen[:3])} ...); "
+                "give evaluate the fold and the data that the training was given"
+            )
     logger.info("evaluating %s (epoch %s)", checkpoint, card.get("epoch"))
     evaluator.run(int(card.get("epoch") or 1))
     for rows in evaluator.state.metric_details.values():
@@ -116,34 +135,64 @@ def run_inference(
         FileNotFoundError: if there is no such checkpoint.
         ValueError: if the checkpoint does not fit, or a case cannot be used.
     """
-    trained_on = load_weights(network, checkpoint, modalities).get("patch_size", list(roi_size))
-    if trained_on != list(roi_size):
-        logger.warning(
-            '%s was trained on patches of %s, the windows are %s; --roi_size "%s" fits it better',
-            checkpoint, trained_on, list(roi_size), trained_on,
-        )  # fmt: skip
+    _compare_windows(checkpoint, load_weights(network, checkpoint, modalities), roi_size)
     for item in cases:
         for warning in header_warnings(item_to_case(item)):
             logger.warning("%s", warning)
     evaluator.run()
 
 
-def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
-    path = output_dir / "settings.json"
+def check_window(name: str, size: Sequence[int]) -> None:
+    """Called by the configs first: the network halves a window four times, and InstanceNorm needs two voxels then.
+
+    Raises:
+        ValueError: if it is not three multiples of 16 of at least 32.
+    """
+    good = isinstance(size, Sequence) and len(size) == 3 and all(isinstance(n, int) for n in size)
+    if not good or any(n % 16 or n < 32 for n in size):
+        raise ValueError(
+            f"{name}: expected three multiples of 16, each at least 32, such as [96, 96, 96], got {size!r}"
+        )
+
+
+def _cases(engine: Trainer | Evaluator) -> list[str]:
+    return [item["case_id"] for item in engine.data_loader.dataset.data]
+
+
+def _compare_windows(checkpoint: str | Path, card: Mapping[str, Any], roi_size: Sequence[int]) -> None:
+    """InstanceNorm takes its statistics over a window, so windows of another size than the patches cost Dice."""
+    patch_size = card.get("patch_size", list(roi_size))
+    if patch_size != list(roi_size):
+        text = '%s was trained on patches of %s, the windows are %s; --roi_size "%s" fits it better'
+        logger.warning(text, checkpoint, patch_size, list(roi_size), patch_size)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        earlier = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: cannot be read ({error}); name another --output_dir, or remove {output_dir}"
+            f"{path}: cannot be read ({error}); name another --output_dir, or remove {path.parent}"
         ) from error
+
+
+def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
+    earlier = _read_settings(output_dir / "settings.json")
     now = json.loads(json.dumps(dict(settings), default=str))
     names = [n for n in {**earlier, **now} if n not in FREE_SETTINGS and earlier.get(n) != now.get(n)]
     if names:
-        differences = ", ".join(f"{n} was {earlier.get(n)!r}, is {now.get(n)!r}" for n in names)
+        differences = ", ".join(_difference(n, earlier.get(n), now.get(n)) for n in names)
         raise ValueError(
-            f"{output_dir} holds a run with other settings: {differences}; name another --output_dir, "
-            "or repeat the old settings"
+            f"{output_dir} holds a run with other settings: {differences}; "
+            "name another --output_dir, or repeat the old settings"
         )
+
+
+def _difference(name: str, earlier: Any, now: Any) -> str:
+    if name.endswith("_cases"):
+        gone, new = (sorted(set(a or []) - set(b or [])) for a, b in ((earlier, now), (now, earlier)))
+        return f"{name}: {len(gone)} gone {gone[:3]}, {len(new)} new {new[:3]}"
+    return f"{name} was {earlier!r}, is {now!r}"
 
 
 def _best(evaluator: Evaluator) -> str:

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 
 from brats3d.cases import find_cases
 from brats3d.checks import check_labels
+from brats3d.datalist import item_to_case
 from brats3d.files import writable_folder, write_whole
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.transforms import labels_to_regions
@@ -74,7 +75,7 @@ class SaveSegmentations:
         self.output_dir = Path(output_dir)
         self.convention = get_convention(convention)
         self.modalities = order_modalities(modalities)
-        self.images = {item["case_id"]: list(item["image"]) for item in cases}
+        self.images = {case.case_id: [str(p) for p in case.images.values()] for case in map(item_to_case, cases)}
         self.preview = preview
 
     def attach(self, engine: Engine) -> None:

@@ -68,7 +68,7 @@ class TrackRun:
 
     def _open(self, engine: Engine) -> None:
         done = engine.state.iteration
-        self._writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
+        self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
         if not done:
             self._writer.add_text("settings", f"```json\n{json.dumps(self.settings, indent=2, default=str)}\n```", 0)
 

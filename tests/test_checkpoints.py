@@ -251,7 +251,16 @@ def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_
     expected = {"epoch": 1, "iteration": 2, "patch_size": [8, 8, 8], "scores": {"val_mean_dice": 0.7}}
     assert card == {**card_of(run.network, ["t1"]), **expected}
     last, card = read_checkpoint(tmp_path / "last.pt")
-    assert set(last) == {"network", "optimizer", "lr_scheduler", "epoch", "iteration", "best_metric", "best_epoch"}
+    assert set(last) == {
+        "network",
+        "optimizer",
+        "lr_scheduler",
+        "epoch",
+        "iteration",
+        "epoch_length",
+        "best_metric",
+        "best_epoch",
+    }
     assert (last["epoch"], last["iteration"], last["best_metric"], last["best_epoch"]) == (2, 4, 0.7, 1)
     assert (card["epoch"], card["scores"]) == (2, {"val_mean_dice": 0.3})
 

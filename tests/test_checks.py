@@ -181,7 +181,7 @@ def test_labels_of_another_convention_are_named_with_counts(case, write_nifti):
     label[2, 0, :5] = 3
     write_nifti(case.label, label)
     with pytest.raises(ValueError) as error:
-        check_voxels(case)
+        check_voxels(case, case.convention)
     assert (
         f"{case.label}: holds labels {{0, 1, 2, 3}}, 3 in 5 voxels; expected brats2020's labels {{0, 1, 2, 4}}"
         in one_line(error)
@@ -194,7 +194,7 @@ def test_a_probability_map_as_label_is_named(case, write_nifti):
     label[0, 0, :2] = 0.25, 0.75
     write_nifti(case.label, label)
     with pytest.raises(ValueError, match=r"2 voxels are not whole numbers \(from 0.25 to 0.75\): a probability map\?"):
-        check_voxels(case)
+        check_voxels(case, case.convention)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])

@@ -153,7 +153,7 @@ def test_nonsense_in_files_is_explained(run, make_dataset, write_nifti, tmp_path
         folder = spoil(name, change)
         code, _, err = run(
             "train", folder, "--output", tmp_path / "out" / name,
-            "--patch_size", "[16,16,16]", "--roi_size", "[32,32,32]",
+            "--patch_size", "[32,32,32]", "--roi_size", "[32,32,32]",
             "--network_def#channels", "[4,8]", "--network_def#strides", "[2]", "--epochs", 1, "--device", "cpu",
         )  # fmt: skip
         assert code == 1, name
@@ -174,9 +174,45 @@ def test_spacing_and_background_are_warned_of(run, make_dataset, write_nifti, tm
 
 
 def test_verbose_shows_the_traceback(run, tmp_path: Path) -> None:
-    code, _, err = run("--verbose", "predict", tmp_path / "none")
+    for arguments in (("--verbose", "predict", tmp_path / "none"), ("predict", tmp_path / "none", "--verbose")):
+        code, _, err = run(*arguments)
+        assert code == 1
+        assert "Traceback" in err
+
+
+@pytest.mark.parametrize("size", ["[40,40,40]", "[16,16,16]", "32", "[32,32]"])
+def test_sizes_that_the_network_cannot_take_are_refused_before_anything_is_read(
+    run, make_dataset, size: str, tmp_path
+) -> None:
+    for workflow, name in (("train", "patch_size"), ("predict", "roi_size")):
+        code, _, err = run(
+            workflow, make_dataset(root=tmp_path / workflow), "--output", tmp_path / "out", f"--{name}", size
+        )
+        assert code == 1
+        assert f"{name}: expected three multiples of 16, each at least 32" in one_line(err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_sequence_is_named(run, make_dataset, write_nifti, tmp_path: Path) -> None:
+    folder = make_dataset(cases=1)
+    (file,) = folder.rglob("*_t1ce.nii.gz")
+    write_nifti(file, np.zeros((16, 16, 12), np.int16))
+    code, _, err = run("predict", folder, "--output", tmp_path / "out", "--roi_size", "[32,32,32]")
     assert code == 1
-    assert "Traceback" in err
+    assert "t1ce.nii.gz" in one_line(err)
+
+
+@pytest.mark.parametrize("name", ["config_file", "bundle_root", "run_id"])
+def test_what_belongs_to_monais_command_is_refused(run, name: str) -> None:
+    code, _, err = run("train", "data", f"--{name}", "x")
+    assert code == 2
+    assert "python -m monai.bundle run" in err
+
+
+def test_an_error_in_a_worker_process_keeps_its_message() -> None:
+    traceback = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  File x\n"
+    text = f"{traceback}ValueError: a: bad\nb: worse\n"
+    assert cli._explain(ValueError(text)) == "a: bad\nb: worse"
 
 
 def test_interruption_exits_130(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

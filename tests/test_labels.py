@@ -63,8 +63,9 @@ def test_modalities_come_out_in_one_order_whatever_release_names_them(names, new
     assert order_modalities(asked) == tuple(m for m in MODALITIES if m in names)
 
 
-def test_a_single_string_is_one_modality():
-    assert order_modalities("t2f") == ("flair",)
+def test_a_single_string_is_no_list():
+    with pytest.raises(ValueError, match=r"modalities: expected a list, such as .* got 'flair'"):
+        order_modalities("flair")
 
 
 @pytest.mark.parametrize("names", [[], ["t1", "t1"], ["t1", "t1n"], ["t1", "pet"]], ids=str)

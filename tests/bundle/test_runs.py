@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -123,6 +124,37 @@ def test_evaluation_scores_the_best_weights(
     after = json.loads((trained / "metrics.json").read_text())
     assert after["rows"] == before["rows"]
     assert "where present" in log.text
+
+
+def test_evaluation_refuses_cases_of_the_training(trained: Path, phantoms: Path, workflow: Workflow) -> None:
+    made = workflow("evaluate", dataset_dir=phantoms, output_dir=trained, fold=1)
+    with pytest.raises(RuntimeError) as caught:
+        made.run()
+    assert "was trained on 1 of the cases to score" in str(caught.value.__cause__)
+
+
+def test_a_run_goes_on_where_the_data_have_moved_but_not_with_other_cases(
+    trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    moved = shutil.copytree(phantoms, tmp_path / "moved")
+    workflow("train", dataset_dir=moved, output_dir=trained).run()
+    assert "is finished" in log.text
+    shutil.rmtree(next(path for path in sorted(moved.iterdir()) if path.is_dir()))
+    with pytest.raises(RuntimeError) as caught:
+        workflow("train", dataset_dir=moved, output_dir=trained).run()
+    assert "_cases: " in str(caught.value.__cause__)
+
+
+def test_data_set_by_other_tools_need_no_case_id(
+    phantoms: Path, workflow: Workflow, tmp_path: Path, trained: Path
+) -> None:
+    case = find_cases(phantoms)[1]
+    best = trained / "checkpoints" / "best.pt"
+    made = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best)
+    made.dataset_data = [{"image": [str(path) for path in case.images.values()]}]
+    made.initialize()
+    made.run()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [f"{case.case_id}.nii.gz"]
 
 
 def test_three_sequences_train_and_serve_by_one_knob(
