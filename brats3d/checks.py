@@ -34,23 +34,26 @@ def check_headers(case: Case) -> None:
 
 
 def header_problems(case: Case) -> list[str]:
-    """What is wrong with the headers: each file must be a readable 3-D NIfTI on the first file's grid."""
+    """What is wrong with the headers: each file must be a readable 3-D NIfTI, all on the grid that most of them have."""
     problems: list[str] = []
-    first: tuple[Path, Any] | None = None
+    images: dict[Path, Any] = {}
     for path in case.files:
         try:
-            image = _open(path)
+            images[path] = _open(path)
         except ValueError as error:
             problems.append(str(error))
-            continue
-        if first is None:
-            first = path, image
-        elif image.shape != first[1].shape:
-            problems.append(f"{path}: has shape {image.shape}; expected {first[1].shape} as in {first[0].name}")
-        elif (off_mm := np.abs(image.affine - first[1].affine).max()) > _AFFINE_TOLERANCE_MM:
+    if not images:
+        return problems
+    usual = max(images, key=lambda path: sum(_same_grid(images[path], image) for image in images.values()))
+    expected = images[usual]
+    for path, image in images.items():
+        if image.shape != expected.shape:
+            problems.append(f"{path}: has shape {image.shape}; expected {expected.shape} as in {usual.name}")
+        elif not _same_grid(image, expected):
             problems.append(
-                f"{path}: its affine differs from that of {first[0].name} by up to {off_mm:.4g} "
-                f"({_rows(image.affine)} against {_rows(first[1].affine)}); "
+                f"{path}: its affine differs from that of {usual.name} by up to "
+                f"{np.abs(image.affine - expected.affine).max():.4g} "
+                f"({_rows(image.affine)} against {_rows(expected.affine)}); "
                 f"expected the same within {_AFFINE_TOLERANCE_MM} mm"
             )
     return problems
@@ -138,6 +141,10 @@ def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -
 _AFFINE_TOLERANCE_MM = 1e-3
 _TRAINED_SPACING_MM = 1.0
 _MAX_LISTED = 20
+
+
+def _same_grid(a: Any, b: Any) -> bool:
+    return a.shape == b.shape and bool(np.abs(a.affine - b.affine).max() <= _AFFINE_TOLERANCE_MM)
 
 
 def _open(path: Path) -> Any:
