@@ -34,7 +34,7 @@ def check_headers(case: Case) -> None:
 
 
 def header_problems(case: Case) -> list[str]:
-    """What is wrong with the headers: each file must be a readable 3-D NIfTI, all on the grid that most of them have."""
+    """What is wrong with the headers: each must be a readable 3-D NIfTI, all on the grid that most files have."""
     problems: list[str] = []
     images: dict[Path, Any] = {}
     for path in case.files:
