@@ -86,6 +86,8 @@ def save_preview(
     from matplotlib.patches import Patch
 
     z = best_slice(pred if ref is None else ref)
+    box = _brain_box(image)
+    image, pred, ref = image[:, *box], pred[:, *box], None if ref is None else ref[:, *box]
     base = image[modalities.index("flair") if "flair" in modalities else 0][..., z]
     panels = [(MODALITY_TITLES[m], to_rgb(image[i][..., z])) for i, m in enumerate(modalities)]
     if ref is not None:
@@ -129,6 +131,16 @@ def save_curve(path: str | Path, curves: Mapping[str, Sequence[tuple[int, float]
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+def _brain_box(image: np.ndarray, margin: int = 4) -> tuple[slice, slice]:
+    """The brain's rows and columns in an image (C, H, W, D), over all slices; everything where there is no brain."""
+    inside = (image != 0).any(axis=(0, 3))
+    if not inside.any():
+        return slice(None), slice(None)
+    ranges = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    first, second = (slice(max(0, r[0] - margin), r[-1] + 1 + margin) for r in ranges)
+    return first, second
 
 
 def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
