@@ -6,7 +6,7 @@ import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,7 @@ class CaseDataset(Dataset):
         transform: a ``Compose`` or a list of transforms.
         seed: of the augmentation.
         cache: share of the free memory that prepared cases may take, 0 to 1; 0 keeps none.
+        ahead: prepare the next case in a thread while the caller works on this one; for cases that are taken in order.
         warn: log a warning where an image looks as if its skull had not been removed.
 
     Raises:
@@ -55,6 +56,7 @@ class CaseDataset(Dataset):
         transform: Compose | Sequence[Callable],
         seed: int = 0,
         cache: float = 0.0,
+        ahead: bool = False,
         warn: bool = False,
     ) -> None:
         if not 0 <= cache <= 1:
@@ -63,9 +65,12 @@ class CaseDataset(Dataset):
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
         self.seed = seed
         self.cache = cache
+        self.ahead = ahead
         self.warn = warn
         self._random_from = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._prepared: dict[int, Any] = {}
+        self._reader: ThreadPoolExecutor | None = None
+        self._coming: dict[int, Future] = {}
         self._budget: int | None = None if cache else 0
 
     def __len__(self) -> int:
@@ -77,7 +82,7 @@ class CaseDataset(Dataset):
         item = self.data[index]
         prepared = self._prepared.get(index)
         if prepared is None:
-            prepared = self._prepare(index)
+            prepared = self._prepare_and_look_ahead(index) if self.ahead else self._prepare(index)
             self._keep(index, prepared)
         if self._random_from is None:
             return copy.copy(prepared)
@@ -109,6 +114,15 @@ class CaseDataset(Dataset):
             self._check(prepared)
         # A crop is a view that keeps the whole volume in memory; a copy of the box is a third of it.
         return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in prepared.items()}
+
+    def _prepare_and_look_ahead(self, index: int) -> Any:
+        # One thread does all the preparing, so that no transform ever runs twice at a time. An error in it comes out
+        # at ``result``, when its case is asked for. (MONAI's ThreadDataLoader ends quietly after an error.)
+        self._reader = self._reader or ThreadPoolExecutor(1)
+        prepared = (self._coming.pop(index, None) or self._reader.submit(self._prepare, index)).result()
+        if index + 1 < len(self):
+            self._coming = {index + 1: self._reader.submit(self._prepare, index + 1)}
+        return prepared
 
     def _prepare_in_thread(self, index: int) -> Any:
         # A copy for each thread: MONAI's NibabelReader keeps the names of the files that it read last, and where two

@@ -252,3 +252,34 @@ def test_a_background_that_is_not_0_is_warned_of(make_dataset, write_nifti, log,
     warnings = [r.getMessage() for r in log.records if r.levelname == "WARNING"]
     assert len(warnings) == warned
     assert all("BraTS20_Training_001: the background is not 0" in w for w in warnings)
+
+
+def one_case(case_id: str) -> dict[str, str]:
+    return {"image": case_id, "case_id": case_id}
+
+
+def test_looking_ahead_prepares_the_next_case_and_each_one_once():
+    prepared: list[str] = []
+
+    def prepare(item: dict) -> dict:
+        prepared.append(item["case_id"])
+        return {"image": torch.ones(1, 2, 2, 2), "case_id": item["case_id"]}
+
+    data = CaseDataset([one_case(name) for name in "abcd"], [prepare], ahead=True)
+    assert [data[i]["case_id"] for i in range(4)] == list("abcd")
+    assert prepared == list("abcd")
+    assert data[1]["case_id"] == "b", "out of order works too"
+
+
+def test_an_error_while_looking_ahead_comes_with_its_own_case():
+    def prepare(item: dict) -> dict:
+        if item["case_id"] == "b":
+            raise ValueError("b is bad")
+        return {"image": torch.ones(1, 2, 2, 2), "case_id": item["case_id"]}
+
+    data = CaseDataset([one_case(name) for name in "abc"], [prepare], ahead=True)
+    assert data[0]["case_id"] == "a"
+    with pytest.raises(RuntimeError) as caught:
+        data[1]
+    assert "b is bad" in str(caught.value.__cause__)
+    assert data[2]["case_id"] == "c"
