@@ -279,6 +279,6 @@ def test_an_error_while_looking_ahead_comes_with_its_own_case():
 
     data = CaseDataset([one_case(name) for name in "abc"], [prepare], ahead=True)
     assert data[0]["case_id"] == "a"
-    with pytest.raises(ValueError, match="^case b: "):
+    with pytest.raises(ValueError, match=r"^case b: "):
         data[1]
     assert data[2]["case_id"] == "c"
