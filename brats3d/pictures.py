@@ -52,11 +52,12 @@ def overlay(plane: np.ndarray, regions: np.ndarray, opacity: float = 0.45) -> np
     Returns:
         uint8, shape (W, H, 3).
     """
-    rgb = to_rgb(plane).astype(np.float32)
+    grey = to_rgb(plane)
+    rgb = grey.astype(np.float32)
     for region in REGIONS_TO_READ:
         mask = np.asarray(regions)[REGIONS.index(region)].T > 0
         colour = np.array([int(REGION_COLOURS[region][i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float32)
-        rgb[mask] = (1 - opacity) * to_rgb(plane)[mask] + opacity * colour
+        rgb[mask] = (1 - opacity) * grey[mask] + opacity * colour
     return rgb.astype(np.uint8)
 
 
