@@ -6,19 +6,25 @@ failure. Nothing is repaired.
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from brats3d.cases import Case, report_problems
 from brats3d.labels import CONVENTIONS, LabelConvention, get_convention
+from brats3d.volumes import AFFINE_TOLERANCE_MM, Header, format_affine, read_header, read_volume, same_grid
 
-__all__ = ["check_headers", "check_labels", "check_voxels", "header_problems", "header_warnings"]
+__all__ = [
+    "check_headers",
+    "check_labels",
+    "check_voxels",
+    "grid_difference",
+    "header_problems",
+    "header_warnings",
+    "spacing_warning",
+    "usual_grid",
+]
 
 
 def check_headers(case: Case) -> None:
@@ -36,38 +42,49 @@ def check_headers(case: Case) -> None:
 def header_problems(case: Case) -> list[str]:
     """What is wrong with the headers: each must be a readable 3-D NIfTI, all on the grid that most files have."""
     problems: list[str] = []
-    images: dict[Path, Any] = {}
+    headers: list[Header] = []
     for path in case.files:
         try:
-            images[path] = _open(path)
+            headers.append(read_header(path))
         except ValueError as error:
             problems.append(str(error))
-    if not images:
-        return problems
-    usual = max(images, key=lambda path: sum(_same_grid(images[path], image) for image in images.values()))
-    expected = images[usual]
-    for path, image in images.items():
-        if image.shape != expected.shape:
-            problems.append(f"{path}: has shape {image.shape}; expected {expected.shape} as in {usual.name}")
-        elif not _same_grid(image, expected):
-            problems.append(
-                f"{path}: its affine differs from that of {usual.name} by up to "
-                f"{np.abs(image.affine - expected.affine).max():.4g} "
-                f"({_rows(image.affine)} against {_rows(expected.affine)}); "
-                f"expected the same within {_AFFINE_TOLERANCE_MM} mm"
-            )
-    return problems
+    differences = (grid_difference(header, usual_grid(headers)) for header in headers)
+    return problems + [text for _, text in filter(None, differences)]
+
+
+def usual_grid(headers: Sequence[Header]) -> Header:
+    """The first of those files on whose grid most of them lie."""
+    return max(headers, key=lambda header: sum(same_grid(header, other) for other in headers))
+
+
+def grid_difference(header: Header, expected: Header) -> tuple[str, str] | None:
+    """``("shape" or "affine", what was found and expected)``; None if both files lie on one grid."""
+    if same_grid(header, expected):
+        return None
+    if header.shape != expected.shape:
+        text = f"has shape {header.shape}; expected {expected.shape} as in {expected.path.name}"
+        return "shape", f"{header.path}: {text}"
+    return "affine", (
+        f"{header.path}: its affine differs from that of {expected.path.name} by up to "
+        f"{np.abs(header.affine - expected.affine).max():.4g} "
+        f"({format_affine(header.affine)} against {format_affine(expected.affine)}); "
+        f"expected the same within {AFFINE_TOLERANCE_MM} mm"
+    )
 
 
 def header_warnings(case: Case) -> list[str]:
     """What makes a segmentation of a case that passes the checks doubtful: voxels more than 10 % off 1 mm."""
-    path = case.files[0]
-    spacing_mm = np.linalg.norm(_open(path).affine[:3, :3], axis=0)
+    return [text] if (text := spacing_warning(read_header(case.files[0]))) else []
+
+
+def spacing_warning(header: Header) -> str | None:
+    """What is said of voxels more than 10 % off 1 mm."""
+    spacing_mm = np.array(header.spacing_mm)
     if np.all(np.abs(spacing_mm - _TRAINED_SPACING_MM) <= 0.1 * _TRAINED_SPACING_MM + 1e-6):
-        return []
+        return None
     found = " x ".join(f"{s:.2f}" for s in spacing_mm)
     trained = f"the network was trained at {_TRAINED_SPACING_MM:g} mm, so its segmentation of this case is doubtful"
-    return [f"{path}: voxels are {found} mm; {trained}; resample the case to 1 mm (BraTS's preprocessing does)"]
+    return f"{header.path}: voxels are {found} mm; {trained}; resample the case to 1 mm (BraTS's preprocessing does)"
 
 
 def check_voxels(case: Case, convention: str | None = None) -> None:
@@ -84,7 +101,7 @@ def check_voxels(case: Case, convention: str | None = None) -> None:
     problems = []
     for path in case.files:
         try:
-            values = _read(path)
+            values = read_volume(path).values
             if path == case.label:
                 if convention:
                     check_labels(values, get_convention(convention), str(path))
@@ -129,78 +146,13 @@ def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -
     counts = ", ".join(
         f"{v} in {n:,} voxels" for v, n in list(found.items())[:_MAX_LISTED] if v not in convention.values
     )
-    other = next((c for c in CONVENTIONS.values() if c.values.issuperset(found)), None)
-    hint = (
-        f"; this looks like {other.name}'s convention {_set(other.values)}: pass --label_convention {other.name}"
-        if other
-        else ""
-    )
+    others = " or ".join(f"{c.name} {_set(c.values)}" for c in CONVENTIONS.values() if c.values.issuperset(found))
+    hint = f"; they fit {others}: if all cases are of that release, pass --label_convention NAME" if others else ""
     raise ValueError(f"{source}: holds labels {_set(list(found)[:_MAX_LISTED])}, {counts}; {expected}{hint}")
 
 
-_AFFINE_TOLERANCE_MM = 1e-3
 _TRAINED_SPACING_MM = 1.0
 _MAX_LISTED = 20
-
-
-def _same_grid(a: Any, b: Any) -> bool:
-    return a.shape == b.shape and bool(np.abs(a.affine - b.affine).max() <= _AFFINE_TOLERANCE_MM)
-
-
-def _open(path: Path) -> Any:
-    """The nibabel image of a 3-D NIfTI file, its voxels unread."""
-    import nibabel  # here, since it takes a third of a second
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    expected = "expected one 3-D volume in NIfTI format"
-    try:
-        if path.is_dir():
-            raise ValueError("a folder")
-        size = path.stat().st_size
-        if size == 0:
-            raise ValueError("the file is empty (0 bytes)")
-        image = nibabel.load(path)
-        shape, dtype, offset = image.shape, image.get_data_dtype(), image.dataobj.offset
-    except FileNotFoundError:
-        what = "a link to a file that is not there" if path.is_symlink() else "no such file"
-        raise ValueError(f"{path}: {what}; {expected}") from None
-    except (OSError, EOFError, ValueError, AttributeError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as NIfTI: {_one_line(error)}; {expected}; download it again"
-        ) from error
-    if len(shape) != 3:
-        raise ValueError(f"{path}: is {len(shape)}-D, of shape {shape}; expected 3-D: one file a sequence; split it")
-    if min(shape) < 1 or dtype.kind not in "iuf":
-        raise ValueError(
-            f"{path}: has shape {shape} and voxels of type {dtype}; {expected} with integer or float voxels"
-        )
-    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
-        raise ValueError(
-            f"{path}: its affine {_rows(image.affine)} places no voxel in space; expected an invertible one"
-        )
-    needed = offset + math.prod(shape) * dtype.itemsize
-    if not path.name.lower().endswith(".gz") and size < needed:
-        raise ValueError(
-            f"{path}: file ends early: {size:,} bytes; expected {needed:,} for shape {shape}; download it again"
-        )
-    return image
-
-
-def _read(path: Path) -> np.ndarray:
-    """All voxels, in the dtype in which they are stored unless the header scales them."""
-    image = _open(path)
-    try:
-        if path.name.lower().endswith(".gz"):
-            with gzip.open(path) as packed:  # to the end, where the checksum stands: nibabel stops at the last voxel
-                while packed.read(1 << 20):
-                    pass
-        return np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(
-            f"{path}: file ends early or is damaged: {_one_line(error)}; expected {math.prod(image.shape):,} voxels; "
-            "download it again"
-        ) from error
 
 
 def _check_intensities(values: np.ndarray, path: Path) -> None:
@@ -212,11 +164,3 @@ def _check_intensities(values: np.ndarray, path: Path) -> None:
 
 def _set(values: Sequence[int] | frozenset[int]) -> str:
     return "{" + ", ".join(str(v) for v in sorted(values)) + "}"
-
-
-def _rows(affine: np.ndarray) -> str:
-    return "[" + ", ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3]) + "]"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

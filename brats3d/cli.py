@@ -41,7 +41,9 @@ def cli(verbose: bool) -> None:
 @click.option("--cases", type=int, required=True, help="How many cases.")
 @click.option("--seed", type=int, help="Another seed gives other cases.")
 @click.option("--size", metavar="full|small", help="full: 240x240x155 voxels; small: for tests.")
-@click.option("--layout", metavar="NAME", help="How folders and files are named: brats2020.")
+@click.option(
+    "--layout", metavar="NAME", help="The release's form: brats2018|brats2020|brats2021|brats2023|brats2024|msd|h5."
+)
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 def phantom(out: str, cases: int, **options: Any) -> None:
     """Write synthetic BraTS cases to OUT, made from an average of healthy brains."""
@@ -49,6 +51,89 @@ def phantom(out: str, cases: int, **options: Any) -> None:
 
     folders = write_phantoms(out, cases, **{name: value for name, value in options.items() if value is not None})
     click.echo(f"{len(folders)} cases in {out}")
+
+
+@cli.command()
+@click.argument("dataset_dir", metavar="DIR")
+@click.option("--output", "-o", metavar="FILE", required=True, help="File to write, such as DIR/datalist.json.")
+@click.option("--folds", type=int, help="How many folds, at most one a patient.")
+@click.option("--seed", type=int, help="Another seed gives another split.")
+@click.option(
+    "--label-convention", "--label_convention", metavar="NAME", help="What the labels mean, such as brats2020."
+)
+@click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
+@click.option("--overwrite", is_flag=True, default=None, help="Replace another split in FILE.")
+def split(dataset_dir: str, output: str, modalities: str | None, **options: Any) -> None:
+    """Split the cases in DIR into folds that resemble each other, each patient in one; writes a datalist.json.
+
+    Every segmentation is read once: grades, enhancing tumour and volumes are shared out evenly.
+    """
+    from brats3d.splitting import describe_split, split_dataset
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if modalities is not None:
+        given["modalities"] = re.findall(r"\w+", modalities)  # "t1,flair", or "['t1','flair']" as in the config
+    for line in describe_split(split_dataset(dataset_dir, output, **given), dataset_dir, output):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("src")
+@click.argument("out")
+@click.option("--workers", type=click.IntRange(min=1), help="How many processes; one a processor unless given.")
+def convert(src: str, out: str, workers: int | None) -> int:
+    """Write SRC in BraTS 2020's NIfTI layout to OUT.
+
+    SRC: Kaggle's HDF5 slices (the intensities are recovered exactly), or the Decathlon's Task01_BrainTumour.
+    Run it again to go on after an interruption.
+    """
+    from brats3d.convert import check_output, convert_dataset
+
+    try:
+        check_output(src, out)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    done = convert_dataset(src, out, workers)
+    click.echo("\n".join(done.summary()))
+    return 1 if done.failed else 0
+
+
+@cli.command()
+@click.argument("dataset_dir", metavar="DIR")
+@click.option("--json", "json_file", metavar="FILE", help="Also write everything to FILE.")
+@click.option("--repair", metavar="OUT", help="Write a clean copy to OUT: links, and mended files where that can be.")
+@click.option(
+    "--label-convention", "--label_convention", metavar="NAME", help="What the labels mean, such as brats2020."
+)
+@click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
+@click.option("--all", "everything", is_flag=True, help="List every finding.")
+def audit(dataset_dir: str, json_file: str | None, repair: str | None, everything: bool, **options: Any) -> int:
+    """Say what is wrong with the data in DIR, and what to do about it.
+
+    Every file is read once; nothing in DIR is changed. Exit code 1: training would fail or learn something wrong.
+    """
+    from brats3d.audit import audit_dataset
+    from brats3d.audit_report import audit_lines, write_audit
+    from brats3d.repair import check_output, repair_dataset
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if "modalities" in given:
+        given["modalities"] = re.findall(r"\w+", given["modalities"])
+    if repair is not None:
+        try:
+            check_output([dataset_dir], repair)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+    _quieten()
+    done = audit_dataset(dataset_dir, **given)
+    click.echo("\n".join(audit_lines(done, everything)))
+    if json_file is not None:
+        write_audit(done, json_file)
+    if repair is None:
+        return 0 if done.ok else 1
+    mended = repair_dataset(done, repair)
+    click.echo("\n".join(mended.summary()))
+    return 0 if mended.complete else 1
 
 
 @cli.command(context_settings=PASS_THROUGH)
@@ -139,6 +224,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             paths.append(argument)
             continue
         name, equals, after = argument[2:].partition("=")
+        name = name.replace("-", "_")  # as the plain MONAI command takes it
         value = after if equals else next(rest, None)
         if value is None:
             raise click.UsageError(f"--{name}: expected a value after it")

@@ -1,14 +1,13 @@
 """Which cases train and which validate: patient-grouped folds, or those of a datalist.json; as MONAI datalist items.
 
-An item is ``{"image": [path, …], "label": path, "case_id": …, "patient_id": …}``, its images in the order of
-:data:`brats3d.labels.MODALITIES`; inference items have no label.
+An item is ``{"image": [path, …], "label": path, "label_convention": …, "case_id": …, "patient_id": …}``, its images in
+the order of :data:`brats3d.labels.MODALITIES`; inference items have neither label nor convention.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +20,14 @@ from brats3d.cases import (
     check_path_syntax,
     find_cases,
     make_case,
-    modality_of,
     natural_key,
     report_problems,
 )
 from brats3d.checks import check_voxels, header_problems
-from brats3d.labels import MODALITIES, order_modalities
+from brats3d.folds import listed, split_patients
+from brats3d.labels import MODALITIES, get_convention, order_modalities
+from brats3d.layouts import layout_of, modality_of
+from brats3d.name_mapping import read_name_mappings, unite_patients
 
 __all__ = [
     "DATALIST_NAME",
@@ -36,6 +37,7 @@ __all__ = [
     "item_to_case",
     "load_datalist",
     "split_patients",
+    "with_convention",
 ]
 
 SECTIONS = ("training", "validation", "inference")
@@ -49,6 +51,7 @@ def load_datalist(
     modalities: Sequence[str] = MODALITIES,
     datalist: str | Path | None = None,
     folds: int = 5,
+    label_convention: str | None = None,
 ) -> list[dict[str, Any]]:
     """The items of one section of a data set, every header checked.
 
@@ -61,6 +64,8 @@ def load_datalist(
         datalist: a datalist.json in MONAI's form whose folds replace the split; its paths are relative to
             ``dataset_dir``. Where none is given, a ``datalist.json`` in ``dataset_dir`` is it. Inference takes neither.
         folds: into how many folds to split, at most one a patient.
+        label_convention: what the labels of all cases mean, a name in ``labels.CONVENTIONS``; None takes what the names
+            of the cases (or the datalist) say.
 
     Raises:
         FileNotFoundError: if ``dataset_dir`` or ``datalist`` does not exist.
@@ -72,12 +77,12 @@ def load_datalist(
         cases = [replace(case, label=None) for case in find_cases(dataset_dir, modalities)]
     else:
         found = _find_datalist(dataset_dir, datalist)
-        parts = (
-            split_patients(find_cases(dataset_dir, modalities, require_label=True), folds)
-            if found is None
-            else _read_folds(*found, modalities)
-        )
-        cases = _section_of(parts, section, fold)
+        if found is None:
+            whole = find_cases(dataset_dir, modalities, require_label=True)
+            parts = split_patients(_with_patients([whole], dataset_dir)[0], folds)
+        else:
+            parts = _with_patients(_read_folds(*found, modalities), dataset_dir)
+        cases = with_convention(_section_of(parts, section, fold), label_convention)
     problems = [problem for case in cases for problem in header_problems(case)]
     if problems:
         report_problems(
@@ -86,44 +91,30 @@ def load_datalist(
     return [case_to_item(case) for case in cases]
 
 
-def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[list[Case]]:
-    """Split cases into folds of about equal size, all cases of one patient in one fold.
-
-    The split depends on the identifiers and the seed alone: not on paths or the order of the cases.
-
-    Args:
-        cases: what to split.
-        folds: how many folds, at most one a patient.
-        seed: another seed gives another split.
+def with_convention(cases: Sequence[Case], label_convention: str | None) -> list[Case]:
+    """The cases with their label convention: the one that is given, else the names'; never a guess.
 
     Raises:
-        ValueError: if there are fewer than two patients, or fewer than two folds are asked for.
+        ValueError: if none is given and the names do not decide.
     """
-    if folds < 2:
-        raise ValueError(f"folds: expected 2 or more (one validates, the others train), got {folds}")
-    sizes = Counter(case.patient_id for case in cases)
-    if len(sizes) < 2:
+    if label_convention is not None:
+        name = get_convention(label_convention).name
+        return [replace(case, convention=name) for case in cases]
+    if undecided := [case for case in cases if case.convention is None]:
+        first = undecided[0].case_id
+        names = " or ".join(layout_of(first).conventions)
         raise ValueError(
-            f"found {len(cases)} case(s) of {len(sizes)} patient(s){_names(sizes)}; expected two patients or more, "
-            "one to train on and another to validate on; add cases"
+            f"{first}{f' and {len(undecided) - 1} more' if len(undecided) > 1 else ''}: the names do not say what the "
+            f"labels mean; pass --label_convention {names}"
         )
-    patients = sorted(sizes)
-    random.Random(seed).shuffle(patients)
-    patients.sort(key=lambda patient: -sizes[patient])  # stable: the shuffle decides among equals
-    fold_of: dict[str, int] = {}
-    filled = [0] * min(folds, len(patients))
-    for patient in patients:
-        fold_of[patient] = filled.index(min(filled))
-        filled[fold_of[patient]] += sizes[patient]
-    ordered = sorted(cases, key=lambda case: natural_key(case.case_id))
-    return [[case for case in ordered if fold_of[case.patient_id] == k] for k in range(len(filled))]
+    return list(cases)
 
 
 def case_to_item(case: Case) -> dict[str, Any]:
     """The datalist item of a case; paths become strings, a missing label stays out."""
     item: dict[str, Any] = {"image": [str(path) for path in case.images.values()]}
     if case.label is not None:
-        item["label"] = str(case.label)
+        item |= {"label": str(case.label), "label_convention": case.convention}
     return item | {"case_id": case.case_id, "patient_id": case.patient_id}
 
 
@@ -132,8 +123,10 @@ def item_to_case(item: Mapping[str, Any]) -> Case:
     paths = [Path(p) for p in ([item["image"]] if isinstance(item["image"], str | os.PathLike) else item["image"])]
     images = {modality_of(path) or f"image{i}": path for i, path in enumerate(paths)}
     label = Path(item["label"]) if item.get("label") else None
-    case_id = str(item.get("case_id") or _case_id_of(paths[0]))
-    return make_case(case_id, images, label, item.get("patient_id"))
+    # MONAI's readers of datalists take text for paths and put the data folder before it.
+    names = {k: Path(str(item[k])).name for k in ("case_id", "label_convention") if item.get(k)}
+    case_id = names.get("case_id") or _case_id_of(paths[0])
+    return make_case(case_id, images, label, item.get("patient_id"), names.get("label_convention"))
 
 
 def explain_item(item: Mapping[str, Any]) -> None:
@@ -145,6 +138,14 @@ def explain_item(item: Mapping[str, Any]) -> None:
         ValueError: if the files are at fault. Returns where they are not: the failure has another cause.
     """
     check_voxels(item_to_case(item))
+
+
+def _with_patients(parts: Sequence[Sequence[Case]], dataset_dir: str | Path | Sequence[str | Path]) -> list[list[Case]]:
+    """The same cases; those that a name_mapping.csv beside them makes one patient's share a patient_id."""
+    folders = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else dataset_dir
+    mapping = read_name_mappings([check_folder(folder) for folder in folders])
+    patients = unite_patients([case for part in parts for case in part], mapping)
+    return [[replace(case, patient_id=patients[case.case_id]) for case in part] for part in parts]
 
 
 def _find_datalist(
@@ -178,7 +179,7 @@ def _section_of(parts: Sequence[list[Case]], section: str, fold: int) -> list[Ca
     if both := {case.patient_id for case in training} & {case.patient_id for case in parts[fold]}:
         raise ValueError(
             f"{len(both)} patient(s) stand both in fold {fold}, which validates, and in those that train"
-            f"{_names(both)}; expected each patient in one fold; give all cases of a patient the same fold"
+            f"{listed(both)}; expected each patient in one fold; give all cases of a patient the same fold"
         )
     return training if section == "training" else list(parts[fold])
 
@@ -240,8 +241,13 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
     case_id = entry.get("case_id") or _case_id_of(Path(os.path.normpath(root / paths[0])))
     patient_id = entry.get("patient_id")
     chosen = {m: images[m] for m in modalities}
+    convention = entry.get("label_convention")
     return make_case(
-        str(case_id), chosen, Path(os.path.normpath(root / label)), str(patient_id) if patient_id is not None else None
+        str(case_id),
+        chosen,
+        Path(os.path.normpath(root / label)),
+        str(patient_id) if patient_id is not None else None,
+        get_convention(convention).name if convention is not None else None,
     )
 
 
@@ -257,8 +263,3 @@ def _case_id_of(path: Path) -> str:
     name = path.name if modality_of(path.name) else path.parent.name
     stem = name.lower().removesuffix(".gz").removesuffix(".nii")
     return name[: len(stem)].rpartition("_" if "_" in name else "-")[0] or path.parent.name
-
-
-def _names(patients: Sequence[str] | set[str] | Mapping[str, int]) -> str:
-    names = sorted(patients, key=natural_key)
-    return f": {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else ""

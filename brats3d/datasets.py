@@ -1,4 +1,4 @@
-"""Cases through transforms: prepared once, kept in memory within a budget, augmented by seed, failures explained."""
+"""Cases through transforms: prepared once, kept in memory or on disk, augmented by seed, failures explained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
@@ -19,12 +20,17 @@ from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from brats3d.cache import DiskCache
 from brats3d.datalist import explain_item, item_to_case
 
 __all__ = ["CaseDataset", "FillCache", "derive_seed"]
 
 MIN_BACKGROUND = 0.01
 """A skull-stripped brain leaves a third or more of its box at 0; a head with its skull next to nothing."""
+ROOM_BYTES = 4 * 2**30
+"""Memory left to the rest: a training step on two patches of 128³ takes 1.5 GiB of a CPU's in bfloat16, and float32,
+validation and the files that are being read need theirs."""
+CGROUP = Path("/sys/fs/cgroup")
 
 logger = logging.getLogger("brats3d")
 
@@ -33,8 +39,8 @@ class CaseDataset(Dataset):
     """Cases through transforms that run in two parts.
 
     The deterministic part (all transforms before the first random one) runs once a case; its result stays in memory
-    while the budget lasts. The random part runs at every access with a seed made from (seed, epoch, case_id): the same
-    sample in any process, in any order.
+    while the budget lasts, and on disk (:class:`brats3d.cache.DiskCache`) after that. The random part runs at every
+    access with a seed made from (seed, epoch, case_id): the same sample in any process, in any order.
 
     Where a case cannot be read or holds what cannot be used, the error names the file, what was found and what to do.
 
@@ -42,7 +48,8 @@ class CaseDataset(Dataset):
         data: datalist items; one without a ``case_id``, as other MONAI tools make them, is named after its files.
         transform: a ``Compose`` or a list of transforms.
         seed: of the augmentation.
-        cache: share of the free memory that prepared cases may take, 0 to 1; 0 keeps none.
+        cache: share of the free memory, and of the free disk, that prepared cases may take, 0 to 1; 0 keeps none.
+        cache_dir: where the cases go that memory has no room for; None keeps none there. Runs may share it.
         ahead: prepare the next case in a thread while the caller works on this one; for cases that are taken in order.
         warn: log a warning where an image looks as if its skull had not been removed.
 
@@ -56,6 +63,7 @@ class CaseDataset(Dataset):
         transform: Compose | Sequence[Callable],
         seed: int = 0,
         cache: float = 0.0,
+        cache_dir: str | Path | None = None,
         ahead: bool = False,
         warn: bool = False,
     ) -> None:
@@ -68,6 +76,9 @@ class CaseDataset(Dataset):
         self.ahead = ahead
         self.warn = warn
         self._random_from = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
+        self._disk = (
+            DiskCache(cache_dir, self.transform.transforms[: self._random_from], cache) if cache and cache_dir else None
+        )
         self._prepared: dict[int, Any] = {}
         self._reader: ThreadPoolExecutor | None = None
         self._coming: dict[int, Future] = {}
@@ -80,62 +91,83 @@ class CaseDataset(Dataset):
         """The sample, or list of samples, of ``(epoch, index)``; a bare index is of epoch 0."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         item = self.data[index]
-        prepared = self._prepared.get(index)
+        prepared, kept = self._prepared.get(index), True
         if prepared is None:
-            prepared = self._prepare_and_look_ahead(index) if self.ahead else self._prepare(index)
-            self._keep(index, prepared)
+            prepared, entry = self._look_ahead(index) if self.ahead else self._prepare(index)
+            kept = self._keep(index, prepared, entry)
         if self._random_from is None:
             return copy.copy(prepared)
         seed = derive_seed(self.seed, epoch, item["case_id"])
-        return self.transform.set_random_state(seed=seed)(copy.deepcopy(prepared), start=self._random_from)
+        own = copy.deepcopy(prepared) if kept else prepared
+        return self.transform.set_random_state(seed=seed)(own, start=self._random_from)
 
     def fill(self, workers: int = 2, progress: bool = True) -> None:
-        """Prepare every case that the budget holds, before worker processes are forked and would each do it again."""
+        """Prepare every case, in memory, then on disk, before worker processes are forked and would each do it again.
+
+        Of those that go to the disk, each process of a distributed run prepares its share.
+        """
         indices = [i for i in range(len(self)) if i not in self._prepared] if self.cache else []
         bar = tqdm(
             total=len(indices), desc="preparing cases", unit="case", disable=not (progress and indices), leave=False
         )
+        room = True
         with bar, ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(indices), workers):
-                chunk = indices[start : start + workers]
-                kept = [
-                    self._keep(index, prepared)
-                    for index, prepared in zip(chunk, pool.map(self._prepare_in_thread, chunk))
-                ]
+            while indices and room:
+                chunk, indices = indices[:workers], indices[workers:]
+                prepared = pool.map(self._prepare_in_thread, chunk)
+                kept = [self._keep(index, *p) for index, p in zip(chunk, prepared, strict=True)]
+                room = all(kept)
                 bar.update(len(chunk))
-                if not all(kept):
-                    break
+            if self._disk:
+                indices = indices[idist.get_rank() :: idist.get_world_size()]
+                bar.total = bar.n + len(indices)
+                for _ in pool.map(self._prepare_on_disk, indices):
+                    bar.update()
         self._budget = 0  # worker processes would each spend what is left of it
 
-    def _prepare(self, index: int, transform: Compose | None = None) -> Any:
+    def _prepare(self, index: int, transform: Compose | None = None) -> tuple[Any, Path | None]:
+        """What is on the disk, or else what comes of the files and the entry that it may be written to."""
         item = self.data[index]
+        entry = self._disk.entry(item) if self._disk else None
+        stored = self._disk.read(entry) if self._disk and entry else None
+        if stored is not None:
+            return stored, None
         with _explained(item):
             prepared = (transform or self.transform)(copy.copy(item), end=self._random_from)
             self._check(prepared)
         # A crop is a view that keeps the whole volume in memory; a copy of the box is a third of it.
-        return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in prepared.items()}
+        return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in prepared.items()}, entry
 
-    def _prepare_and_look_ahead(self, index: int) -> Any:
+    def _look_ahead(self, index: int) -> tuple[Any, Path | None]:
         # One thread does all the preparing, so that no transform ever runs twice at a time. An error in it comes out
         # at ``result``, when its case is asked for. (MONAI's ThreadDataLoader ends quietly after an error.)
         self._reader = self._reader or ThreadPoolExecutor(1)
         prepared = (self._coming.pop(index, None) or self._reader.submit(self._prepare, index)).result()
-        if index + 1 < len(self):
+        if index + 1 < len(self) and index + 1 not in self._prepared:
             self._coming = {index + 1: self._reader.submit(self._prepare, index + 1)}
         return prepared
 
-    def _prepare_in_thread(self, index: int) -> Any:
+    def _prepare_in_thread(self, index: int) -> tuple[Any, Path | None]:
         # A copy for each thread: MONAI's NibabelReader keeps the names of the files that it read last, and where two
         # threads share it, images come back with channels missing. (What is to be inverted is not prepared so: MONAI
         # tells a transform's own work by its id.)
         return self._prepare(index, copy.deepcopy(self.transform))
 
-    def _keep(self, index: int, prepared: Any) -> bool:
-        """Keep it if the budget allows; the budget is fixed when the first case comes."""
+    def _prepare_on_disk(self, index: int) -> None:
+        assert self._disk is not None
+        if self._disk.writes and not self._disk.holds(self.data[index]):
+            prepared, entry = self._prepare_in_thread(index)
+            self._disk.write(entry, self.data[index], prepared)
+
+    def _keep(self, index: int, prepared: Any, entry: Path | None) -> bool:
+        """Whether there was room for it in memory, whose budget is fixed when the first case comes; if not, on disk."""
         if self._budget is None:
-            self._budget = int(self.cache * psutil.virtual_memory().available / idist.get_nproc_per_node())
+            free = _free_memory()
+            self._budget = int(max(0, min(self.cache * free, free - ROOM_BYTES)) / idist.get_nproc_per_node())
         size = sum(value.nbytes for value in prepared.values() if isinstance(value, torch.Tensor))
         if size > self._budget:
+            if self._disk:
+                self._disk.write(entry, self.data[index], prepared)
             return False
         self._budget -= size
         self._prepared[index] = prepared
@@ -161,7 +193,7 @@ class FillCache:
     """Handler of the trainer: prepares the cases at the start of the run.
 
     Args:
-        dataset: the training cases.
+        dataset: the training cases, or those of the validation: one that is damaged is named before hours of training.
         workers: threads that read.
     """
 
@@ -182,6 +214,17 @@ def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2**32) made from the parts; the same on every machine and in every process."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "little")
+
+
+def _free_memory() -> int:
+    """Bytes, within a container's limit: its host may have far more."""
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        counts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such files, or "max": no limit
+        return free
+    return min(free, max(0, limit - used + int(counts.get("inactive_file", 0))))
 
 
 @contextmanager

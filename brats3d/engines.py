@@ -7,6 +7,7 @@ MONAI's engines hard-code ``torch.autocast("cuda")`` and a ``GradScaler``; both 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sized
 from functools import cache
 
@@ -181,22 +182,35 @@ class ValidateLast:
 
 
 class ReportEpoch:
-    """Handler of the trainer: one line an epoch with the mean loss, the last learning rate and patches a second."""
+    """Handler of the trainer: one line an epoch with the mean loss, the last learning rate and patches a second.
+
+    It also says which share of the epoch was spent waiting for the next batch.
+    """
 
     def __init__(self) -> None:
         self._losses: list[torch.Tensor] = []
         self._patches = 0
         self._learning_rate = 0.0
+        self._asked = 0.0
+        self._waited = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._started)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._get)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         # Ignite takes the epoch's time before the handlers of EPOCH_COMPLETED run, so that validation is not in it.
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
 
     def _started(self, engine: Engine) -> None:
-        self._losses, self._patches = [], 0
+        self._losses, self._patches, self._waited = [], 0, 0.0
+
+    def _ask(self, engine: Engine) -> None:
+        self._asked = time.perf_counter()
+
+    def _get(self, engine: Engine) -> None:
+        self._waited += time.perf_counter() - self._asked
 
     def _iteration(self, engine: Engine) -> None:
         self._losses.append(engine.state.output[Keys.LOSS])  # read at the end: a GPU is not made to wait
@@ -206,11 +220,12 @@ class ReportEpoch:
     def _completed(self, engine: Engine) -> None:
         seconds = max(engine.state.times[Events.EPOCH_COMPLETED.name], 1e-9)
         logger.info(
-            "epoch %d/%d  loss %.4f  learning rate %.2e  %.2f patches/s",
+            "epoch %d/%d  loss %.4f  learning rate %.2e  waiting for data %.0f %%  %.2f patches/s",
             engine.state.epoch,
             engine.state.max_epochs,
             torch.stack(self._losses).mean().item() if self._losses else float("nan"),
             self._learning_rate,
+            100 * self._waited / seconds,
             self._patches / seconds,
         )
 

@@ -13,8 +13,10 @@ from types import MappingProxyType
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 """BraTS 2020's names, in the order in which every image's channels stand."""
 
-MODALITY_ALIASES: Mapping[str, str] = MappingProxyType({"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"})
-"""BraTS 2023's names -> BraTS 2020's."""
+MODALITY_ALIASES: Mapping[str, str] = MappingProxyType(
+    {"t1n": "t1", "t1w": "t1", "t1c": "t1ce", "t1gd": "t1ce", "t2w": "t2", "t2f": "flair"}
+)
+"""Names of BraTS 2023 (t1n t1c t2w t2f) and of the Medical Segmentation Decathlon (T1w t1gd T2w) -> BraTS 2020's."""
 
 REGIONS = ("TC", "WT", "ET")
 """The overlapping regions, in the order of the network's output channels (MONAI's order)."""
@@ -54,6 +56,28 @@ class LabelConvention:
         """Every voxel value that a segmentation may hold, background included."""
         return frozenset((0, *self.labels))
 
+    @property
+    def own_values(self) -> dict[str, int]:
+        """Region -> the value to write where it alone is present; from the outermost region to the innermost."""
+        names = sorted(self.regions, key=lambda name: -len(self.regions[name]))
+        inside = [*(self.regions[name] for name in names[1:]), ()]
+        return {
+            name: next(value for value in self.regions[name] if value not in inner)
+            for name, inner in zip(names, inside, strict=True)
+        }
+
+    def translate_to(self, other: LabelConvention) -> dict[int, int]:
+        """Each value of this convention -> the value that the other one writes for the same innermost region.
+
+        What lies in no region, such as a resection cavity, becomes background; to itself nothing changes.
+        """
+        if other is self:
+            return {value: value for value in self.values}
+        translated = dict.fromkeys(self.values, 0)
+        for region, value in other.own_values.items():  # from the outermost, so that the innermost stays
+            translated |= dict.fromkeys(self.regions[region], value)
+        return translated
+
 
 BRATS2020 = LabelConvention(
     name="brats2020",
@@ -69,7 +93,30 @@ BRATS2023 = LabelConvention(
 )
 """BraTS 2023 and later for GLI, SSA, MET and MEN."""
 
-CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType({c.name: c for c in (BRATS2020, BRATS2023)})
+BRATS2024_GLI = LabelConvention(
+    name="brats2024-gli",
+    labels=MappingProxyType({1: "NETC", 2: "SNFH", 3: "ET", 4: "RC"}),
+    regions=MappingProxyType({"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}),
+)
+"""BraTS 2024's gliomas after treatment: the resection cavity (RC) lies outside every region (arXiv:2405.18368)."""
+
+BRATS2024_PED = LabelConvention(
+    name="brats2024-ped",
+    labels=MappingProxyType({1: "ET", 2: "NET", 3: "CC", 4: "ED"}),
+    regions=MappingProxyType({"TC": (1, 2, 3), "WT": (1, 2, 3, 4), "ET": (1,)}),
+)
+"""BraTS 2024's tumours of children: non-enhancing tumour, cystic component, edema (arXiv:2404.15009)."""
+
+BRATS2015 = LabelConvention(
+    name="brats2015",
+    labels=MappingProxyType({1: "NCR", 2: "ED", 3: "NET", 4: "ET"}),
+    regions=MappingProxyType({"TC": (1, 3, 4), "WT": (1, 2, 3, 4), "ET": (4,)}),
+)
+"""BraTS 2013 to 2016."""
+
+CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
+    {c.name: c for c in (BRATS2020, BRATS2023, BRATS2024_GLI, BRATS2024_PED, BRATS2015)}
+)
 
 
 def get_convention(name: str) -> LabelConvention:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ __all__ = ["FREE_SETTINGS", "check_window", "run_evaluation", "run_inference", "
 
 logger = logging.getLogger("brats3d")
 
-FREE_SETTINGS = frozenset({"device", "num_workers", "cache", "output_dir", "dataset_dir", "datalist"})
+FREE_SETTINGS = frozenset({"device", "num_workers", "cache", "cache_dir", "output_dir", "dataset_dir", "datalist"})
 """Knobs that may differ when a run goes on: they change where and how fast, not what is learned. The data set may have
 moved: its cases are compared instead."""
 
@@ -55,7 +56,12 @@ def run_training(
     if idist.get_rank() > 0:
         logger.setLevel(logging.WARNING)  # the first process alone tells
     output_dir = writable_folder(output_dir)
-    settings = {**settings, "training_cases": _cases(trainer), "validation_cases": _cases(evaluator)}
+    settings = {
+        **settings,
+        "training_cases": _cases(trainer),
+        "validation_cases": _cases(evaluator),
+        "label_conventions": _conventions(trainer, evaluator),
+    }
     last = output_dir / "checkpoints" / "last.pt"
     if last.is_file():
         _refuse_other_settings(output_dir, settings)
@@ -157,6 +163,12 @@ def check_window(name: str, size: Sequence[int]) -> None:
 
 def _cases(engine: Trainer | Evaluator) -> list[str]:
     return [item["case_id"] for item in engine.data_loader.dataset.data]
+
+
+def _conventions(*engines: Trainer | Evaluator) -> dict[str, int]:
+    """Label convention -> how many cases have it."""
+    items = (item for engine in engines for item in engine.data_loader.dataset.data)
+    return dict(sorted(Counter(str(item.get("label_convention")) for item in items).items()))
 
 
 def _compare_windows(checkpoint: str | Path, card: Mapping[str, Any], roi_size: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""The MONAI dictionary transforms that MONAI lacks: labels -> regions, regions -> labels.
+"""The MONAI dictionary transforms that MONAI lacks: labels of any release -> 2020's -> regions -> labels.
 
 MONAI's ``ConvertToMultiChannelBasedOnBratsClasses`` takes labels of another release without a word and returns an empty
 enhancing tumour (MONAI issue 8112). Here the convention is named, and what does not belong to it is an error.
@@ -16,9 +16,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from brats3d.checks import check_labels
-from brats3d.labels import REGIONS, LabelConvention, get_convention
+from brats3d.labels import BRATS2020, CONVENTIONS, REGIONS, LabelConvention, get_convention
 
-__all__ = ["CheckLabelsd", "LabelsToRegionsd", "RegionsToLabelsd", "labels_to_regions", "regions_to_labels"]
+__all__ = ["LabelsToRegionsd", "RegionsToLabelsd", "StandardLabelsd", "labels_to_regions", "regions_to_labels"]
 
 
 def labels_to_regions(label: torch.Tensor, convention: LabelConvention) -> torch.Tensor:
@@ -58,14 +58,52 @@ def regions_to_labels(regions: torch.Tensor, convention: LabelConvention) -> tor
     if regions.shape[0] != len(REGIONS):
         raise ValueError(f"regions: expected {len(REGIONS)} channels {REGIONS}, got shape {tuple(regions.shape)}")
     label = torch.zeros_like(regions[:1], dtype=torch.uint8)
-    for region, value in _painted(convention):
+    for region, value in convention.own_values.items():
         channel = REGIONS.index(region)
         label = label.masked_fill(regions[channel : channel + 1] > 0, value)
     return label
 
 
+class StandardLabelsd(MapTransform):
+    """Labels of any convention become BraTS 2020's, as uint8, after every voxel value was found in the convention.
+
+    The convention is the item's own, ``item["label_convention"]``, as :func:`brats3d.datalist.load_datalist` sets it:
+    cases of several releases can be trained on together.
+
+    Args:
+        keys: which items to change.
+        convention: a name in ``labels.CONVENTIONS`` for items that do not state theirs.
+        allow_missing_keys: pass by where the key is absent.
+
+    Raises:
+        ValueError: when called, where no convention is known, or a value is not the convention's: names the file, the
+            values found with their counts, and the values expected.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str | None = None, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.convention = get_convention(convention) if convention else None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            source = str(getattr(out[key], "meta", {}).get("filename_or_obj", key))
+            out[key] = _standard_labels(out[key], self._convention_of(out, source), source)
+        return out
+
+    def _convention_of(self, data: Mapping[Hashable, Any], source: str) -> LabelConvention:
+        name = data.get("label_convention")
+        convention = get_convention(name) if name else self.convention
+        if convention is None:
+            raise ValueError(
+                f"{source}: what its labels mean is not stated; expected label_convention in the item, one of "
+                f"{', '.join(CONVENTIONS)}; pass --label_convention"
+            )
+        return convention
+
+
 class _WithConvention(MapTransform):
-    """What the three transforms below share: a label convention, and a function of one item.
+    """What the two transforms below share: a label convention, and a function of one item.
 
     Args:
         keys: which items to change.
@@ -80,48 +118,37 @@ class _WithConvention(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = self._change(out[key])
+            out[key] = _keep_meta(self._change(torch.as_tensor(out[key])), out[key])
         return out
 
     def _change(self, volume: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
 
-class CheckLabelsd(_WithConvention):
-    """Passes labels on as uint8, after every voxel value has been found in the convention.
-
-    Raises:
-        ValueError: when called; names the file, the values found with their counts, and the values expected.
-    """
-
-    def _change(self, volume: torch.Tensor) -> torch.Tensor:
-        source = str(getattr(volume, "meta", {}).get("filename_or_obj", "label"))
-        check_labels(torch.as_tensor(volume).cpu().numpy(), self.convention, source)
-        return volume.to(torch.uint8)
-
-
 class LabelsToRegionsd(_WithConvention):
     """Dictionary form of :func:`labels_to_regions`: labels (1, H, W, D) become regions (3, H, W, D)."""
 
     def _change(self, volume: torch.Tensor) -> torch.Tensor:
-        return _keep_meta(labels_to_regions(torch.as_tensor(volume), self.convention), volume)
+        return labels_to_regions(volume, self.convention)
 
 
 class RegionsToLabelsd(_WithConvention):
     """Dictionary form of :func:`regions_to_labels`: regions (3, H, W, D) become labels (1, H, W, D)."""
 
     def _change(self, volume: torch.Tensor) -> torch.Tensor:
-        return _keep_meta(regions_to_labels(torch.as_tensor(volume), self.convention), volume)
+        return regions_to_labels(volume, self.convention)
 
 
-def _painted(convention: LabelConvention) -> list[tuple[str, int]]:
-    """Regions from the outermost to the innermost, each with the value that it alone adds."""
-    outer_to_inner = sorted(REGIONS, key=lambda region: -len(convention.regions[region]))
-    painted = []
-    for i, region in enumerate(outer_to_inner):
-        inside = convention.regions[outer_to_inner[i + 1]] if i + 1 < len(outer_to_inner) else ()
-        painted.append((region, next(value for value in convention.regions[region] if value not in inside)))
-    return painted
+def _standard_labels(volume: torch.Tensor, convention: LabelConvention, source: str) -> torch.Tensor:
+    """Checked, as uint8, under BraTS 2020's values; the geometry stays."""
+    check_labels(torch.as_tensor(volume).cpu().numpy(), convention, source)
+    label = volume.to(torch.uint8)
+    if convention is BRATS2020:
+        return label
+    table = torch.zeros(max(convention.values) + 1, dtype=torch.uint8, device=label.device)
+    for value, standard in convention.translate_to(BRATS2020).items():
+        table[value] = standard
+    return _keep_meta(table[torch.as_tensor(label).long()], volume)
 
 
 def _keep_meta(out: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

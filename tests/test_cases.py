@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from brats3d.cases import Case, find_cases, layout_of, make_case, modality_of
+from brats3d.cases import Case, find_cases, make_case, scan_cases
 from brats3d.labels import MODALITIES
 
 CASE_1 = "BraTS20_Training_001"
@@ -40,7 +40,7 @@ def one_line(error: pytest.ExceptionInfo) -> str:
 def test_cases_of_both_releases_and_both_suffixes_are_found(make_dataset, layout, first, suffix):
     root = make_dataset(2, layout, suffix=suffix)
     case = find_cases(root)[0]
-    assert (case.case_id, case.patient_id, case.layout, case.convention) == (first, first, layout, "brats2020")
+    assert (case.case_id, case.layout, case.convention, case.grade) == (first, layout, "brats2020", None)
     assert list(case.images) == ["t1", "t1ce", "t2", "flair"]
     assert case.images["t1ce"] == root / first / f"{first}_t1ce{suffix}"
     assert case.label == root / first / f"{first}_seg{suffix}"
@@ -174,7 +174,6 @@ def test_a_case_can_be_pickled_and_its_patient_follows_from_the_layout(tmp_path)
     case = make_case("BraTS2021_00001", {"flair": tmp_path, "t1": tmp_path}, None)
     assert pickle.loads(pickle.dumps(case)) == case
     assert list(case.images) == ["t1", "flair"]
-    assert layout_of("anything").name == "brats2020"
 
 
 @pytest.mark.parametrize("case_id", ["", ".", "..", "a/b", "..\\b", "a\0b"])
@@ -183,11 +182,68 @@ def test_a_case_id_is_one_path_component(case_id):
         make_case(case_id, {}, None)
 
 
-def test_a_modality_is_read_from_the_file_name_or_its_folders():
-    assert modality_of("x/BraTS20_Training_001_t1ce.nii") == "t1ce"
-    assert modality_of("BraTS-GLI-00005-100-t1c.nii.gz") == "t1ce"
-    assert modality_of("x/C_flair.nii/00000057_brain.nii") == "flair"
-    assert modality_of("x/C_seg.nii.gz") is None
+def test_the_grade_is_that_of_the_nearest_folder(tmp_path):
+    for grade, name in (("HGG", "Brats18_CBICA_AAB_1"), ("LGG", "Brats18_TCIA09_141_1")):
+        touch_case(tmp_path / "LGG" / grade.lower() / name)
+    assert [(case.patient_id, case.grade) for case in find_cases(tmp_path)] == [
+        ("CBICA_AAB", "HGG"),
+        ("TCIA09_141", "LGG"),
+    ]
+
+
+def test_a_bare_folder_of_one_cases_files_is_a_case_named_like_it(tmp_path):
+    folder = tmp_path / "Müller, A. (2. Scan)"
+    folder.mkdir()
+    for modality in ("T1", "t1c", "T2w", "FLAIR"):
+        (folder / f"{modality}.nii.gz").touch()
+    (case,) = find_cases(folder)
+    assert (case.case_id, case.label, list(case.images)) == (folder.name, None, list(MODALITIES))
+    assert case.images["t1ce"] == folder / "t1c.nii.gz"
+    (folder / "seg.nii.gz").touch()
+    assert find_cases(tmp_path, require_label=True)[0].label == folder / "seg.nii.gz"
+    (folder / "FLAIR.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"missing flair; .* expected flair.nii\[.gz\]"):
+        find_cases(folder)
+
+
+def test_a_lone_bare_file_is_no_case(tmp_path):
+    touch_case(tmp_path / CASE_1)
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "t1.nii.gz").touch()
+    assert ids(find_cases(tmp_path)) == [CASE_1]
+
+
+@pytest.mark.parametrize("name", ["mit Leerzeichen", "Müller-Ωμέγα", "脑肿瘤", "a'b&c"])
+def test_folders_with_spaces_and_other_letters(tmp_path, name):
+    touch_case(tmp_path / name / CASE_1)
+    assert find_cases(tmp_path / name)[0].images["t1"] == tmp_path / name / CASE_1 / f"{CASE_1}_t1.nii.gz"
+
+
+def test_a_scan_reports_what_find_cases_raises(tmp_path):
+    whole = touch_case(tmp_path / "BraTS20_Training_001")
+    touch_case(tmp_path / "BraTS20_Training_002", ("t1", "t2", "seg"))
+    misnamed = touch_case(tmp_path / "BraTS20_Training_355", MODALITIES)
+    (misnamed / "W39_1998.09.19_Segm.nii").touch()
+    (whole / "BraTS20_Training_001_t1.nii").touch()
+    scan = scan_cases(tmp_path)
+    assert ids(scan.cases) == ["BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Training_355"]
+    assert list(scan.cases[1].images) == ["t1", "t2"]
+    assert [(p.kind, p.case_id) for p in scan.problems] == [
+        ("double", "BraTS20_Training_001"),
+        ("missing", "BraTS20_Training_002"),
+        ("misnamed", "BraTS20_Training_355"),
+    ]
+    assert scan.problems[2].files == (misnamed / "W39_1998.09.19_Segm.nii",)
+
+
+def test_a_case_in_two_folders_is_scanned_once(tmp_path):
+    for name in ("a", "b"):
+        touch_case(tmp_path / name / CASE_1)
+    scan = scan_cases(tmp_path)
+    assert ids(scan.cases) == [CASE_1]
+    assert [(p.kind, p.files) for p in scan.problems] == [
+        ("case twice", (tmp_path / "a" / CASE_1, tmp_path / "b" / CASE_1))
+    ]
 
 
 # --- what is missing or double
@@ -303,7 +359,36 @@ def test_a_listed_folder_without_cases_is_an_error_beside_one_with_cases(tmp_pat
 def test_kaggles_hdf5_slices_are_named(tmp_path):
     (tmp_path / "content" / "data").mkdir(parents=True)
     (tmp_path / "content" / "data" / "volume_41_slice_0.h5").touch()
-    with pytest.raises(ValueError, match=r"volume_41_slice_0.h5: Kaggle's HDF5 form .* does not read yet") as error:
+    with pytest.raises(
+        ValueError, match=r"volume_41_slice_0.h5: Kaggle's HDF5 form .*: brats3d convert \".*\" OUT writes them"
+    ) as error:
+        find_cases(tmp_path)
+    one_line(error)
+
+
+def test_a_decathlon_task_is_named(tmp_path):
+    (tmp_path / "Task01_BrainTumour" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "Task01_BrainTumour" / "imagesTr" / "BRATS_001.nii.gz").touch()
+    (tmp_path / "Task01_BrainTumour" / "dataset.json").touch()
+    with pytest.raises(ValueError, match=r"Medical Segmentation Decathlon .*: brats3d convert \".*\" OUT") as error:
+        find_cases(tmp_path)
+    one_line(error)
+
+
+def test_meningioma_radiotherapy_is_refused_by_name(tmp_path):
+    folder = tmp_path / "BraTS-MEN-RT-0001-1"
+    folder.mkdir()
+    for name in ("t1c", "gtv"):
+        (folder / f"{folder.name}_{name}.nii.gz").touch()
+    with pytest.raises(ValueError, match=r"BraTS-MEN-RT-0001-1 cannot be used: .* one sequence and one label") as error:
+        find_cases(tmp_path)
+    one_line(error)
+
+
+def test_a_hundred_thousand_unrelated_files_are_one_line(tmp_path):
+    for n in range(100_000):
+        (tmp_path / f"{n}.dcm").touch()
+    with pytest.raises(ValueError, match=r"no BraTS case .* found 100,000 file\(s\) such as 0.dcm") as error:
         find_cases(tmp_path)
     one_line(error)
 

@@ -96,6 +96,7 @@ def test_items_are_what_monai_loads(make_dataset):
     assert case == {
         "image": [f"{stem}_{m}.nii.gz" for m in ("t1", "t1ce", "t2", "flair")],
         "label": f"{stem}_seg.nii.gz",
+        "label_convention": "brats2020",
         "case_id": "BraTS20_Training_001",
         "patient_id": "BraTS20_Training_001",
     }
@@ -296,3 +297,80 @@ def test_an_item_of_unknown_file_names_is_explained_too(tmp_path, write_nifti):
     path = write_nifti(tmp_path / "scan.nii.gz", np.zeros((4, 4, 4), np.int16))
     with pytest.raises(ValueError, match=r"scan.nii.gz: every voxel is 0"):
         explain_item({"image": [str(path)]})
+
+
+# --- what the labels mean
+
+
+def conventions(*args, **options) -> dict[str, str]:
+    items = [item for section in ("training", "validation") for item in load_datalist(*args, section, **options)]
+    return {item["case_id"]: item["label_convention"] for item in items}
+
+
+def test_cases_of_several_releases_each_have_their_own_convention(tmp_path, write_case):
+    for case_id in ("BraTS20_Training_001", "BraTS-GLI-00005-000", "BraTS-GLI-00006-100"):
+        write_case(tmp_path / case_id)
+    assert conventions(tmp_path) == {
+        "BraTS20_Training_001": "brats2020",
+        "BraTS-GLI-00005-000": "brats2023",
+        "BraTS-GLI-00006-100": "brats2024-gli",
+    }
+
+
+def test_what_names_leave_open_the_user_must_say(tmp_path, write_case):
+    for number in (1, 2):
+        write_case(tmp_path / f"BraTS-PED-0000{number}-000")
+    with pytest.raises(
+        ValueError,
+        match=r"the names do not say what the labels mean; pass --label_convention brats2023 or brats2024-ped",
+    ):
+        load_datalist(tmp_path, "training")
+    assert set(conventions(tmp_path, label_convention="brats2024-ped").values()) == {"brats2024-ped"}
+    assert len(load_datalist(tmp_path, "inference")) == 2  # no labels, no question
+
+
+def test_names_that_monai_has_made_paths_of_are_read_back():
+    item = {"image": ["/data/a/a_t1.nii"], "case_id": "/data/a", "label_convention": "/data/brats2023"}
+    case = item_to_case(item)
+    assert (case.case_id, case.convention) == ("a", "brats2023")
+
+
+def test_an_unknown_convention_is_refused(make_dataset):
+    with pytest.raises(ValueError, match=r"label_convention: expected one of brats2020, .* got '2020'"):
+        load_datalist(make_dataset(2), "training", label_convention="2020")
+
+
+def test_a_datalist_states_the_convention_of_its_cases(make_dataset):
+    root = make_dataset(2)
+    items = [case_to_item(case) | {"fold": k} for k, case in enumerate(find_cases(root, require_label=True))]
+    (root / "datalist.json").write_text(
+        json.dumps({"training": [i | {"label_convention": "brats2023"} for i in items]})
+    )
+    assert set(conventions(root).values()) == {"brats2023"}
+    (root / "datalist.json").write_text(json.dumps({"training": [i | {"label_convention": "x"} for i in items]}))
+    with pytest.raises(ValueError, match=r"training\[0\]: label_convention: expected one of"):
+        load_datalist(root, "training")
+
+
+def test_one_patient_under_two_releases_names_stays_on_one_side(tmp_path, write_case):
+    names = ["Brats18_CBICA_AAB_1", "BraTS20_Training_271", "BraTS20_Training_001", "BraTS20_Training_002"]
+    for name in names:
+        write_case(tmp_path / name)
+    (tmp_path / "name_mapping.csv").write_text(
+        "Grade,BraTS_2018_subject_ID,BraTS_2020_subject_ID\nHGG,Brats18_CBICA_AAB_1,BraTS20_Training_271\n"
+    )
+    same = set(names[:2])
+    for fold in range(3):
+        sides = [{item["case_id"] for item in load_datalist(tmp_path, s, fold)} for s in ("training", "validation")]
+        assert any(same <= side for side in sides), sides
+    apart = [{**case_to_item(case), "fold": k} for k, case in enumerate(find_cases(tmp_path, require_label=True))]
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": apart}))
+    with pytest.raises(ValueError, match=r"1 patient\(s\) stand both in fold"):
+        [load_datalist(tmp_path, "training", fold) for fold in range(4)]
+
+
+def test_time_points_of_one_patient_stay_on_one_side(tmp_path, write_case):
+    for case_id in ("BraTS-GLI-00005-000", "BraTS-GLI-00005-001", "BraTS-GLI-00006-000", "BraTS2021_00005"):
+        write_case(tmp_path / case_id)
+    sides = [{item["case_id"] for item in load_datalist(tmp_path, s)} for s in ("training", "validation")]
+    assert {"BraTS-GLI-00005-000", "BraTS-GLI-00005-001", "BraTS2021_00005"} in sides

@@ -1,4 +1,4 @@
-"""Prepared once, augmented by (seed, epoch, case), failures explained."""
+"""Prepared once, kept in memory or on disk, augmented by (seed, epoch, case), failures explained."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ignite.engine import Engine
 from monai.data import DataLoader, NibabelReader
 from monai.transforms import Compose, LoadImaged, RandFlipd, RandGaussianNoised, RandSpatialCropSamplesd
 
+from brats3d import datasets
 from brats3d.cases import find_cases
 from brats3d.datalist import case_to_item
 from brats3d.datasets import CaseDataset, FillCache, derive_seed
@@ -59,6 +60,7 @@ def memory(monkeypatch) -> Callable[[float], None]:
     def set_(cases: float) -> None:
         available = int(cases * CASE_BYTES)
         monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=available))
+        monkeypatch.setattr(datasets, "ROOM_BYTES", 0)
 
     return set_
 
@@ -69,6 +71,12 @@ def images(samples: Sequence[dict]) -> list[torch.Tensor]:
 
 def same(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> bool:
     return all(map(torch.equal, a, b))
+
+
+def in_memory(data: CaseDataset) -> int:
+    """How many cases stay in memory when all are prepared."""
+    data.fill(progress=False)
+    return len(data._prepared)
 
 
 KEYS = [(epoch, index) for epoch in (1, 2) for index in range(3)]
@@ -133,10 +141,151 @@ def test_filling_keeps_nothing_where_the_cache_is_off(make):
     assert not prepared
 
 
+@pytest.mark.parametrize(("free", "kept"), [(2, 0), (3.5, 1), (4, 2), (6, 3)])
+def test_room_is_left_for_the_network_whatever_the_share(make, memory, monkeypatch, free, kept):
+    memory(free)
+    monkeypatch.setattr(datasets, "ROOM_BYTES", 2 * CASE_BYTES)
+    assert in_memory(make(cache=0.6)) == kept
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [("max", 3), (10**12, 3), (10**6 + CASE_BYTES, 2), (10**6 - 2 * CASE_BYTES, 0)],
+    ids=["none", "high", "one case and what can be given up", "exceeded"],
+)
+def test_a_containers_limit_bounds_the_free_memory(make, memory, monkeypatch, tmp_path, limit, kept):
+    memory(3)
+    counts = {"memory.max": limit, "memory.current": 10**6, "memory.stat": f"anon 5\ninactive_file {CASE_BYTES}"}
+    for name, content in counts.items():
+        (tmp_path / name).write_text(f"{content}\n")
+    monkeypatch.setattr(datasets, "CGROUP", tmp_path)
+    assert in_memory(make(cache=1.0)) == kept
+
+
 @pytest.mark.parametrize("cache", [-0.1, 1.5])
 def test_a_share_of_memory_is_from_0_to_1(make, cache):
     with pytest.raises(ValueError, match=f"cache: expected a share of the free memory from 0 to 1, got {cache}"):
         make(cache=cache)
+
+
+# --- what is on disk
+
+NOTED: list[str] = []
+"""Whom :func:`noted` has seen. A transform of its own source can be kept on disk, a local function cannot."""
+
+
+def noted(data: dict) -> dict:
+    NOTED.append(data["case_id"])
+    return data
+
+
+@pytest.fixture
+def make_stored(make_dataset, tmp_path) -> Callable[..., CaseDataset]:
+    """Three tiny cases whose prepared form goes to ``tmp_path / "cache"``; NOTED says which were prepared."""
+    items = items_of(make_dataset(3))
+
+    def build(cache: float = 1.0, random: bool = True, **options) -> CaseDataset:
+        NOTED.clear()
+        load = LoadImaged(["image", "label"], image_only=True, ensure_channel_first=True)
+        transform = Compose([load, noted, *(pipeline().transforms[2:] if random else [])])
+        return CaseDataset(items, transform, cache=cache, **{"cache_dir": tmp_path / "cache", "seed": 1, **options})
+
+    return build
+
+
+def stored(tmp_path: Path) -> list[Path]:
+    return sorted(path for path in (tmp_path / "cache").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("fill", [True, False])
+@pytest.mark.parametrize(("fit", "files"), [(3, 0), (2, 1), (0.5, 3)], ids=["all fit", "two fit", "none fits"])
+def test_what_memory_has_no_room_for_goes_to_the_disk(make_stored, memory, tmp_path, fit, files, fill):
+    memory(fit)
+    data = make_stored()
+    if fill:
+        data.fill(progress=False)
+        assert len(stored(tmp_path)) == files
+    for key in KEYS:
+        data[key]
+    assert len(stored(tmp_path)) == files
+    assert sorted(NOTED) == [item["case_id"] for item in data.data]
+
+
+def test_a_case_from_the_disk_is_what_its_files_give_to_the_last_bit(make_stored, memory, tmp_path):
+    memory(0)
+    plain = make_stored(cache=0.0)
+    expected, volumes = images(plain[key] for key in KEYS), [plain._prepare(i)[0] for i in range(3)]
+    make_stored().fill(progress=False)
+    again = make_stored()
+    assert same(images(again[key] for key in KEYS), expected)
+    for i, volume in enumerate(volumes):
+        found = again._prepare(i)[0]
+        assert found["image"].stride() == volume["image"].stride()
+        assert torch.equal(found["label"], volume["label"])
+        assert torch.equal(found["image"].affine, volume["image"].affine)
+        assert found["image"].meta["filename_or_obj"] == volume["image"].meta["filename_or_obj"]
+    assert NOTED == [], "nothing was prepared again"
+
+
+def test_without_random_transforms_a_case_comes_from_the_disk_too(make_stored, memory):
+    memory(0)
+    expected = images(make_stored(random=False)[i] for i in range(3))
+    assert same(images(make_stored(random=False)[i] for i in range(3)), expected)
+    assert NOTED == []
+
+
+def test_a_file_that_has_changed_is_prepared_again(make_stored, memory, tmp_path, write_nifti):
+    memory(0)
+    make_stored().fill(progress=False)
+    data = make_stored(random=False)
+    write_nifti(Path(data.data[1]["image"][0]), np.full((16, 16, 12), 7, np.int16))
+    make_stored().fill(progress=False)
+    assert [data.data[1]["case_id"]] == NOTED
+    assert set(make_stored()._prepare(1)[0]["image"][0].unique().tolist()) == {7.0}
+    assert len(stored(tmp_path)) == 3
+
+
+def test_a_damaged_entry_is_prepared_again_and_written_whole(make_stored, memory, tmp_path):
+    memory(0)
+    make_stored().fill(progress=False)
+    entry = stored(tmp_path)[0]
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    data = make_stored()
+    assert same(images([data[1, 0]]), images([make_stored(cache=0.0)[1, 0]]))
+    assert entry.read_bytes() == whole
+
+
+@pytest.mark.parametrize("options", [{"cache": 0.0}, {"cache_dir": None}], ids=str)
+def test_the_disk_is_left_alone_where_nothing_is_to_be_kept_there(make_stored, memory, tmp_path, options):
+    memory(0)
+    data = make_stored(**options)
+    data.fill(progress=False)
+    data[1, 0]
+    assert stored(tmp_path) == []
+
+
+def test_a_disk_that_cannot_be_written_stops_neither_filling_nor_training(make_stored, memory, tmp_path, log):
+    memory(0)
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    data = make_stored()
+    data.fill(progress=False)
+    assert same(images([data[1, 2]]), images([make_stored(cache=0.0)[1, 2]]))
+    assert [record.levelname for record in log.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_process_prepares_its_share_of_what_goes_to_the_disk(make_stored, memory, monkeypatch, tmp_path, rank):
+    memory(2)  # for both: one case each
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("ignite.distributed.get_nproc_per_node", lambda: 2)
+    data = make_stored()
+    data.fill(workers=1, progress=False)
+    # The first stays in memory, the second no longer fits and is written by both, the third is the first one's share.
+    expected = [item["case_id"] for item in data.data][: 3 - rank]
+    assert expected == NOTED
+    assert len(stored(tmp_path)) == (2 if rank == 0 else 1)
 
 
 # --- what a sample depends on
@@ -162,10 +311,12 @@ def test_a_sample_is_that_of_the_case_not_of_its_place_in_the_list(make):
     assert torch.equal(turned[5, 0]["image"], data[5, 2]["image"])
 
 
-@pytest.mark.parametrize("cache", [0.0, 1.0])
-def test_worker_processes_draw_what_the_training_process_draws(make, cache):
+@pytest.mark.parametrize(("cache", "fit"), [(0.0, 0), (1.0, 3), (1.0, 1)], ids=["no cache", "memory", "disk"])
+def test_worker_processes_draw_what_the_training_process_draws(make_stored, memory, cache, fit):
+    memory(fit)
+
     def batches(workers: int) -> list[dict]:
-        data = make(seed=1, cache=cache)
+        data = make_stored(cache=cache)
         data.fill(progress=False)
         fork = {"multiprocessing_context": "fork"} if workers else {}
         return list(DataLoader(data, sampler=EpochCaseSampler(data, seed=1), batch_size=2, num_workers=workers, **fork))

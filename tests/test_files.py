@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,3 +72,15 @@ def test_a_folder_that_cannot_be_is_refused_with_the_systems_reason(tmp_path, be
         ValueError, match=rf"^out: cannot write to {file / below} \(.+\); expected a folder that you may"
     ):
         writable_folder(file / below, "out")
+
+
+def test_threads_that_write_at_once_leave_the_umask_alone(tmp_path):
+    before = os.umask(0o027)
+    os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            paths = list(pool.map(lambda n: write_whole(tmp_path / str(n), lambda f: f.write(b"x")), range(200)))
+        assert {path.stat().st_mode & 0o777 for path in paths} == {0o640}
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)

@@ -28,10 +28,36 @@ from brats3d.labels import (
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
-def test_regions_are_nested_and_the_whole_tumour_is_every_label(convention):
+def test_regions_are_nested_and_the_whole_tumour_is_every_label_but_the_resection_cavity(convention):
     regions = {name: set(values) for name, values in convention.regions.items()}
-    assert regions["ET"] < regions["TC"] < regions["WT"] == set(convention.labels)
+    tumour = {value for value, name in convention.labels.items() if name != "RC"}
+    assert regions["ET"] < regions["TC"] < regions["WT"] == tumour
     assert convention.values == {0, *convention.labels}
+
+
+@pytest.mark.parametrize(
+    ("convention", "expected"),
+    [
+        ("brats2020", {0: 0, 1: 1, 2: 2, 4: 4}),
+        ("brats2023", {0: 0, 1: 1, 2: 2, 3: 4}),
+        ("brats2024-gli", {0: 0, 1: 1, 2: 2, 3: 4, 4: 0}),  # the resection cavity is no tumour
+        ("brats2024-ped", {0: 0, 1: 4, 2: 1, 3: 1, 4: 2}),
+        ("brats2015", {0: 0, 1: 1, 2: 2, 3: 1, 4: 4}),
+    ],
+)
+def test_every_convention_translates_to_2020s(convention, expected):
+    assert get_convention(convention).translate_to(BRATS2020) == expected
+
+
+def test_a_convention_translates_to_itself_unchanged():
+    assert all(c.translate_to(c) == {v: v for v in c.values} for c in CONVENTIONS.values())
+
+
+@pytest.mark.parametrize("a", CONVENTIONS.values(), ids=CONVENTIONS)
+@pytest.mark.parametrize("b", CONVENTIONS.values(), ids=CONVENTIONS)
+def test_translation_keeps_every_region(a, b):
+    for value, other in a.translate_to(b).items():
+        assert [value in a.regions[r] for r in REGIONS] == [other in b.regions[r] for r in REGIONS]
 
 
 def test_the_enhancing_tumour_is_4_until_2021_and_3_since_2023():
@@ -52,7 +78,7 @@ def test_a_convention_is_found_by_its_name(name):
 
 
 def test_an_unknown_convention_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"label_convention: expected one of brats2020, brats2023, got 'brats1999'"):
+    with pytest.raises(ValueError, match=r"label_convention: expected one of brats2020, brats2023, .* got 'brats1999'"):
         get_convention("brats1999")
 
 

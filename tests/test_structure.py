@@ -10,13 +10,16 @@ import brats3d
 PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
-    {"labels", "files"},
-    {"cases", "phantom", "pictures", "losses"},
-    {"checks", "phantom_sets"},
-    {"datalist", "transforms"},
-    {"datasets", "metrics", "segmentations", "tracking", "checkpoints"},
-    {"engines", "runs"},
-    {"bundle"},
+    {"labels", "files", "volumes", "findings", "losses"},
+    {"layouts", "phantom", "pictures", "kaggle_h5", "decathlon", "cache"},
+    {"discovery", "phantom_sets", "convert"},
+    {"cases"},
+    {"checks", "name_mapping", "duplicates", "folds"},
+    {"datalist", "transforms", "inspection"},
+    {"splitting", "case_audit", "mending"},
+    {"audit", "datasets", "metrics", "segmentations", "tracking", "checkpoints"},
+    {"audit_report", "repair", "engines", "runs"},
+    {"bundle", "prefetch"},
     {"cli"},
 ]
 """A module may import from the levels above its own line, and engines may know datasets; never the other way round."""

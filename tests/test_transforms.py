@@ -13,21 +13,22 @@ from monai.transforms import ConvertToMultiChannelBasedOnBratsClasses, LoadImage
 
 from brats3d.labels import BRATS2020, BRATS2023, CONVENTIONS, REGIONS
 from brats3d.transforms import (
-    CheckLabelsd,
     LabelsToRegionsd,
     RegionsToLabelsd,
+    StandardLabelsd,
     labels_to_regions,
     regions_to_labels,
 )
 
 TC, WT, ET = (REGIONS.index(region) for region in ("TC", "WT", "ET"))
+ALL = tuple(CONVENTIONS.values())
 SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=4)
 
 
 @st.composite
-def labelled(draw):
+def labelled(draw, conventions=ALL):
     """A convention and a label volume (1, H, W, D) in it."""
-    convention = draw(st.sampled_from(list(CONVENTIONS.values())))
+    convention = draw(st.sampled_from(conventions))
     values = draw(arrays(np.int16, draw(SHAPES), elements=st.sampled_from(sorted(convention.values))))
     return convention, torch.from_numpy(values)[None]
 
@@ -37,7 +38,14 @@ def line(*values: int) -> torch.Tensor:
 
 
 @given(labelled())
-def test_labels_to_regions_to_labels_is_the_identity(drawn):
+def test_labels_to_regions_to_labels_keeps_the_regions(drawn):
+    convention, label = drawn
+    regions = labels_to_regions(label, convention)
+    assert torch.equal(labels_to_regions(regions_to_labels(regions, convention), convention), regions)
+
+
+@given(labelled([BRATS2020, BRATS2023]))
+def test_labels_to_regions_to_labels_is_the_identity_where_each_region_adds_one_label(drawn):
     convention, label = drawn
     back = regions_to_labels(labels_to_regions(label, convention), convention)
     assert back.dtype == torch.uint8
@@ -50,7 +58,10 @@ def test_regions_are_nested_and_zero_or_one(drawn):
     regions = labels_to_regions(label, convention)
     assert regions.dtype == torch.uint8
     assert (regions[ET] <= regions[TC]).all() and (regions[TC] <= regions[WT]).all() and (regions[WT] <= 1).all()
-    assert torch.equal(regions[WT].bool(), label[0] > 0)
+    cavity = [value for value, name in convention.labels.items() if name == "RC"]
+    assert torch.equal(
+        regions[WT].bool(), (label[0] > 0) & ~torch.isin(label[0], torch.tensor(cavity, dtype=label.dtype))
+    )
 
 
 @given(labelled(), st.integers(1, 3))
@@ -67,7 +78,7 @@ def test_any_three_masks_give_labels_of_the_convention_and_enhancing_stays_enhan
     assert np.array_equal(label[0] > 0, masks.any(axis=0))
 
 
-@pytest.mark.parametrize(("convention", "et"), [(BRATS2020, 4), (BRATS2023, 3)], ids=CONVENTIONS)
+@pytest.mark.parametrize(("convention", "et"), [(BRATS2020, 4), (BRATS2023, 3)], ids=["2020", "2023"])
 def test_channels_are_tc_wt_et(convention, et):
     regions = labels_to_regions(line(0, 1, 2, et), convention)[:, :, 0, 0].tolist()
     assert regions == [[0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
@@ -105,15 +116,34 @@ def test_labels_of_another_convention_are_refused_with_file_values_and_counts(
     path = write_nifti(tmp_path / "a_seg.nii.gz", np.array(values, np.int16).reshape(4, 1, 1))
     label = LoadImage(image_only=True, ensure_channel_first=True)(path)
     with pytest.raises(ValueError, match=f"{path}: .*{found}; expected {convention}'s labels"):
-        CheckLabelsd("label", convention)({"label": label})
+        StandardLabelsd("label")({"label": label, "label_convention": convention})
 
 
-def test_labels_that_belong_pass_as_uint8_with_their_geometry():
+def test_labels_that_belong_become_2020s_as_uint8_with_their_geometry():
     affine = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
     label = MetaTensor(line(0, 1, 2, 3).float(), affine=affine)
-    checked = CheckLabelsd("label", "brats2023")({"label": label})["label"]
+    checked = StandardLabelsd("label")({"label": label, "label_convention": "brats2023"})["label"]
     assert checked.dtype == torch.uint8
+    assert checked.flatten().tolist() == [0, 1, 2, 4]
     assert torch.equal(checked.affine, affine)
+
+
+@given(labelled())
+def test_standard_labels_have_the_regions_that_the_original_had(drawn):
+    convention, label = drawn
+    standard = StandardLabelsd("label", convention.name)({"label": label})["label"]
+    assert set(standard.unique().tolist()) <= {0, 1, 2, 4}
+    assert torch.equal(labels_to_regions(standard, BRATS2020), labels_to_regions(label, convention))
+
+
+def test_the_items_own_convention_goes_before_the_transforms():
+    item = {"label": line(0, 1, 2, 3), "label_convention": "brats2023"}
+    assert StandardLabelsd("label", "brats2024-ped")(item)["label"].flatten().tolist() == [0, 1, 2, 4]
+
+
+def test_labels_whose_meaning_nobody_states_are_refused():
+    with pytest.raises(ValueError, match=r"what its labels mean is not stated; .*; pass --label_convention"):
+        StandardLabelsd("label")({"label": line(0, 1, 2)})
 
 
 def test_the_dictionary_forms_undo_each_other_and_keep_the_geometry_and_the_history():
@@ -134,7 +164,7 @@ def test_plain_tensors_stay_plain():
     assert type(out) is torch.Tensor
 
 
-@pytest.mark.parametrize("transform", [CheckLabelsd, LabelsToRegionsd, RegionsToLabelsd])
+@pytest.mark.parametrize("transform", [StandardLabelsd, LabelsToRegionsd, RegionsToLabelsd])
 def test_a_missing_key_is_passed_by_only_where_allowed(transform):
     assert transform("label", "brats2020", allow_missing_keys=True)({"case_id": "a"}) == {"case_id": "a"}
     with pytest.raises(KeyError):

@@ -91,7 +91,7 @@ def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
     assert train["network_def"] == inference["network_def"]
     assert train["network"] == inference["network"]
     assert train["validate"]["inferer"] == inference["inferer"]
-    for knob in ("modalities", "label_convention", "overlap", "amp", "device"):
+    for knob in ("modalities", "overlap", "amp", "device"):
         assert train[knob] == inference[knob], knob
     assert train["roi_size"] == "@patch_size"
     assert train["patch_size"] == inference["roi_size"]

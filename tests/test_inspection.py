@@ -1,0 +1,160 @@
+"""What is found in single headers, images and segmentations, against answers worked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from brats3d.inspection import (
+    background_of,
+    count_tiny_components,
+    find_in_image,
+    find_in_label,
+    is_background,
+    labelled_voxels,
+)
+from brats3d.labels import BRATS2020, BRATS2024_GLI
+
+SHAPE = (20, 20, 10)
+HERE = Path("x_t1.nii.gz")
+
+
+@pytest.fixture
+def brain() -> np.ndarray:
+    """A box of 16 x 16 x 8 = 2,048 voxels with values from 100 to 199."""
+    values = np.zeros(SHAPE, np.int16, order="F")
+    values[2:18, 2:18, 1:9] = np.arange(2048).reshape(16, 16, 8) % 100 + 100
+    return values
+
+
+def image_kinds(values: np.ndarray) -> list[str]:
+    return [finding.kind for finding in find_in_image("a", HERE, values)]
+
+
+def label_kinds(values: np.ndarray, convention=BRATS2020) -> list[str]:
+    return [finding.kind for finding in find_in_label("a", HERE, labelled_voxels(values), convention)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", ">i2", "int32", "float32", "float64"])
+def test_a_sound_image_has_no_finding_in_any_dtype(brain, dtype: str) -> None:
+    assert image_kinds(brain.astype(dtype)) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("count", "few"), [(1, True), (40, True), (41, False)])  # 1 % of 4,000 voxels
+def test_nan_and_inf_are_counted_and_mended_where_few(brain, value: float, count: int, few: bool) -> None:
+    values = brain.astype(np.float32)
+    values.ravel(order="K")[:count] = value
+    (finding,) = find_in_image("a", HERE, values)
+    assert finding.kind == "NaN or Inf"
+    assert finding.what.startswith(f"{count:,} of 4,000 voxels")
+    assert (finding.repair is not None) == few
+
+
+def test_saturation_needs_more_than_a_handful_of_voxels(brain) -> None:
+    brain[5, 5, :8] = brain[6, 5, :2] = 32767
+    assert image_kinds(brain) == []
+    brain[6, 6, 5] = 32767
+    assert image_kinds(brain) == ["saturated"]
+    assert image_kinds(brain.astype(np.float32)) == ["saturated"]
+
+
+def test_ringing_is_few_and_small_and_everything_else_below_0_is_negative(brain) -> None:
+    brain[2, 2:12, 1] = -39  # a fifth of 199 is 39.8; 5 % of 2,048 voxels is 102
+    assert image_kinds(brain) == ["ringing"]
+    brain[2, 2, 1] = -40
+    assert image_kinds(brain) == ["negative"]
+    brain[2, 2, 1] = -39
+    brain[3:10, 2:18, 1] = -1
+    assert image_kinds(brain) == ["negative"]
+
+
+def test_backgrounds(brain) -> None:
+    assert background_of(brain) == 0
+    assert background_of(brain + np.int16(7)) == 7
+    assert background_of(brain - np.float32(0.25)) == -0.25
+    corner = brain.copy()
+    corner[0, 0, 0] = 5  # one of 2 x 2 x 1 x 8 = 32 voxels
+    assert background_of(corner) == 0
+    corner[:2, :2, 0] = 5  # four
+    assert background_of(corner) is None
+    assert image_kinds(corner) == ["noisy background"]
+    where = np.array([0, 2 + 20 * 2 + 400])  # the corner, and the brain's first voxel; x varies fastest
+    assert is_background(brain + np.int16(7), where).tolist() == [True, False]
+
+
+# --- segmentations
+
+
+def tumour(dtype: str = "uint8") -> np.ndarray:
+    label = np.zeros(SHAPE, dtype, order="F")
+    label[5:15, 5:15, 3:7] = 2
+    label[7:12, 7:12, 4:6] = 4
+    label[9, 9, 4:6] = 1
+    return label
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+def test_a_sound_segmentation_has_no_finding_in_any_dtype(dtype: str) -> None:
+    assert label_kinds(tumour(dtype)) == []
+
+
+def test_volumes_are_those_of_the_boxes() -> None:
+    counts = labelled_voxels(tumour()).counts(BRATS2020)
+    assert counts == {"WT": 10 * 10 * 4, "TC": 5 * 5 * 2, "ET": 5 * 5 * 2 - 2}
+
+
+@pytest.mark.parametrize(
+    ("off", "kinds", "repair"),
+    [
+        (4e-4, ["fractional labels"], True),
+        (-4e-4, ["fractional labels"], True),
+        (0.3, ["fractional labels"], False),
+        (np.nan, ["label values"], False),
+        (3.0, ["label values"], False),
+    ],
+)
+def test_labels_that_are_not_the_conventions(off: float, kinds: list[str], repair: bool) -> None:
+    label = tumour("float32")
+    label[5, 5, 3] += off
+    found = find_in_label("a", HERE, labelled_voxels(label), BRATS2020)
+    assert [finding.kind for finding in found] == kinds
+    assert (found[0].repair is not None) == repair
+
+
+def test_a_label_that_rounds_to_another_conventions_is_named_too() -> None:
+    label = np.where(tumour("float32") == 4, 3.0004, 0).astype(np.float32)
+    assert label_kinds(label) == ["fractional labels", "label values"]
+    assert label_kinds(label, None) == ["fractional labels"]
+
+
+def test_empty_regions_are_named_together() -> None:
+    label = tumour()
+    label[label == 4] = 1
+    (finding,) = find_in_label("a", HERE, labelled_voxels(label), BRATS2020)
+    assert finding.what == "no voxel lies in ET"
+    label[label == 1] = 2
+    (finding,) = find_in_label("a", HERE, labelled_voxels(label), BRATS2020)
+    assert finding.what == "no voxel lies in TC and ET"
+    assert label_kinds(label * 0) == ["no tumour"]
+    assert label_kinds(label * 2, BRATS2024_GLI) == ["no tumour"]  # the resection cavity alone
+
+
+@given(hnp.arrays(np.bool_, (7, 6, 5)))
+def test_tiny_components_are_those_that_scipy_finds_in_the_whole_volume(mask: np.ndarray) -> None:
+    parts, n = ndimage.label(mask, np.ones((3, 3, 3)))
+    expected = sum(np.count_nonzero(parts == i) < 10 for i in range(1, n + 1))
+    assert count_tiny_components(labelled_voxels(mask.astype(np.uint8)).where, mask.shape) == expected
+
+
+def test_ten_voxels_are_no_tiny_component_and_corners_touch() -> None:
+    label = tumour()
+    label[0, 0:9, 0] = 2
+    assert label_kinds(label) == ["tiny components"]
+    label[1, 9, 1] = 2
+    assert label_kinds(label) == []
