@@ -60,6 +60,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/phantoms.py
+	$(BIN)/python benchmarks/convert.py
+	$(BIN)/python benchmarks/audit.py
+	$(BIN)/python benchmarks/waiting.py
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

@@ -22,15 +22,25 @@ __all__ = ["cli", "main"]
 
 # "--id value" pairs of the config pass through click untouched; _split takes them apart.
 PASS_THROUGH = {"ignore_unknown_options": True}
+# --label_convention as in the config, and --label-convention.
+EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
 
 output_option = click.option("--output", "-o", metavar="DIR", help="Folder to write to (the config's output_dir).")
 
 
-@click.group(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+class InOrder(click.Group):
+    """Lists its commands in the order in which they are used, which is that of this file."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands."""
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="brats3d")
 @click.option("--verbose", is_flag=True, help="Show the whole traceback of an error.")
 def cli(verbose: bool) -> None:
-    """Brain tumour segmentation on BraTS: make phantoms, train, evaluate, segment.
+    """Brain tumour segmentation on BraTS: look at the data, train, evaluate, segment.
 
     Research only; not a medical device.
     """
@@ -46,35 +56,14 @@ def cli(verbose: bool) -> None:
 )
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 def phantom(out: str, cases: int, **options: Any) -> None:
-    """Write synthetic BraTS cases to OUT, made from an average of healthy brains."""
+    """Write synthetic BraTS cases to OUT.
+
+    They are made from an average of healthy brains.
+    """
     from brats3d.phantom_sets import write_phantoms
 
     folders = write_phantoms(out, cases, **{name: value for name, value in options.items() if value is not None})
     click.echo(f"{len(folders)} cases in {out}")
-
-
-@cli.command()
-@click.argument("dataset_dir", metavar="DIR")
-@click.option("--output", "-o", metavar="FILE", required=True, help="File to write, such as DIR/datalist.json.")
-@click.option("--folds", type=int, help="How many folds, at most one a patient.")
-@click.option("--seed", type=int, help="Another seed gives another split.")
-@click.option(
-    "--label-convention", "--label_convention", metavar="NAME", help="What the labels mean, such as brats2020."
-)
-@click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
-@click.option("--overwrite", is_flag=True, default=None, help="Replace another split in FILE.")
-def split(dataset_dir: str, output: str, modalities: str | None, **options: Any) -> None:
-    """Split the cases in DIR into folds that resemble each other, each patient in one; writes a datalist.json.
-
-    Every segmentation is read once: grades, enhancing tumour and volumes are shared out evenly.
-    """
-    from brats3d.splitting import describe_split, split_dataset
-
-    given = {name: value for name, value in options.items() if value is not None}
-    if modalities is not None:
-        given["modalities"] = re.findall(r"\w+", modalities)  # "t1,flair", or "['t1','flair']" as in the config
-    for line in describe_split(split_dataset(dataset_dir, output, **given), dataset_dir, output):
-        click.echo(line)
 
 
 @cli.command()
@@ -98,17 +87,15 @@ def convert(src: str, out: str, workers: int | None) -> int:
     return 1 if done.failed else 0
 
 
-@cli.command()
+@cli.command(context_settings=EITHER_SPELLING)
 @click.argument("dataset_dir", metavar="DIR")
 @click.option("--json", "json_file", metavar="FILE", help="Also write everything to FILE.")
 @click.option("--repair", metavar="OUT", help="Write a clean copy to OUT: links, and mended files where that can be.")
-@click.option(
-    "--label-convention", "--label_convention", metavar="NAME", help="What the labels mean, such as brats2020."
-)
+@click.option("--label-convention", metavar="NAME", help="What the labels mean, such as brats2020.")
 @click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
 @click.option("--all", "everything", is_flag=True, help="List every finding.")
 def audit(dataset_dir: str, json_file: str | None, repair: str | None, everything: bool, **options: Any) -> int:
-    """Say what is wrong with the data in DIR, and what to do about it.
+    """Say what is wrong with the data in DIR, and what to do.
 
     Every file is read once; nothing in DIR is changed. Exit code 1: training would fail or learn something wrong.
     """
@@ -136,6 +123,29 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
     return 0 if mended.complete else 1
 
 
+@cli.command(context_settings=EITHER_SPELLING)
+@click.argument("dataset_dir", metavar="DIR")
+@click.option("--output", "-o", metavar="FILE", required=True, help="File to write, such as DIR/datalist.json.")
+@click.option("--folds", type=int, help="How many folds, at most one a patient.")
+@click.option("--seed", type=int, help="Another seed gives another split.")
+@click.option("--label-convention", metavar="NAME", help="What the labels mean, such as brats2020.")
+@click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
+@click.option("--overwrite", is_flag=True, default=None, help="Replace another split in FILE.")
+def split(dataset_dir: str, output: str, modalities: str | None, **options: Any) -> None:
+    """Split the cases in DIR into folds that resemble each other.
+
+    Writes a datalist.json. Every segmentation is read once: grades, enhancing tumour and volumes are shared out evenly;
+    each patient is in one fold.
+    """
+    from brats3d.splitting import describe_split, split_dataset
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if modalities is not None:
+        given["modalities"] = re.findall(r"\w+", modalities)  # "t1,flair", or "['t1','flair']" as in the config
+    for line in describe_split(split_dataset(dataset_dir, output, **given), dataset_dir, output):
+        click.echo(line)
+
+
 @cli.command(context_settings=PASS_THROUGH)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="DATASET_DIR [--id value]...")
 @output_option
@@ -160,7 +170,7 @@ def evaluate(arguments: Sequence[str], output: str | None) -> None:
 @output_option
 @click.option("--preview", is_flag=True, help="Also write a picture of each case.")
 def predict(arguments: Sequence[str], output: str | None, preview: bool) -> None:
-    """Segment cases; writes OUT/<case_id>.nii.gz in each case's own space."""
+    """Segment cases in their own space: OUT/<case_id>.nii.gz."""
     _run("predict", arguments, output, **({"preview": True} if preview else {}))
 
 
