@@ -139,7 +139,12 @@ def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
     parts += ["--config_file", files[0] if len(files) == 1 else str(files)]
     for name, value in overrides.items():
         parts += [f"--{name}", value if isinstance(value, str) else str(value)]
-    return shlex.join(parts)
+    return " ".join(map(_quoted, parts))
+
+
+def _quoted(text: str) -> str:
+    """For a shell; in double quotes where single ones stand inside and nothing else that a shell would change."""
+    return f'"{text}"' if "'" in text and not set('"$`!\\') & set(text) else shlex.quote(text)
 
 
 def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> None:

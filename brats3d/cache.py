@@ -7,38 +7,35 @@ transform, goes unnoticed (MONAI issues 8599 and 8940). Here the name holds all 
 from __future__ import annotations
 
 import enum
-import functools
-import hashlib
-import inspect
 import json
 import logging
 import os
-import platform
 import re
 import shutil
-import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import ignite.distributed as idist
-import monai
-import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
 from brats3d.files import write_whole
+from brats3d.fingerprint import digest, fingerprint, versions
 
-__all__ = ["DiskCache", "fingerprint"]
+__all__ = ["DiskCache"]
 
 MAGIC = b"brats3d case 1\n\0"
 FILE_KEYS = ("image", "label")
 """What an item holds paths under."""
-VERSIONED = frozenset({"monai", "torch", "numpy", "nibabel"}) | sys.stdlib_module_names
-"""Packages whose code is known by its version; of any other the source is part of the fingerprint."""
+UNUSED_SECONDS = 14 * 24 * 3600
+"""A fingerprint's folder that nobody has opened for so long is removed: its transforms or versions are hardly used."""
+TOUCH_SECONDS = 24 * 3600
+"""A folder in use is marked so after that long."""
 LEFTOVER_SECONDS = 3600
 """A temporary file of that age belongs to a process that was killed while it wrote."""
 
@@ -51,7 +48,7 @@ class DiskCache:
     The fingerprint is of the transforms with their parameters, of the versions of MONAI, torch, numpy, nibabel and
     Python, and of brats3d's own source; ``item`` of the item's values and absolute paths; ``files`` of each file's
     size, mtime and ctime. Whatever changes, another file is looked for. So several runs, also with other settings, may
-    share a folder, and it may be removed at any time.
+    share a folder, and it may be removed at any time. What no run has opened for 14 days goes when the next run opens.
 
     An entry is used only if all its checksums (crc32: 2.8 GB/s where blake2b has 0.7) fit the very bytes that are used.
     Any other is made anew. Tensors keep dtype, strides and, as ``MetaTensor``, their meta. What MONAI would need to
@@ -60,18 +57,22 @@ class DiskCache:
     Args:
         folder: where the entries go; made when the first one is written.
         transforms: the deterministic ones, not used yet.
-        share: of the disk's free space that this process and those beside it may fill, 0 to 1.
+        share: of the disk's space that is free, or taken by ``folder``, that ``folder`` may fill, 0 to 1.
     """
 
     def __init__(self, folder: str | Path, transforms: Sequence[Callable], share: float = 0.5) -> None:
         self.share = share
         self._writes = True
         self._left: int | None = None
+        self._touched = 0.0
         try:
-            self.folder: Path | None = Path(folder).absolute() / _digest(fingerprint(list(transforms)), _versions())
-        except ValueError as error:
-            logger.info("cache_dir: prepared cases are not kept on disk: %s", error)
+            self.folder: Path | None = Path(folder).absolute() / digest(fingerprint(list(transforms)), versions())
+        except (ValueError, TypeError, RuntimeError) as error:
+            logger.info("cache_dir: prepared cases are not kept on disk: %s", _first_line(error))
             self.folder = None
+        else:
+            self._touch()
+            _remove_unused(self.folder)
 
     @property
     def writes(self) -> bool:
@@ -85,22 +86,23 @@ class DiskCache:
         try:
             stats = [os.stat(path) for path in _paths(item)]  # noqa: PTH116 - items hold strings
             values = fingerprint({**item, "files": [os.path.abspath(path) for path in _paths(item)]})  # noqa: PTH100
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
             logger.debug("%s: not kept on disk: %s", item.get("case_id"), error)
             return None
         files = repr([(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats])
-        return self.folder / f"{item['case_id']}.{_digest(values)}.{_digest(files)}.case"
+        return self.folder / f"{item['case_id']}.{digest(values)}.{digest(files)}.case"
 
     def holds(self, item: Mapping[str, Any]) -> bool:
         """Whether there is an entry, whatever its state."""
         entry = self.entry(item)
-        return entry is not None and entry.is_file()
+        return entry is not None and os.path.isfile(entry)  # noqa: PTH113 - False where the folder cannot be searched
 
     def read(self, entry: Path) -> dict[str, Any] | None:
         """The prepared case; None where there is no entry, or one that cannot be relied on."""
         try:
             if not entry.is_file():
                 return None
+            self._touch()
             with entry.open("rb", buffering=0) as file:
                 return _read(file, entry.name)
         except (OSError, ValueError, KeyError, TypeError, MemoryError, RuntimeError) as error:
@@ -123,22 +125,34 @@ class DiskCache:
             if self._grant(sum(map(len, parts))):
                 write_whole(entry, lambda file: [file.write(part) for part in parts])
                 _tidy(entry)
-        except ValueError as error:
-            self._stop(logging.INFO, f"{item['case_id']}: {error}")
+        except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+            self._stop(logging.INFO, f"{item['case_id']}: {_first_line(error)}")
         except OSError as error:
             self._stop(logging.WARNING, str(error))
 
     def _grant(self, size: int) -> bool:
-        """Whether the share of the disk has room for so many bytes; the share is taken at the first entry."""
+        """Whether the share of the disk has room for so many bytes; the share is taken at the first entry.
+
+        What lies there already counts, so that runs one after the other, and side by side, fill no more than one would.
+        """
         assert self.folder is not None
         if self._left is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._left = int(self.share * shutil.disk_usage(self.folder).free / idist.get_nproc_per_node())
+            used = _used_bytes(self.folder.parent)
+            room = self.share * (shutil.disk_usage(self.folder).free + used) - used
+            self._left = int(max(0, room) / idist.get_nproc_per_node())
         if size > self._left:
-            self._stop(logging.INFO, f"{self.share:.0%} of the free disk is full")
+            self._stop(logging.INFO, f"the cache has its share of the disk ({self.share:.0%} of what it could take)")
             return False
         self._left -= size
         return True
+
+    def _touch(self) -> None:
+        """Mark the folder as in use, once a day: reading leaves no trace of its own."""
+        if self.folder is not None and time.time() - self._touched > TOUCH_SECONDS:
+            self._touched = time.time()
+            with suppress(OSError):
+                os.utime(self.folder)
 
     def _stop(self, level: int, reason: str) -> None:
         if self._writes:
@@ -146,89 +160,11 @@ class DiskCache:
         self._writes = False
 
 
-def fingerprint(value: Any) -> str:
-    """A text that is the same for equal values in any process, and another for any other value.
-
-    Objects are described by their classes, the source of the modules of those, and their attributes.
-
-    Raises:
-        ValueError: if something has no such text: a lambda, an object in itself, or what is not made of Python.
-    """
-    return json.dumps(_describe(value, ()))
+_FINGERPRINT = re.compile(r"[0-9a-f]{20}")
 
 
-def _describe(value: Any, above: tuple[int, ...]) -> Any:
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if id(value) in above:
-        raise ValueError(f"{type(value).__name__} refers to itself")
-    inner = functools.partial(_describe, above=(*above, id(value)))
-    kind = type(value)
-    if kind in (float, complex, bytes) or isinstance(value, torch.dtype | torch.device | np.dtype | np.generic):
-        return [_name(kind), repr(value)]
-    if kind in (list, tuple):
-        return [kind.__name__, [inner(v) for v in value]]
-    if kind in (set, frozenset):
-        return [kind.__name__, sorted(json.dumps(inner(v)) for v in value)]
-    if isinstance(value, Mapping):
-        return [_name(kind), sorted(json.dumps([inner(k), inner(v)]) for k, v in value.items())]
-    if isinstance(value, enum.Enum):
-        return [_name(kind), value.name]
-    if isinstance(value, np.ndarray | torch.Tensor):
-        array = np.asarray(value)
-        return [_name(kind), str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
-    if isinstance(value, re.Pattern):
-        return ["pattern", inner(value.pattern), value.flags]
-    if isinstance(value, Path):
-        return [_name(kind), str(value)]
-    if isinstance(value, functools.partial):
-        return ["partial", inner(value.func), inner(value.args), inner(value.keywords)]
-    if inspect.ismethod(value):
-        return ["method", inner(value.__self__), value.__name__]
-    if inspect.isclass(value) or inspect.isroutine(value):
-        return ["named", _name(value)]
-    return [[_name(c) for c in kind.__mro__[:-1]], inner(_attributes(value))]
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    kind = type(value)
-    slots = [s for c in kind.__mro__ for s in _as_tuple(c.__dict__.get("__slots__", ())) if s != "__weakref__"]
-    if not hasattr(value, "__dict__") and not slots:
-        raise ValueError(f"{kind.__module__}.{kind.__qualname__} is not made of Python")
-    return {**{s: getattr(value, s) for s in slots if hasattr(value, s)}, **getattr(value, "__dict__", {})}
-
-
-def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _name(thing: Any) -> list[str]:
-    """Where a class or function is found, and a digest of the code there."""
-    module, name = getattr(thing, "__module__", None) or "builtins", thing.__qualname__
-    if "<" in name:
-        raise ValueError(f"{module}.{name} is not at the top of its module")
-    if module.split(".")[0] in VERSIONED:
-        return [module, name]
-    return [module, name, _source_digest(thing if inspect.isclass(thing) else inspect.unwrap(thing))]
-
-
-def _source_digest(thing: Any) -> str:
-    try:
-        return _digest(Path(inspect.getsourcefile(thing) or "").read_text())
-    except (OSError, TypeError) as error:
-        raise ValueError(f"{thing.__module__}.{thing.__qualname__} has no source") from error
-
-
-@functools.cache
-def _versions() -> str:
-    """What prepares, besides the transforms."""
-    own = "".join(f"{file.name}\n{file.read_text()}" for file in sorted(Path(__file__).parent.glob("*.py")))
-    versions = [m.__version__ for m in (monai, torch, np, nibabel)]
-    return repr([*versions, platform.python_version(), _digest(own)])
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:20]
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _paths(item: Mapping[str, Any]) -> list[str]:
@@ -246,6 +182,38 @@ def _tidy(path: Path) -> None:
                 file.unlink(missing_ok=True)
         except OSError as error:
             logger.debug("%s: not removed: %s", file, error)
+
+
+def _fingerprint_folders(root: Path) -> Iterator[tuple[os.DirEntry[str], list[os.DirEntry[str]]]]:
+    """Folders that a cache has made, and their files: named by 20 hex digits, with nothing but entries in them."""
+    with suppress(OSError), os.scandir(root) as listing:
+        for folder in sorted(listing, key=lambda entry: entry.name):
+            if not _FINGERPRINT.fullmatch(folder.name) or not folder.is_dir(follow_symlinks=False):
+                continue
+            with suppress(OSError), os.scandir(folder.path) as files:
+                found = list(files)
+                if all(f.is_file(follow_symlinks=False) and f.name.endswith((".case", ".tmp")) for f in found):
+                    yield folder, found
+
+
+def _used_bytes(root: Path) -> int:
+    """What the entries of all fingerprints take."""
+    used = 0
+    for _, files in _fingerprint_folders(root):
+        for file in files:
+            with suppress(OSError):  # another process has removed it
+                used += file.stat(follow_symlinks=False).st_size
+    return used
+
+
+def _remove_unused(own: Path) -> None:
+    """Remove what no run has opened for long, beside this folder."""
+    for folder, files in _fingerprint_folders(own.parent):
+        with suppress(OSError):
+            if folder.name != own.name and time.time() - folder.stat().st_mtime > UNUSED_SECONDS:
+                for file in files:
+                    Path(file).unlink(missing_ok=True)
+                Path(folder).rmdir()
 
 
 # --- the format: MAGIC, length and crc32 of the header, the header as JSON, the arrays one after the other

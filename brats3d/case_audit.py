@@ -16,8 +16,10 @@ from brats3d.inspection import (
     find_in_headers,
     find_in_image,
     find_in_label,
+    fingerprint,
     is_background,
     labelled_voxels,
+    open_background,
 )
 from brats3d.labels import get_convention
 from brats3d.volumes import Header, Volume, read_volume
@@ -32,7 +34,8 @@ class CaseRecord:
     Args:
         case: whose.
         findings: in its files.
-        files: those that can be read; a segmentation without a label is left out, since it equals every other such.
+        images: modality -> the file and its fingerprint, for those that can be read.
+        label: the segmentation's fingerprint; None if there is none or it cannot be read.
         n_bytes: of all files that can be read, as they lie on the disk.
         shape: of the volumes; None if none can be read.
         spacing_mm: of the voxels.
@@ -42,7 +45,8 @@ class CaseRecord:
 
     case: Case
     findings: tuple[Finding, ...]
-    files: tuple[Path, ...]
+    images: Mapping[str, tuple[Path, tuple[object, ...]]] = field(hash=False)
+    label: tuple[object, ...] | None
     n_bytes: int
     shape: tuple[int, ...] | None
     spacing_mm: tuple[float, ...] | None
@@ -51,27 +55,42 @@ class CaseRecord:
 
 
 def audit_case(case: Case, label_convention: str | None = None) -> CaseRecord:
-    """Read every file of a case once.
+    """Read every file of a case once; the images again where labels lie on their background.
+
+    Nothing that a file holds ends the audit: what is not foreseen is a finding of that file.
 
     Args:
         case: whole or not.
         label_convention: what the labels mean; None: what the case's names say.
     """
     reading = _Reading(case)
+    try:
+        return _audit(reading, label_convention or case.convention)
+    except Exception as error:  # MemoryError is one
+        what = f"cannot be looked at: {type(error).__name__}: {' '.join(str(error).split())}; expected a NIfTI volume"
+        found = (*reading.findings, make_finding("unreadable", case.case_id, reading.at, what))
+        return CaseRecord(case, found, {}, None, 0, None, None, (), {})
+
+
+def _audit(reading: _Reading, name: str | None) -> CaseRecord:
+    case = reading.case
     # The segmentation comes first: the images are then looked at where the labels are.
-    name = label_convention or case.convention
     voxels, volume_ml = reading.label(case.label, name) if case.label else (None, {})
     outside = np.ones(voxels.where.size if voxels else 0, bool)
-    for path in case.images.values():
-        outside &= reading.image(path, voxels)
-    if case.images and outside.any():
-        what = f"{np.count_nonzero(outside):,} labelled voxels lie where every image is background; expected none"
-        reading.findings.append(make_finding("labels outside the brain", case.case_id, case.label, what))
+    for modality, path in case.images.items():
+        outside &= reading.image(modality, path, voxels)
+    if voxels and case.images and outside.any():
+        again = (read_volume(path).values for path in case.images.values())
+        outside &= open_background(again).reshape(-1, order="F")[voxels.where]
+        if outside.any():
+            what = f"{np.count_nonzero(outside):,} labelled voxels lie outside the brain of every image; expected none"
+            reading.findings.append(make_finding("labels outside the brain", case.case_id, case.label, what))
     headers = reading.headers
     return CaseRecord(
         case,
         (*(find_in_headers(case.case_id, headers) if headers else ()), *reading.findings),
-        tuple(each.path for each in headers if each.path != case.label or (voxels and voxels.where.size)),
+        reading.images,
+        voxels.fingerprint() if voxels else None,
         sum(each.path.stat().st_size for each in headers),
         headers[0].shape if headers else None,
         headers[0].spacing_mm if headers else None,
@@ -85,9 +104,11 @@ _MAX_LABELS = 20
 
 @dataclass
 class _Reading:
-    """The headers and findings of a case, while its files are read."""
+    """The headers and findings of a case, while its files are read; ``at`` is the file that is being looked at."""
 
     case: Case
+    at: Path | None = None
+    images: dict[str, tuple[Path, tuple[object, ...]]] = field(default_factory=dict)
     headers: list[Header] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -105,7 +126,7 @@ class _Reading:
         voxel_ml = math.prod(volume.header.spacing_mm) / 1000
         return voxels, {region: n * voxel_ml for region, n in voxels.counts(convention).items()}
 
-    def image(self, path: Path, voxels: LabelledVoxels | None) -> np.ndarray | bool:
+    def image(self, modality: str, path: Path, voxels: LabelledVoxels | None) -> np.ndarray | bool:
         """Read an image: which of the labelled voxels lie in its background; none where that cannot be said.
 
         Its voxels are let go here, before the next file is read.
@@ -113,12 +134,14 @@ class _Reading:
         volume = self._read(path)
         if volume is None:
             return False
+        self.images[modality] = path, fingerprint(volume.values)
         self.findings += find_in_image(self.case.case_id, path, volume.values)
         comparable = voxels is not None and volume.values.shape == voxels.shape
         return is_background(volume.values, voxels.where) if voxels and comparable else False
 
     def _read(self, path: Path) -> Volume | None:
         """A file's voxels; a finding and None if it cannot be read."""
+        self.at = path
         try:
             volume = read_volume(path)
         except ValueError as error:

@@ -143,9 +143,8 @@ def scan_cases(dataset_dir: str | Path | Sequence[str | Path] | None, modalities
         found.setdefault(each.case_id, []).append(each)
     problems: list[Problem] = []
     for case_id, places in found.items():
-        if len(places) == 1:
-            problems += places[0].problems(modalities)
-        else:
+        problems += places[0].problems(modalities)
+        if len(places) > 1:
             folders = [each.folder for each in places]
             text = f"found in {len(folders)} folders: {', '.join(folders)}; expected in one"
             problems.append(Problem("case twice", case_id, tuple(map(Path, folders)), text))
@@ -163,7 +162,7 @@ def make_case(
     grade: str | None = None,
 ) -> Case:
     """A :class:`Case`; its layout and, unless given, patient and label convention follow from its identifier."""
-    layout = layout_of(case_id)
+    layout = layout_of(case_id, images.values())
     patient_id = layout.patient_of(case_id) if patient_id is None else patient_id
     ordered = {m: images[m] for m in sorted(images, key=modality_rank)}
     return Case(case_id, patient_id, ordered, label, layout.name, convention or layout.convention, grade)

@@ -16,6 +16,7 @@ from brats3d.labels import CONVENTIONS, LabelConvention, get_convention
 from brats3d.volumes import AFFINE_TOLERANCE_MM, Header, format_affine, read_header, read_volume, same_grid
 
 __all__ = [
+    "LABEL_TOLERANCE",
     "check_headers",
     "check_labels",
     "check_voxels",
@@ -24,7 +25,11 @@ __all__ = [
     "header_warnings",
     "spacing_warning",
     "usual_grid",
+    "whole_labels",
 ]
+
+LABEL_TOLERANCE = 1e-6
+"""A label this far from a whole number is that number: a header's scale is a float32, and so is what training reads."""
 
 
 def check_headers(case: Case) -> None:
@@ -116,7 +121,7 @@ def check_voxels(case: Case, convention: str | None = None) -> None:
 
 
 def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -> None:
-    """Check that a segmentation holds only the convention's labels.
+    """Check that a segmentation holds only the convention's labels, each within :data:`LABEL_TOLERANCE`.
 
     Args:
         values: voxel values, of any shape and dtype.
@@ -126,9 +131,11 @@ def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -
     Raises:
         ValueError: naming the values found, how often, and those expected.
     """
-    known = np.zeros(values.shape, dtype=bool)
-    for value in convention.values:  # a few passes of == are ten times as fast as one np.unique of a whole volume
-        known |= values == value
+    known = _known(values, convention)
+    if known.all():
+        return
+    values = whole_labels(values)
+    known = _known(values, convention)
     if known.all():
         return
     expected = f"expected {convention.name}'s labels {_set(convention.values)}"
@@ -151,8 +158,27 @@ def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -
     raise ValueError(f"{source}: holds labels {_set(list(found)[:_MAX_LISTED])}, {counts}; {expected}{hint}")
 
 
+def whole_labels(values: np.ndarray) -> np.ndarray:
+    """The labels; those within :data:`LABEL_TOLERANCE` of a whole number are that number. Same shape and dtype.
+
+    What has passed :func:`check_labels` goes through here before it becomes an integer: a cast makes 1.9999999 a 1.
+    """
+    if values.dtype.kind != "f":
+        return values
+    whole = np.round(values)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        return np.where(np.abs(values - whole) <= LABEL_TOLERANCE, whole, values)
+
+
 _TRAINED_SPACING_MM = 1.0
 _MAX_LISTED = 20
+
+
+def _known(values: np.ndarray, convention: LabelConvention) -> np.ndarray:
+    known = np.zeros(values.shape, dtype=bool)
+    for value in convention.values:  # a few passes of == are ten times as fast as one np.unique of a whole volume
+        known |= values == value
+    return known
 
 
 def _check_intensities(values: np.ndarray, path: Path) -> None:

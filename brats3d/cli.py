@@ -5,18 +5,23 @@ Nothing heavy is imported until a subcommand runs, so that ``brats3d --help`` an
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from brats3d import __version__
 from brats3d.bundle import MONAI_ARGUMENTS, check_overrides, command_line, config_files, installed_bundle, run_workflow
+from brats3d.files import writable_folder
+from brats3d.labels import get_convention, order_modalities
 
 __all__ = ["cli", "main"]
 
@@ -62,7 +67,8 @@ def phantom(out: str, cases: int, **options: Any) -> None:
     """
     from brats3d.phantom_sets import write_phantoms
 
-    folders = write_phantoms(out, cases, **{name: value for name, value in options.items() if value is not None})
+    with _wrong_use("cases", *options):
+        folders = write_phantoms(out, cases, **_given(options))
     click.echo(f"{len(folders)} cases in {out}")
 
 
@@ -73,15 +79,13 @@ def phantom(out: str, cases: int, **options: Any) -> None:
 def convert(src: str, out: str, workers: int | None) -> int:
     """Write SRC in BraTS 2020's NIfTI layout to OUT.
 
-    SRC: Kaggle's HDF5 slices (the intensities are recovered exactly), or the Decathlon's Task01_BrainTumour.
-    Run it again to go on after an interruption.
+    SRC: Kaggle's HDF5 slices, whose intensities become whole numbers again (conversion.json says where that is not
+    certain), or the Decathlon's Task01_BrainTumour. Run it again to go on after an interruption.
     """
     from brats3d.convert import check_output, convert_dataset
 
-    try:
+    with _wrong_use("src", "out"):
         check_output(src, out)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     done = convert_dataset(src, out, workers)
     click.echo("\n".join(done.summary()))
     return 1 if done.failed else 0
@@ -101,16 +105,15 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
     """
     from brats3d.audit import audit_dataset
     from brats3d.audit_report import audit_lines, write_audit
-    from brats3d.repair import check_output, repair_dataset
+    from brats3d.copy_folder import check_output
+    from brats3d.repair import repair_dataset
 
-    given = {name: value for name, value in options.items() if value is not None}
-    if "modalities" in given:
-        given["modalities"] = re.findall(r"\w+", given["modalities"])
-    if repair is not None:
-        try:
+    with _wrong_use("json", "repair", "label_convention", "modalities"):
+        given = _about_data(options)
+        if json_file is not None:
+            json_file = str(_check_json(json_file))
+        if repair is not None:
             check_output([dataset_dir], repair)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
     _quieten()
     done = audit_dataset(dataset_dir, **given)
     click.echo("\n".join(audit_lines(done, everything)))
@@ -131,7 +134,7 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
 @click.option("--label-convention", metavar="NAME", help="What the labels mean, such as brats2020.")
 @click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another split in FILE.")
-def split(dataset_dir: str, output: str, modalities: str | None, **options: Any) -> None:
+def split(dataset_dir: str, output: str, **options: Any) -> None:
     """Split the cases in DIR into folds that resemble each other.
 
     Writes a datalist.json. Every segmentation is read once: grades, enhancing tumour and volumes are shared out evenly;
@@ -139,11 +142,9 @@ def split(dataset_dir: str, output: str, modalities: str | None, **options: Any)
     """
     from brats3d.splitting import describe_split, split_dataset
 
-    given = {name: value for name, value in options.items() if value is not None}
-    if modalities is not None:
-        given["modalities"] = re.findall(r"\w+", modalities)  # "t1,flair", or "['t1','flair']" as in the config
-    for line in describe_split(split_dataset(dataset_dir, output, **given), dataset_dir, output):
-        click.echo(line)
+    with _wrong_use("output", "folds", "label_convention", "modalities"):
+        done = split_dataset(dataset_dir, output, **_about_data(options))
+    click.echo("\n".join(describe_split(done, dataset_dir, output)))
 
 
 @cli.command(context_settings=PASS_THROUGH)
@@ -201,6 +202,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"brats3d: error: {_explain(error)}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _wrong_use(*names: str) -> Iterator[None]:
+    """A ValueError that begins with the name of one of these arguments is wrong use."""
+    try:
+        yield
+    except (ValueError, FileExistsError) as error:
+        if str(error).startswith(tuple(f"{name}: " for name in names)):
+            raise click.UsageError(str(error)) from None
+        raise
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _about_data(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say what the data are; checked before anything is read."""
+    given = _given(options)
+    if "modalities" in given:  # "t1,flair", or "['t1','flair']" as in the config
+        given["modalities"] = order_modalities(re.findall(r"\w+", given["modalities"]))
+    if "label_convention" in given:
+        get_convention(given["label_convention"])
+    return given
+
+
+def _check_json(path: str) -> Path:
+    """Where the audit's JSON goes: never over a file that is something else."""
+    file = Path(path).expanduser().absolute()
+    if file.suffix.lower() != ".json" or file.is_dir():
+        raise ValueError(f"json: expected a file whose name ends in .json, got {path}")
+    writable_folder(file.parent, "json")
+    if file.exists():
+        try:
+            ours = "findings" in json.loads(file.read_bytes())
+        except ValueError:
+            ours = False
+        if not ours:
+            raise ValueError(f"json: {file} is there and is no earlier audit; give another file")
+    return file
 
 
 def _run(workflow: str, arguments: Sequence[str], output: str | None, **more: Any) -> None:

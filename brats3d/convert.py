@@ -10,7 +10,6 @@ import errno
 import json
 import multiprocessing
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -20,17 +19,18 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
+from brats3d.cases import check_path_syntax
 from brats3d.decathlon import find_task_cases
-from brats3d.files import writable_folder, write_whole
+from brats3d.files import remove_leftovers, whole_folder, writable_folder, write_nifti, write_whole
 from brats3d.kaggle_h5 import SLICE_FILE, AmbiguousSlice, find_volumes
+from brats3d.layouts import layout_of
 
 __all__ = ["Conversion", "Source", "SourceCase", "check_output", "convert_dataset", "find_source"]
 
@@ -85,13 +85,15 @@ class Conversion:
     def summary(self) -> list[str]:
         """What a person should know, and the commands that come next."""
         written, skipped, failed = len(self.written), len(self.skipped), len(self.failed)
-        lines = [f"{written} cases written to {self.out}, {skipped} were there already, {failed} failed"]
+        there = f"{skipped} {'was' if skipped == 1 else 'were'} there already"
+        lines = [f"{_count(written, 'case')} written to {self.out}, {there}, {failed} failed"]
         lines += _shortened([f"  {case_id}: {problem}" for case_id, problem in self.failed.items()])
         if self.ambiguous:
             scaled = [each for each in self.ambiguous if each.factor != 1]
             lines.append(
-                f"{len(self.ambiguous)} slices (of one modality each) have so few distinct intensities that a common "
-                f"factor of theirs is not certain; {len(scaled)} were multiplied by one; see conversion.json"
+                f"{_count(len(self.ambiguous), 'slice')} of a single modality: too few distinct intensities to know a "
+                f"common factor of theirs for certain; a factor was chosen for {len(scaled)} of them, the others are "
+                "as they were found; see conversion.json"
             )
             lines += _shortened(
                 [
@@ -133,14 +135,16 @@ def convert_dataset(
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     check_output(src, out)
-    source, out = find_source(src), Path(out).expanduser()
+    out = Path(out).expanduser()
+    writable_folder(_existing(out), "out")
+    source = find_source(src)
     done: list[SourceCase] = []
     left: list[SourceCase] = []
     for case in source.cases:
         (done if (out / case.case_id).exists() else left).append(case)
     _check_room(source, left, out, progress)
     writable_folder(out, "out")
-    _remove_leftovers(out)
+    remove_leftovers(out)
     _write_or_stop(lambda: _copy_tables(source.tables, out), out)
     results = {case.case_id: _incomplete(case, out) for case in done}
     skipped = [case_id for case_id, problem in results.items() if not problem]
@@ -164,12 +168,14 @@ def convert_dataset(
 
 
 def check_output(src: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
-    """Refuse to write into the source.
+    """Refuse to write into the source, or where no other command could read.
 
     Raises:
         FileNotFoundError: if ``src`` does not exist.
-        ValueError: if it is no folder, or if ``out`` is the same folder or lies below it.
+        ValueError: if it is no folder, if ``out`` is the same folder or lies below it, or if its path holds what MONAI
+            reads as syntax.
     """
+    check_path_syntax(os.fspath(out), "out")
     source, target = Path(src).expanduser(), Path(out).expanduser()
     if not source.exists():
         raise FileNotFoundError(f"src: there is no {source}; expected a folder with a data set; check the path")
@@ -185,7 +191,8 @@ def find_source(src: str | os.PathLike[str]) -> Source:
     """Recognise what a folder, or one up to four below it, holds; no voxel is read.
 
     Raises:
-        ValueError: if it is neither form, both, or more than one Decathlon task.
+        ValueError: if it is neither form, both, or more than one Decathlon task; if its cases are named like a release
+            whose labels are numbered otherwise than what is written.
     """
     root = Path(src).expanduser()
     slices: list[tuple[Path, int]] = []
@@ -207,7 +214,9 @@ def find_source(src: str | os.PathLike[str]) -> Source:
     if slices:
         return Source("Kaggle's HDF5 slices", find_volumes(slices), sorted(tables.values()), _BYTES_OUT_H5)
     if tasks:
-        return Source("a Decathlon task", find_task_cases(tasks[0]), (), _BYTES_OUT_MSD)
+        cases = find_task_cases(tasks[0])
+        _check_case_ids([case.case_id for case in cases], tasks[0])
+        return Source("a Decathlon task", cases, (), _BYTES_OUT_MSD)
     nifti = next((name for name in others if re.search(r"\.nii(\.gz)?$", name)), None)
     what = f"files such as {nifti or others[0]}" if others else "no file"
     advice = "NIfTI cases need no conversion: try brats3d audit" if nifti else "give the folder that holds them"
@@ -226,6 +235,17 @@ _BYTES_OUT_H5 = 0.6
 _BYTES_OUT_MSD = 1.2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _RECORD = ".conversion.json"
+
+
+def _check_case_ids(case_ids: Sequence[str], dataset_json: Path) -> None:
+    """What is written has BraTS 2020's labels, and they are read back by what the names say."""
+    others = [case_id for case_id in case_ids if layout_of(case_id).convention != "brats2020"]
+    if others:
+        raise ValueError(
+            f"{dataset_json}: {_count(len(others), 'case')}, such as {others[0]}, named as in "
+            f"{layout_of(others[0]).name}, whose labels are numbered otherwise than BraTS 2020's, which are what is "
+            "written; expected other names, such as BRATS_001; rename the images, there and in dataset.json"
+        )
 
 
 def _files_below(root: Path) -> Iterator[os.DirEntry[str]]:
@@ -253,20 +273,24 @@ def _files_below(root: Path) -> Iterator[os.DirEntry[str]]:
 
 def _check_room(source: Source, left: Sequence[SourceCase], out: Path, progress: bool) -> None:
     needed = int(source.bytes_out * sum(case.source_bytes for case in left))
-    existing = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(out)).free
     if progress:
         skipped = len(source.cases) - len(left)
         print(
-            f"{source.form}: {len(source.cases)} cases, {skipped} of them done; about {_size(needed)} needed, "
-            f"{_size(free)} free",
+            f"{source.form}: {_count(len(source.cases), 'case')}, {skipped} of them done; about "
+            f"{_size(needed)} needed, {_size(free)} free",
             file=sys.stderr,
         )
     if left and needed + _MIN_ROOM > free:
         raise OSError(
-            f"{out}: {_size(free)} free; expected about {_size(needed + _MIN_ROOM)} for {len(left)} cases; make room, "
-            "or give a folder on another disk"
+            f"{out}: {_size(free)} free; expected about {_size(needed + _MIN_ROOM)} for {_count(len(left), 'case')}; "
+            "make room, or give a folder on another disk"
         )
+
+
+def _existing(out: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
 
 
 def _copy_tables(tables: Sequence[Path], out: Path) -> None:
@@ -319,36 +343,11 @@ def _convert(case: SourceCase, out: Path) -> str | None:
 
 
 def _write_case(case: SourceCase, read: Any, out: Path) -> None:
-    """Write the files into a hidden folder beside, then rename it."""
-    folder = out / case.case_id
-    hidden = out / f".{case.case_id}.{_here()}-{os.getpid()}.part"
-    hidden.mkdir()
-    try:
+    record = {"ambiguous": [asdict(each) for each in read.ambiguous]}
+    with suppress(FileExistsError), whole_folder(out / case.case_id) as hidden:  # another run may be faster
         for kind in case.kinds:
-            _write_nifti(hidden / f"{case.case_id}_{kind}.nii.gz", read.arrays[kind], read.affine)
-        record = {"ambiguous": [asdict(each) for each in read.ambiguous]}
+            write_nifti(hidden / f"{case.case_id}_{kind}.nii.gz", read.arrays[kind], read.affine)
         write_whole(hidden / _RECORD, lambda file: file.write(json.dumps(record).encode()))
-        try:
-            hidden.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            shutil.rmtree(hidden)  # another run was faster
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
-
-
-def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    import nibabel as nib
-
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    nib.save(image, path)  # nibabel's gzip level is 1
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _write_or_stop(write: Any, out: Path) -> None:
@@ -373,16 +372,6 @@ def _incomplete(case: SourceCase, out: Path) -> str | None:
     return f"{folder}: is there already without {', '.join(missing)}[.gz]; expected a whole case; remove the folder"
 
 
-def _remove_leftovers(out: Path) -> None:
-    """Remove the hidden folders of runs that were killed on this machine."""
-    import psutil
-
-    for folder in out.glob(".*.part"):
-        match = re.fullmatch(rf"\..+\.{re.escape(_here())}-(\d+)\.part", folder.name)
-        if match and not psutil.pid_exists(int(match[1])):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _ambiguous(cases: Sequence[SourceCase], out: Path) -> tuple[AmbiguousSlice, ...]:
     """What the records of all converted cases say."""
     records = [path for case in cases if (path := out / case.case_id / _RECORD).is_file()]
@@ -400,11 +389,6 @@ def _write_report(conversion: Conversion, source: Source) -> None:
     write_whole(conversion.out / "conversion.json", lambda file: file.write(text.encode()))
 
 
-def _here() -> str:
-    """This machine's name, as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9]", "", platform.node()) or "here"
-
-
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -412,6 +396,10 @@ def _processors() -> int:
 def _shortened(lines: list[str]) -> list[str]:
     more = [f"  and {len(lines) - _MAX_LISTED} more, in conversion.json"] if len(lines) > _MAX_LISTED else []
     return [*lines[:_MAX_LISTED], *more]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _size(n_bytes: float) -> str:

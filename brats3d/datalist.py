@@ -7,6 +7,7 @@ the order of :data:`brats3d.labels.MODALITIES`; inference items have neither lab
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,8 @@ from brats3d.cases import (
 from brats3d.checks import check_voxels, header_problems
 from brats3d.folds import listed, split_patients
 from brats3d.labels import MODALITIES, get_convention, order_modalities
-from brats3d.layouts import layout_of, modality_of
-from brats3d.name_mapping import read_name_mappings, unite_patients
+from brats3d.layouts import ANY_LAYOUT, layout_of, modality_of, parse_file_name
+from brats3d.name_mapping import NameMapping, read_name_mappings, unite_patients, unmapped_releases
 
 __all__ = [
     "DATALIST_NAME",
@@ -36,9 +37,12 @@ __all__ = [
     "explain_item",
     "item_to_case",
     "load_datalist",
+    "read_datalist",
     "split_patients",
     "with_convention",
 ]
+
+logger = logging.getLogger("brats3d")
 
 SECTIONS = ("training", "validation", "inference")
 DATALIST_NAME = "datalist.json"
@@ -76,19 +80,49 @@ def load_datalist(
     if section == "inference":
         cases = [replace(case, label=None) for case in find_cases(dataset_dir, modalities)]
     else:
-        found = _find_datalist(dataset_dir, datalist)
-        if found is None:
-            whole = find_cases(dataset_dir, modalities, require_label=True)
-            parts = split_patients(_with_patients([whole], dataset_dir)[0], folds)
-        else:
-            parts = _with_patients(_read_folds(*found, modalities), dataset_dir)
+        parts = read_datalist(dataset_dir, modalities, datalist)
+        if parts is None:
+            cases = find_cases(dataset_dir, modalities, require_label=True)
+            mapping = _mapping(dataset_dir)
+            if section == "training" and (doubt := unmapped_releases(cases, mapping)):
+                logger.warning("%s", doubt)
+            parts = split_patients(_with_patients(cases, mapping), folds)
         cases = with_convention(_section_of(parts, section, fold), label_convention)
     problems = [problem for case in cases for problem in header_problems(case)]
     if problems:
-        report_problems(
-            f"{section} cases", problems, "download or convert these cases again, or move them out of the folder"
-        )
+        advice = "download these cases again, move them out of the folder, or see what brats3d audit --repair can mend"
+        report_problems(f"{section} cases", problems, advice)
     return [case_to_item(case) for case in cases]
+
+
+def read_datalist(
+    dataset_dir: str | Path | Sequence[str | Path],
+    modalities: Sequence[str] = MODALITIES,
+    datalist: str | Path | None = None,
+) -> list[list[Case]] | None:
+    """The folds of a datalist.json, given or lying in ``dataset_dir``; None where there is none. No case is opened.
+
+    Raises:
+        FileNotFoundError: if ``datalist`` or ``dataset_dir`` does not exist.
+        ValueError: if it is none, or a patient or a file stands in two places of it.
+    """
+    found = _find_datalist(dataset_dir, datalist)
+    if found is None:
+        return None
+    parts = _read_folds(*found, modalities)
+    united = iter(_with_patients([case for part in parts for case in part], _mapping(dataset_dir)))
+    parts = [[next(united) for _ in part] for part in parts]
+    folds_of: dict[str, set[int]] = {}
+    for k, part in enumerate(parts):
+        for case in part:
+            folds_of.setdefault(case.patient_id, set()).add(k)
+    if both := [patient for patient, where in folds_of.items() if len(where) > 1]:
+        where = " and ".join(str(k) for k in sorted(folds_of[both[0]]))
+        raise ValueError(
+            f"{found[0]}: {len(both)} patient(s) stand in several folds{listed(both)} ({both[0]} in {where}); expected "
+            "each patient in one fold; give all cases of a patient the same fold"
+        )
+    return parts
 
 
 def with_convention(cases: Sequence[Case], label_convention: str | None) -> list[Case]:
@@ -101,11 +135,11 @@ def with_convention(cases: Sequence[Case], label_convention: str | None) -> list
         name = get_convention(label_convention).name
         return [replace(case, convention=name) for case in cases]
     if undecided := [case for case in cases if case.convention is None]:
-        first = undecided[0].case_id
-        names = " or ".join(layout_of(first).conventions)
+        case = undecided[0]
+        names = " or ".join(layout_of(case.case_id, case.images.values()).conventions)
+        more = f" and {len(undecided) - 1} more" if len(undecided) > 1 else ""
         raise ValueError(
-            f"{first}{f' and {len(undecided) - 1} more' if len(undecided) > 1 else ''}: the names do not say what the "
-            f"labels mean; pass --label_convention {names}"
+            f"{case.case_id}{more}: the names do not say what the labels mean; pass --label_convention {names}"
         )
     return list(cases)
 
@@ -132,7 +166,7 @@ def item_to_case(item: Mapping[str, Any]) -> Case:
 def explain_item(item: Mapping[str, Any]) -> None:
     """Say what is wrong with an item's files, after loading or transforming it has failed. Reads every voxel.
 
-    What the labels mean is not looked at: ``CheckLabelsd`` knows the convention, and names file and values itself.
+    What the labels mean is not looked at: ``StandardLabelsd`` knows the convention, and names file and values itself.
 
     Raises:
         ValueError: if the files are at fault. Returns where they are not: the failure has another cause.
@@ -140,12 +174,15 @@ def explain_item(item: Mapping[str, Any]) -> None:
     check_voxels(item_to_case(item))
 
 
-def _with_patients(parts: Sequence[Sequence[Case]], dataset_dir: str | Path | Sequence[str | Path]) -> list[list[Case]]:
-    """The same cases; those that a name_mapping.csv beside them makes one patient's share a patient_id."""
+def _mapping(dataset_dir: str | Path | Sequence[str | Path]) -> NameMapping:
     folders = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else dataset_dir
-    mapping = read_name_mappings([check_folder(folder) for folder in folders])
-    patients = unite_patients([case for part in parts for case in part], mapping)
-    return [[replace(case, patient_id=patients[case.case_id]) for case in part] for part in parts]
+    return read_name_mappings([check_folder(folder) for folder in folders])
+
+
+def _with_patients(cases: Sequence[Case], mapping: NameMapping) -> list[Case]:
+    """The same cases; those that the mapping makes one patient's share a patient_id."""
+    patients = unite_patients(cases, mapping)
+    return [replace(case, patient_id=patients[case.case_id]) for case in cases]
 
 
 def _find_datalist(
@@ -170,17 +207,12 @@ def _find_datalist(
 
 
 def _section_of(parts: Sequence[list[Case]], section: str, fold: int) -> list[Case]:
-    """One fold, or all but one; a patient on both sides is refused."""
+    """One fold, or all but one."""
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(parts):
         raise ValueError(f"fold: expected 0 to {len(parts) - 1}, since there are {len(parts)} folds, got {fold!r}")
     training = sorted(
         (c for k, part in enumerate(parts) if k != fold for c in part), key=lambda c: natural_key(c.case_id)
     )
-    if both := {case.patient_id for case in training} & {case.patient_id for case in parts[fold]}:
-        raise ValueError(
-            f"{len(both)} patient(s) stand both in fold {fold}, which validates, and in those that train"
-            f"{listed(both)}; expected each patient in one fold; give all cases of a patient the same fold"
-        )
     return training if section == "training" else list(parts[fold])
 
 
@@ -188,7 +220,7 @@ def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[
     """The folds of a datalist.json: by its entries' "fold", or its "validation" list as the one fold that validates."""
     modalities = order_modalities(modalities)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: cannot be read as JSON: {error}; expected MONAI's datalist form") from error
     lists = [content.get(key) or [] for key in ("validation", "training")] if isinstance(content, dict) else [[], []]
@@ -207,6 +239,12 @@ def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[
                 problems.append(f"{('validation', 'training')[part]}[{i}]: {error}")
     counts = Counter(case.case_id for part in by_fold.values() for case in part)
     problems += [f"{case_id}: listed {n} times; expected once" for case_id, n in counts.items() if n > 1]
+    owners: dict[Path, dict[str, None]] = {}
+    for case in (case for part in by_fold.values() for case in part):
+        for file in case.files:
+            owners.setdefault(file, {})[case.case_id] = None
+    shared = {" and ".join(ids): file for file, ids in owners.items() if len(ids) > 1}
+    problems += [f"{ids}: both list {file}; expected each file in one case" for ids, file in shared.items()]
     if not problems and sorted(by_fold) != list(range(max(2, len(by_fold)))):
         problems.append(f"has folds {sorted(by_fold)}; expected two or more, counted from 0")
     if problems:
@@ -238,6 +276,11 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
         images[modality] = Path(os.path.normpath(root / text))
     if missing := [m for m in modalities if m not in images]:
         raise ValueError(f"missing {', '.join(missing)}; found {', '.join(images)}; expected {', '.join(modalities)}")
+    names = {parsed[0] for path in images.values() if (parsed := parse_file_name(path.name)) and parsed[0]}
+    if label_of := parse_file_name(Path(label).name):
+        names |= {label_of[0]} if layout_of(label_of[0]) is not ANY_LAYOUT else set()
+    if len(names) > 1:
+        raise ValueError(f"its files are of several cases: {', '.join(sorted(names))}; expected one case's")
     case_id = entry.get("case_id") or _case_id_of(Path(os.path.normpath(root / paths[0])))
     patient_id = entry.get("patient_id")
     chosen = {m: images[m] for m in modalities}

@@ -104,7 +104,9 @@ class CaseDataset(Dataset):
     def fill(self, workers: int = 2, progress: bool = True) -> None:
         """Prepare every case, in memory, then on disk, before worker processes are forked and would each do it again.
 
-        Of those that go to the disk, each process of a distributed run prepares its share.
+        Of those that memory has no room for, each process of a distributed run prepares its share, by the case's index.
+        Where they cannot be kept on disk either, they are read all the same, so that one that is damaged is found now;
+        but for the cases that the disk holds already, and where nothing at all is kept: then nothing is read.
         """
         indices = [i for i in range(len(self)) if i not in self._prepared] if self.cache else []
         bar = tqdm(
@@ -118,8 +120,8 @@ class CaseDataset(Dataset):
                 kept = [self._keep(index, *p) for index, p in zip(chunk, prepared, strict=True)]
                 room = all(kept)
                 bar.update(len(chunk))
-            if self._disk:
-                indices = indices[idist.get_rank() :: idist.get_world_size()]
+            if self._prepared or (self._disk and self._disk.writes):
+                indices = [i for i in indices if i % idist.get_world_size() == idist.get_rank()]
                 bar.total = bar.n + len(indices)
                 for _ in pool.map(self._prepare_on_disk, indices):
                     bar.update()
@@ -134,7 +136,7 @@ class CaseDataset(Dataset):
             return stored, None
         with _explained(item):
             prepared = (transform or self.transform)(copy.copy(item), end=self._random_from)
-            self._check(prepared)
+            self._check(prepared, item)
         # A crop is a view that keeps the whole volume in memory; a copy of the box is a third of it.
         return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in prepared.items()}, entry
 
@@ -154,9 +156,10 @@ class CaseDataset(Dataset):
         return self._prepare(index, copy.deepcopy(self.transform))
 
     def _prepare_on_disk(self, index: int) -> None:
-        assert self._disk is not None
-        if self._disk.writes and not self._disk.holds(self.data[index]):
-            prepared, entry = self._prepare_in_thread(index)
+        if self._disk and self._disk.holds(self.data[index]):
+            return
+        prepared, entry = self._prepare_in_thread(index)
+        if self._disk:
             self._disk.write(entry, self.data[index], prepared)
 
     def _keep(self, index: int, prepared: Any, entry: Path | None) -> bool:
@@ -173,27 +176,33 @@ class CaseDataset(Dataset):
         self._prepared[index] = prepared
         return True
 
-    def _check(self, prepared: Mapping[str, Any]) -> None:
+    def _check(self, prepared: Mapping[str, Any], item: Mapping[str, Any]) -> None:
         """An image that is not finite, or whose box has no background at all, is not what the network was made for."""
-        image = prepared["image"]
-        if not torch.isfinite(torch.as_tensor(image)).all():
+        image = torch.as_tensor(prepared["image"])
+        if not torch.isfinite(image).all():
             raise ValueError(f"{prepared['case_id']}: the prepared image has NaN or infinite voxels")
-        empty = (torch.as_tensor(image) == 0).flatten(1).all(1)
-        if empty.any():
-            raise ValueError(f"{prepared['case_id']}: channel {int(empty.int().argmax())} of the image is 0 everywhere")
-        if self.warn and float((torch.as_tensor(image) == 0).float().mean()) < MIN_BACKGROUND:
+        background = (image == 0).flatten(1).float().mean(1).tolist()  # share of the voxels, channel by channel
+        if 1 in background:
+            raise ValueError(f"{prepared['case_id']}: channel {background.index(1)} of the image is 0 everywhere")
+        heads = [channel for channel, share in enumerate(background) if share < MIN_BACKGROUND]
+        if self.warn and heads:
             logger.warning(
-                "%s: the background is not 0 (skull not removed?); expected skull-stripped images as BraTS has them; "
-                "the segmentation cannot be relied on",
+                "%s: the background is not 0 in %s (skull not removed?); expected skull-stripped images as BraTS has "
+                "them; the segmentation cannot be relied on",
                 prepared["case_id"],
+                ", ".join(_name_channels(item["image"], len(background), heads)),
             )
 
 
 class FillCache:
     """Handler of the trainer: prepares the cases at the start of the run.
 
+    So every case is read once before hours of training, and one that is damaged is named. The exceptions: with
+    ``cache`` 0, and where neither memory nor disk has room for a single case, nothing is read, and a damaged case is
+    named when it is first used.
+
     Args:
-        dataset: the training cases, or those of the validation: one that is damaged is named before hours of training.
+        dataset: the training cases, or those of the validation.
         workers: threads that read.
     """
 
@@ -214,6 +223,12 @@ def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2**32) made from the parts; the same on every machine and in every process."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "little")
+
+
+def _name_channels(image: Any, channels: int, which: Sequence[int]) -> list[str]:
+    """The files of some channels, where there is one a channel; else their numbers."""
+    paths = [image] if isinstance(image, str | Path) else list(image)
+    return [Path(paths[c]).name if len(paths) == channels else f"channel {c}" for c in which]
 
 
 def _free_memory() -> int:

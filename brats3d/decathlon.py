@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from brats3d.labels import MODALITIES
+from brats3d.volumes import format_affine
 
 __all__ = ["DATASET_JSON", "LABELS", "MODALITY_NAMES", "TaskCase", "TaskFiles", "find_task_cases"]
 
@@ -222,11 +222,19 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     try:
         image = nib.load(path)
-        return np.asanyarray(image.dataobj), image.affine
+        values, affine = np.asanyarray(image.dataobj), image.affine
     except FileNotFoundError:
         raise ValueError(f"{path}: is not there, although dataset.json lists it; {_DOWNLOAD}") from None
-    except (OSError, EOFError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); expected a NIfTI file; {_DOWNLOAD}") from None
+    # Whatever a damaged header makes nibabel, numpy and zlib raise: a case must not stop the others.
+    except Exception as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: cannot be read ({what}); expected a NIfTI file; {_DOWNLOAD}") from error
+    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+        raise ValueError(
+            f"{path}: its affine {format_affine(affine)} places no voxel in space; expected an invertible one; "
+            f"{_DOWNLOAD}"
+        )
+    return values, affine
 
 
 def _whole(image: np.ndarray, path: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,8 @@ class FoundCase:
     folder: str
     files: dict[str, list[str]] = field(default_factory=dict)
     stray_segmentations: list[str] = field(default_factory=list)
+    foreign_segmentations: list[str] = field(default_factory=list)
+    """Named like those of other cases; never taken."""
     bare: bool = False
     """The names state no case (``t1.nii.gz``); the folder's name is it."""
 
@@ -71,7 +74,10 @@ class FoundCase:
             if len(paths := self.files.get(modality, [])) > 1:
                 text = f"{len(paths)} files for {modality}: {self._listed(paths)} in {self.folder}; expected one"
                 yield Problem("double", self.case_id, tuple(map(Path, paths)), text)
-        if not self.files.get(SEGMENTATION) and (paths := self.stray_segmentations):
+        if paths := self.foreign_segmentations:
+            text = f"the segmentation of another case lies in its folder: {self._listed(paths)} in {self.folder}"
+            yield Problem("ambiguous", self.case_id, tuple(map(Path, paths)), f"{text}; expected none, or its own name")
+        elif not self.files.get(SEGMENTATION) and (paths := self.stray_segmentations):
             kind, text = (
                 ("misnamed", f"its segmentation is {self._listed(paths)}")
                 if len(paths) == 1
@@ -81,7 +87,8 @@ class FoundCase:
             yield Problem(kind, self.case_id, tuple(map(Path, paths)), text)
 
     def _expected(self, modality: str) -> str:
-        return f"{modality if self.bare else layout_of(self.case_id).file_name(self.case_id, modality)}.nii[.gz]"
+        layout = layout_of(self.case_id, (path for paths in self.files.values() for path in paths))
+        return f"{modality if self.bare else layout.file_name(self.case_id, modality)}.nii[.gz]"
 
     def _listed(self, paths: Sequence[str]) -> str:
         return " and ".join(sorted(os.path.relpath(path, self.folder) for path in paths))
@@ -125,7 +132,7 @@ _MAX_FOLDERS = 100_000
 
 
 def _no_case(root: Path, n_files: int, examples: Mapping[str, str]) -> str:
-    convert = f'brats3d convert "{root}" OUT writes them; then give OUT'
+    convert = f"brats3d convert {shlex.quote(str(root))} OUT writes them; then give OUT"
     if examples["h5"]:
         return (
             f"{root}: holds HDF5 slices such as {examples['h5']}: Kaggle's HDF5 form of BraTS 2020; "
@@ -161,9 +168,12 @@ def _group(folder: str, files: Mapping[str, list[str]]) -> list[FoundCase]:
             strays += paths
     with_images = [each for each in groups.values() if each.files.keys() - {SEGMENTATION}]
     if len(with_images) == 1 and not with_images[0].files.get(SEGMENTATION):
-        # Another identifier's segmentation in a folder of one case is that case's, misnamed.
-        strays += [path for each in groups.values() for path in each.files.get(SEGMENTATION, [])]
-        with_images[0].stray_segmentations = strays
+        # An unknown identifier's segmentation in a folder of one case is that case's, misnamed; a known one's is not.
+        case = with_images[0]
+        for each in groups.values():
+            known = layout_of(each.case_id) is not ANY_LAYOUT
+            (case.foreign_segmentations if known else strays).extend(each.files.get(SEGMENTATION, []))
+        case.stray_segmentations = strays
         return with_images
     if not files and layout_of(own) is not ANY_LAYOUT:  # an interrupted download leaves empty folders
         return [FoundCase(own, folder)]

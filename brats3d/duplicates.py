@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
     """Groups of two or more files with the same content; ``.gz`` files are compared unpacked.
 
     Only files with the same signature are compared whole: the checksum and length with which a ``.gz`` file ends, or
-    the length and three blocks of another file.
+    the length and three blocks of another file. Where both kinds are among them, the others' checksums are computed.
 
     Args:
         paths: of files that can be read; each stands in one group at most.
@@ -25,10 +26,12 @@ def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
     Raises:
         ValueError: if one of them cannot be read.
     """
+    paths = list(paths)
+    mixed = len({_is_packed(path) for path in paths}) > 1
     alike: dict[tuple[object, ...], list[Path]] = {}
     for path in paths:
         try:
-            alike.setdefault(_signature(path), []).append(path)
+            alike.setdefault(_signature(path, mixed), []).append(path)
         except OSError as error:
             raise ValueError(f"{path}: cannot be read: {error}; check the file, or download it again") from error
     return [group for candidates in alike.values() if len(candidates) > 1 for group in _groups(candidates)]
@@ -64,12 +67,17 @@ def _is_packed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
-def _signature(path: Path) -> tuple[object, ...]:
+def _signature(path: Path, mixed: bool) -> tuple[object, ...]:
     size = path.stat().st_size
     with path.open("rb") as file:
         if _is_packed(path):
             file.seek(max(0, size - 8))  # RFC 1952: CRC32 and length of what was packed
             return "gz", file.read()
+        if mixed:
+            checksum = 0
+            while block := file.read(16 * _BLOCK):
+                checksum = zlib.crc32(block, checksum)
+            return "gz", struct.pack("<II", checksum, size % 2**32)
         blocks = []
         for quarter in (1, 2, 3):  # where there is brain; the ends are background
             file.seek(max(0, quarter * size // 4 - _BLOCK // 2))

@@ -1,15 +1,34 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import secrets
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-__all__ = ["writable_folder", "write_whole"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "flush_file",
+    "remove_leftovers",
+    "scratch_folder",
+    "whole_folder",
+    "writable_folder",
+    "write_nifti",
+    "write_whole",
+]
+
+LEFTOVER_SECONDS = 24 * 3600
+"""A hidden folder of another machine in which nothing has changed for so long belongs to a run that was killed."""
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
@@ -58,3 +77,95 @@ def writable_folder(path: str | os.PathLike[str], argument: str = "output_dir") 
             f"{argument}: cannot write to {path} ({error.strerror}); expected a folder that you may write to"
         ) from error
     return path
+
+
+@contextmanager
+def scratch_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A hidden folder beside a path, gone at the end if it has not been renamed.
+
+    Its name tells :func:`remove_leftovers` who made it; a random part of it keeps what a killed run has left from being
+    in the way: in a restarted container every process has the number that it had before.
+    """
+    path = Path(path)
+    hidden = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(6)}.part")
+    hidden.mkdir()
+    try:
+        yield hidden
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a hidden folder beside its place, which is then renamed: a reader sees the whole folder, or none.
+
+    Raises:
+        FileExistsError: at the end, if a folder with something in it is there by now; that one stays.
+    """
+    path = Path(path)
+    with scratch_folder(path) as hidden:
+        yield hidden
+        try:
+            hidden.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+            raise FileExistsError(f"{path}: is there already; remove it, or choose another name") from None
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove the hidden folders of :func:`scratch_folder` whose runs were killed.
+
+    Of this machine's, those whose process has ended, and those with this process's own number: whoever had it before
+    has ended. So call it before the first folder is made. Another machine's go after :data:`LEFTOVER_SECONDS`.
+    """
+    import psutil
+
+    for hidden in Path(folder).glob(".*.part"):
+        match = _SCRATCH.fullmatch(hidden.name)
+        if not match or hidden.is_symlink():
+            continue
+        process = int(match["process"])
+        ended = match["host"] == _host() and (process == os.getpid() or not psutil.pid_exists(process))
+        if ended or _age_seconds(hidden) > LEFTOVER_SECONDS:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write a NIfTI file and flush it to the disk. It is not renamed: its folder is what appears whole.
+
+    Args:
+        path: named ``.nii`` or ``.nii.gz``.
+        array: of the dtype to be stored.
+        affine: (4, 4), voxel -> RAS millimetres, kept as sform and as qform.
+    """
+    import nibabel as nib  # here, since it takes a third of a second
+
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    nib.save(image, path)  # nibabel's gzip level is 1
+    flush_file(path)
+
+
+def flush_file(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+_SCRATCH = re.compile(r"\..+\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d{1,18})(-[0-9a-f]+)?\.part")
+
+
+def _host() -> str:
+    """This machine's name, as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9]", "", platform.node()) or "here"
+
+
+def _age_seconds(folder: Path) -> float:
+    """Since something last changed in it; 0 where that cannot be seen."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except OSError:
+        return 0.0

@@ -42,6 +42,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "misnamed": Kind("warning", "rename it: brats3d reads it, other tools do not", "gives it the proper name"),
         "no segmentation": Kind("note", "nothing: training leaves the case out, predict takes it"),
         "name mapping": Kind("error", "download the mapping again, or correct it: splits group patients by it"),
+        "releases without mapping": Kind(
+            "warning", "put the mapping that came with them beside the cases, so that splits group patients by it"
+        ),
+        "datalist": Kind("error", "correct datalist.json, or remove it to have the cases split by patient"),
+        "too few patients": Kind(
+            "warning", "nothing where the folder is for validation; add cases with segmentations to train on it"
+        ),
         "spreadsheet": Kind("warning", "save the mapping as CSV beside it, so that splits can group patients by it"),
         # files
         "unreadable": Kind("error", "download or convert the file again"),
@@ -62,6 +69,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # images
         "NaN or Inf": Kind("error", "convert the file again, or set these voxels to 0", "sets them to 0, where few"),
         "constant": Kind("error", "download or convert the file again: it shows nothing"),
+        "nothing above 0": Kind(
+            "error",
+            "make the background 0 and the brain positive: what is not above 0 is taken for background",
+            "subtracts the background's value",
+        ),
         "saturated": Kind("warning", "convert the file again with a wider range: its brightest parts are cut off"),
         "negative": Kind("warning", "look at the file: a network trained on BraTS expects intensities above 0"),
         "ringing": Kind("note", "nothing: interpolation leaves such values", "sets them to 0"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,8 @@ class SliceFiles:
     Args:
         volume: its number.
         slices: number of the slice -> its file; several files are an error when the volume is read.
-        depth: how many slices the deepest volume of the set has.
+        depth: how many slices the deepest volume of the set has. That the last slices of all volumes are missing can
+            only be seen where the slices have BraTS's 240 x 240 pixels, of which there are 155.
         source_bytes: size of the files.
     """
 
@@ -116,7 +118,8 @@ class SliceFiles:
         """Read and undo the z-score of every slice.
 
         Raises:
-            ValueError: naming the file, or the slices that are missing.
+            ValueError: naming the file, or the slices that are missing; if the backgrounds that were found in the four
+                channels of a slice are not much the same.
         """
         shape = _read_slice(self.slices[min(self.slices)][0])[1].shape[:2]
         depth = _FULL_DEPTH if shape == _FULL_SHAPE else self.depth
@@ -138,6 +141,7 @@ class SliceFiles:
                     images[name][s], distinct[name][s] = recover_slice(np.ascontiguousarray(image[..., c]))
                 except ValueError as error:
                     raise ValueError(f"{path}: {name} (channel {c} of image): {error}") from None
+            _check_background({name: images[name][s] for name in CHANNELS}, path)
         ambiguous = []
         for name in CHANNELS:
             for s, factor in _scale_ambiguous(images[name], distinct[name]).items():
@@ -152,15 +156,15 @@ class SliceFiles:
         here = f"{self.slices[min(self.slices)][0].parent}: volume {self.volume}"
         if missing := [s for s in range(depth) if s not in self.slices]:
             raise ValueError(
-                f"{here}: slices {_ranges(missing)} are missing; expected 0-{depth - 1} of "
+                f"{here}: {_slices(missing)} missing; expected 0-{depth - 1} of "
                 f"{shape[0]} x {shape[1]} pixels; {_DOWNLOAD}"
             )
         if extra := [s for s in self.slices if s >= depth]:
-            raise ValueError(f"{here}: has slices {_ranges(sorted(extra))}; expected 0-{depth - 1}; {_DOWNLOAD}")
+            raise ValueError(f"{here}: has {_slices(sorted(extra), verb=False)}; expected 0-{depth - 1}; {_DOWNLOAD}")
         if double := [s for s, paths in self.slices.items() if len(paths) > 1]:
             paths = " and ".join(str(path) for path in self.slices[double[0]])
             raise ValueError(
-                f"{here}: slices {_ranges(sorted(double))} are there more than once: {paths}; expected one file a "
+                f"{here}: {_slices(sorted(double))} there more than once: {paths}; expected one file a "
                 "slice; remove the others, or give one of the folders"
             )
 
@@ -287,6 +291,7 @@ def write_slices(folder: Path, volume: int, images: Mapping[str, np.ndarray], la
 _FULL_SHAPE, _FULL_DEPTH = (240, 240), 155
 _MAX_INTENSITY = 2**17  # int16 and uint16, and some more; BraTS 2020 is int16
 _MIN_BACKGROUND = 0.25  # of the pixels; in BraTS more than half
+_MIN_SHARED = 0.5  # of the smaller of two backgrounds: one brain leaves nearly the same pixels free in all channels
 _TOLERANCE = 1e-12
 _DOWNLOAD = "download it again"
 
@@ -339,6 +344,29 @@ def _background(values: np.ndarray) -> float:
     return float(lowest)
 
 
+def _check_background(integers: Mapping[str, np.ndarray], path: Path) -> None:
+    """A constant foreground that covers more pixels than 0 would pass for background: z-scores do not know where 0 was.
+
+    It would lie where the other channels have their brain. A channel may have a smaller field of view than the others,
+    so that the smaller background of each two is what counts.
+
+    Args:
+        integers: modality -> what was recovered of one slice, (X, Y).
+        path: of the slice.
+    """
+    free = {name: image == 0 for name, image in integers.items() if image.any()}
+    shared = {
+        (a, b): np.count_nonzero(free[a] & free[b]) / min(np.count_nonzero(free[a]), np.count_nonzero(free[b]))
+        for a, b in combinations(free, 2)
+    }
+    if shared and min(shared.values()) < _MIN_SHARED:
+        worst = min(shared, key=lambda pair: shared[pair])
+        raise ValueError(
+            f"{path}: the most common values of {worst[0]} and {worst[1]} share {shared[worst]:.0%} of their pixels; "
+            f"expected at least {_MIN_SHARED:.0%}, as of the background around one brain; {_DOWNLOAD}"
+        )
+
+
 def _common_step(offsets: np.ndarray) -> float:
     """The largest step of which sorted offsets from the background are whole multiples."""
     largest = offsets[np.abs(offsets).argmax()]
@@ -376,6 +404,12 @@ def _narrow(image: np.ndarray) -> np.ndarray:
     """int16, if that holds every value."""
     limits = np.iinfo(np.int16)
     return image.astype(np.int16) if image.min() >= limits.min and image.max() <= limits.max else image
+
+
+def _slices(numbers: Sequence[int], verb: bool = True) -> str:
+    """``[3]`` -> ``slice 3 is``, ``[3, 5, 6]`` -> ``slices 3, 5-6 are``."""
+    noun, is_ = ("slice", " is") if len(numbers) == 1 else ("slices", " are")
+    return f"{noun} {_ranges(numbers)}{is_ if verb else ''}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -6,13 +6,23 @@ Sources: the releases' own pages, listed in ``data/README.md``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from brats3d.labels import MODALITIES, MODALITY_ALIASES
 
-__all__ = ["ANY_LAYOUT", "LAYOUTS", "Layout", "layout_of", "modality_of", "parse_file_name"]
+__all__ = [
+    "ANY_LAYOUT",
+    "ANY_LAYOUT_OF_2023",
+    "LAYOUTS",
+    "Layout",
+    "layout_of",
+    "modality_of",
+    "names_of_2023",
+    "parse_file_name",
+]
 
 SEGMENTATION = "seg"
 
@@ -52,15 +62,20 @@ class Layout:
         return self.file.format(case_id=case_id, modality=dict(self.modalities).get(modality, modality))
 
 
-_since_2023 = partial(
-    Layout,
-    patient="BraTS-{task}-{number}",
-    file="{case_id}-{modality}",
-    modalities=(("t1", "t1n"), ("t1ce", "t1c"), ("t2", "t2w"), ("flair", "t2f")),
-)
+_NAMES_OF_2023 = (("t1", "t1n"), ("t1ce", "t1c"), ("t2", "t2w"), ("flair", "t2f"))
+_since_2023 = partial(Layout, patient="BraTS-{task}-{number}", file="{case_id}-{modality}", modalities=_NAMES_OF_2023)
 
 ANY_LAYOUT = Layout("brats2020", re.compile(r".+"))
 """BraTS 2020's form of file name under any other identifier, such as ``TCGA-DU-7294_t1ce.nii.gz``."""
+
+ANY_LAYOUT_OF_2023 = _since_2023(
+    "brats2023",
+    re.compile(r".+"),
+    patient="{case_id}",
+    convention=None,
+    conventions=("brats2023", "brats2024-gli", "brats2024-ped"),
+)
+"""BraTS 2023's form of file name under any other identifier: what the labels mean is not known."""
 
 LAYOUTS = (
     Layout("brats2017", re.compile(r"Brats17_(?P<patient>.+)_\d+", re.IGNORECASE), patient="{patient}"),
@@ -98,9 +113,16 @@ LAYOUTS = (
 """Every layout that is understood; the first whose ``case_id`` matches decides. New releases go before the last."""
 
 
-def layout_of(case_id: str) -> Layout:
-    """The layout that a case's identifier follows."""
-    return next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
+def layout_of(case_id: str, files: Iterable[str | Path] = ()) -> Layout:
+    """The layout that a case's identifier follows; an unknown identifier's follows from the names of its files."""
+    found = next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
+    return ANY_LAYOUT_OF_2023 if found is ANY_LAYOUT and any(map(names_of_2023, files)) else found
+
+
+def names_of_2023(path: str | Path) -> bool:
+    """Whether a file's modality is written as since BraTS 2023 (``-t1n``, not ``_t1``), when labels were renumbered."""
+    match = _FILE.fullmatch(Path(path).name)
+    return match is not None and match["modality"].lower() in dict(_NAMES_OF_2023).values()
 
 
 def parse_file_name(name: str) -> tuple[str, str] | None:

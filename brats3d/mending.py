@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from brats3d.checks import usual_grid
-from brats3d.inspection import FEW, ROUNDING, background_of, is_background, is_ringing, reorientation
+from brats3d.inspection import FEW, ROUNDING, background_of, is_background, is_ringing, open_background, reorientation
 from brats3d.volumes import Header, Volume, format_affine, same_grid
 
 __all__ = ["Mended", "mend_case", "mend_image", "mend_label"]
@@ -53,11 +53,11 @@ def mend_case(images: Mapping[str, Volume], label: Volume | None) -> dict[Path, 
     for volume in images.values():
         placed = _place(volume, expected, aligned, is_label=False)
         values, changes = mend_image(placed.values)
-        mended[volume.header.path] = Mended(placed.header, values, placed.changes + changes)
+        mended[volume.header.path] = Mended(placed.header, _narrow(values, volume), placed.changes + changes)
     if label:
         placed = _place(label, expected, aligned, is_label=True)
         values, changes = mend_label(placed.values, [each.values for each in mended.values()])
-        mended[label.header.path] = Mended(placed.header, values, placed.changes + changes)
+        mended[label.header.path] = Mended(placed.header, _narrow(values, label), placed.changes + changes)
     return {path: each for path, each in mended.items() if each.changes}
 
 
@@ -110,6 +110,8 @@ def mend_label(values: np.ndarray, images: list[np.ndarray]) -> tuple[np.ndarray
     outside = np.ones(where.size, bool)
     for image in images:
         outside &= is_background(image, where)
+    if images and outside.any():  # a hole in the brain is not outside it
+        outside &= open_background(images).reshape(-1, order="F")[where]
     if images and outside.any():
         flat = values.flatten(order="F")
         flat[where[outside]] = 0
@@ -126,10 +128,21 @@ _HALF_A_VOXEL = 0.5
 def _subtract(values: np.ndarray, background: float) -> np.ndarray:
     if values.dtype.kind == "f":
         return values - values.dtype.type(background)
-    wide = values.astype(np.int64) - int(background)
-    limits = np.iinfo(values.dtype)
-    fits = limits.min <= wide.min() and wide.max() <= limits.max
-    return wide.astype(values.dtype if fits else np.int32)
+    low, high = int(values.min()) - int(background), int(values.max()) - int(background)  # Python's do not wrap
+    for dtype in (values.dtype, np.dtype(np.int32)):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max and abs(background) < _EXACT_IN_FLOAT64:
+            return (values.astype(np.int64) - int(background)).astype(dtype)  # what wraps wraps back
+    return values.astype(np.float64) - background
+
+
+def _narrow(values: np.ndarray, volume: Volume) -> np.ndarray:
+    """What was stored in two bytes, or in float32, and was scaled to float64 needs no more than float32."""
+    stored = volume.header.dtype
+    suffices = stored.itemsize <= 2 or (stored.kind == "f" and stored.itemsize == 4)
+    return values.astype(np.float32) if suffices and values.dtype == np.float64 else values
+
+
+_EXACT_IN_FLOAT64 = 2**53
 
 
 def _place(volume: Volume, expected: Header, aligned: list[Volume], is_label: bool) -> Mended:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from brats3d.cases import Case, natural_key
 from brats3d.layouts import layout_of
 
-__all__ = ["GRADES", "NameMapping", "join_overlapping", "read_name_mappings", "unite_patients"]
+__all__ = ["GRADES", "NameMapping", "join_overlapping", "read_name_mappings", "unite_patients", "unmapped_releases"]
 
 GRADES = ("HGG", "LGG")
 """High- and low-grade glioma, as BraTS 2017 to 2020 tell them apart."""
@@ -90,6 +90,18 @@ def unite_patients(cases: Sequence[Case], mapping: NameMapping) -> dict[str, str
     return {case_id: first[name] for case_id, name in named.items()}
 
 
+def unmapped_releases(cases: Iterable[Case], mapping: NameMapping) -> str:
+    """A sentence where cases of several releases lie together and no file says who is who; else empty."""
+    releases = {case.layout for case in cases}
+    if len(releases) < 2 or releases <= _SAME_NUMBERS or mapping.files:
+        return ""
+    found = f"save {mapping.spreadsheets[0]} as CSV beside it" if mapping.spreadsheets else ""
+    return (
+        f"cases of several releases ({', '.join(sorted(releases))}) and no name_mapping.csv: a patient may stand under "
+        f"two names in two folds; {found or 'put the mapping that came with them into the folder'}"
+    )
+
+
 def join_overlapping(sets: Iterable[Iterable[str]]) -> list[set[str]]:
     """Join the sets that share a member, directly or by way of others."""
     joined: dict[str, set[str]] = {}
@@ -99,6 +111,9 @@ def join_overlapping(sets: Iterable[Iterable[str]]) -> list[set[str]]:
         joined.update(dict.fromkeys(whole, whole))
     return list({id(each): each for each in joined.values()}.values())
 
+
+_SAME_NUMBERS = frozenset({"brats2021", "brats2023", "brats2024"})
+"""Releases in which adult gliomas keep their numbers: no mapping is needed between them."""
 
 _MAPPING_FILE = re.compile(r"name_mapping.*\.csv|brats\d*[_-].*mapping.*\.(csv|xlsx?)", re.IGNORECASE)
 _ID_COLUMN = re.compile(r".*subject_ID|BraTS[ _-]?(20)?\d\d([ _-]?ID)?", re.IGNORECASE)

@@ -6,9 +6,7 @@ import csv
 import io
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +16,15 @@ import numpy as np
 import torch
 
 from brats3d import decathlon, kaggle_h5
-from brats3d.files import writable_folder, write_whole
+from brats3d.files import (
+    flush_file,
+    remove_leftovers,
+    scratch_folder,
+    whole_folder,
+    writable_folder,
+    write_nifti,
+    write_whole,
+)
 from brats3d.labels import MODALITIES
 from brats3d.phantom import SIZES, Phantom, check, make_phantom
 
@@ -92,12 +98,15 @@ def write_phantoms(
     check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
     check(size in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
     check(layout in LAYOUTS, f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
+    _check_device(device)
     names = LAYOUTS[layout]
     root = writable_folder(output_dir)
     numbers = range(1, cases + 1)
     for path in [root / names.place(number, grade) for number in numbers for grade in ("HGG", "LGG")]:
         if path.exists():
             raise FileExistsError(f"{path}: a case is there already; choose another output folder or remove it")
+    for folder in {(root / names.place(number, grade)).parent for number in numbers for grade in ("HGG", "LGG")}:
+        remove_leftovers(folder)
     paths, records = [], []
     for number in tqdm(numbers, desc="phantoms", unit="case", disable=not progress):
         phantom = make_phantom(case_seed(seed, number - 1), size, device)
@@ -109,6 +118,16 @@ def write_phantoms(
     if names.finish:
         names.finish(root, records)
     return paths
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:  # torch's, of up to 20 lines
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+        if isinstance(device, str) and device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+            reason = "no such device"
+        raise ValueError(f"device: expected cpu, or cuda where there is one, got {str(device)!r} ({reason})") from None
 
 
 def _suffixes(separator: str, *modalities: str) -> Mapping[str, str]:
@@ -130,39 +149,11 @@ def _relabel(label: np.ndarray, names: FileNames) -> np.ndarray:
     return relabelled
 
 
-@contextmanager
-def _partial_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder beside a path, gone at the end if it has not been renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.mkdir()
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    import nibabel as nib
-
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    nib.save(image, path)
-    _flush(path)
-
-
 def _write_folder(phantom: Phantom, number: int, path: Path, suffixes: Mapping[str, str]) -> None:
-    """Write a file a modality into a hidden folder beside, then rename it."""
-    with _partial_folder(path) as partial:
+    """Write a file a modality."""
+    with whole_folder(path) as hidden:
         for name, array in {**phantom.images, "seg": phantom.label}.items():
-            _save(array, phantom.affine, partial / f"{path.name}{suffixes[name]}")
-        partial.rename(path)
+            write_nifti(hidden / f"{path.name}{suffixes[name]}", array, phantom.affine)
 
 
 def _write_task_case(phantom: Phantom, number: int, path: Path, suffixes: Mapping[str, str]) -> dict[str, str]:
@@ -172,13 +163,13 @@ def _write_task_case(phantom: Phantom, number: int, path: Path, suffixes: Mappin
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])  # x and y; LPS -> RAS
     flip[:2, 3] = np.array(phantom.label.shape[:2]) - 1
     files = {"labelsTr": phantom.label, "imagesTr": image}
-    with _partial_folder(path) as partial:
+    with scratch_folder(path) as hidden:
         for folder, array in files.items():
-            _save(array[::-1, ::-1], phantom.affine @ flip, partial / f"{folder}_{path.name}")
+            write_nifti(hidden / f"{folder}_{path.name}", array[::-1, ::-1], phantom.affine @ flip)
         for folder in files:
             target = path.parent.with_name(folder) / path.name
             target.parent.mkdir(exist_ok=True)
-            (partial / f"{folder}_{path.name}").replace(target)
+            (hidden / f"{folder}_{path.name}").replace(target)
     return {"image": f"./imagesTr/{path.name}", "label": f"./labelsTr/{path.name}"}
 
 
@@ -197,10 +188,10 @@ def _write_dataset_json(root: Path, cases: Sequence[dict[str, str]]) -> None:
 def _write_volume(phantom: Phantom, number: int, path: Path, suffixes: Mapping[str, str]) -> list[dict[str, Any]]:
     """Write Kaggle's HDF5 slices; what its meta_data.csv says of each."""
     images = {name: image.clip(0) for name, image in phantom.images.items()}
-    with _partial_folder(path) as partial:
-        slices = kaggle_h5.write_slices(partial, number, images, phantom.label)
+    with scratch_folder(path) as hidden:
+        slices = kaggle_h5.write_slices(hidden, number, images, phantom.label)
         for file in slices:
-            _flush(file)
+            flush_file(file)
         for file in reversed(slices):  # the first slice, by which a volume is known to be there, comes last
             file.replace(path.with_name(file.name))
     rows = []

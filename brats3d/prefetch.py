@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +35,7 @@ class PrefetchLoader(DataLoader):
         options: of torch's ``DataLoader``.
 
     Raises:
-        ValueError: if ``ahead`` is not 1 or more.
+        ValueError: if ``ahead`` is not 1 or more, or if an option is of no effect without worker processes.
     """
 
     def __init__(
@@ -48,10 +49,16 @@ class PrefetchLoader(DataLoader):
     ) -> None:
         if ahead < 1:
             raise ValueError(f"ahead: expected 1 batch or more, got {ahead}")
+        for name in _OF_WORKERS if num_workers == 0 else ():
+            if options.get(name):
+                raise ValueError(f"{name}: expected num_workers of 1 or more with it, got 0; a thread does not use it")
         options = {"persistent_workers": num_workers > 0, **options}
         super().__init__(dataset, num_workers, sampler=sampler, batch_size=batch_size, **options)
         self.ahead = ahead
         self._maker: ThreadPoolExecutor | None = None
+        self._queue: deque[tuple[Future, list[Any]]] = deque()
+        self._making = False
+        self._lock = threading.Lock()
         self._next: _Epoch | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -77,11 +84,46 @@ class PrefetchLoader(DataLoader):
             epoch.cancel()
 
     def _submit(self, keys: list[Any]) -> Future:
-        self._maker = self._maker or ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-        return self._maker.submit(self._make, keys)
+        future: Future = Future()
+        with self._lock:
+            self._queue.append((future, keys))
+            if not self._making:
+                self._maker = self._maker or ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+                self._maker.submit(self._make_next)
+                self._making = True
+        return future
+
+    def _make_next(self) -> None:
+        """Make one batch, then ask for another turn, which a program that is about to end does not grant.
+
+        Python waits at its end for all that an executor has been given, so that is one batch at a time: after Ctrl-C
+        the one that is being made is the last.
+        """
+        with self._lock:
+            future, keys = self._queue.popleft() if self._queue else (Future(), None)
+        if keys is not None and future.set_running_or_notify_cancel():
+            try:
+                future.set_result(self._make(keys))
+            except BaseException as error:
+                future.set_exception(error)
+        del future, keys  # a batch is as large as it is
+        with self._lock:
+            self._making = bool(self._queue)
+            if self._making:
+                try:
+                    self._maker.submit(self._make_next)  # type: ignore[union-attr]
+                except RuntimeError:  # the interpreter is shutting down
+                    self._making = False
+                    for waiting, _ in self._queue:
+                        waiting.cancel()
+                    self._queue.clear()
 
     def _make(self, keys: list[Any]) -> Any:
         return self.collate_fn([self.dataset[key] for key in keys])
+
+
+_OF_WORKERS = ("pin_memory", "timeout", "worker_init_fn", "prefetch_factor", "persistent_workers")
+"""Options that the thread would not heed."""
 
 
 class _Epoch:

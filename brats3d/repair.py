@@ -1,100 +1,39 @@
 """A clean copy of a data set: links to the files that are sound, mended copies of those that can be mended.
 
-The originals are only read. The copy is built in a hidden folder beside its place and renamed at the end, so that it
-appears whole or not at all; ``manifest.json`` in it says what was done, why, and from which file.
+The originals are only read. The copy is built in a hidden folder and takes its place at the end, so that it appears
+whole or not at all; ``manifest.json`` in it says what was done, why, and from which file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from brats3d import __version__
 from brats3d.audit import Audit
+from brats3d.carried_split import carry_datalists, part_of, write_json
 from brats3d.case_audit import audit_case
-from brats3d.cases import Case
+from brats3d.cases import Case, scan_cases
+from brats3d.copy_folder import appearing_whole, check_output, leftovers
 from brats3d.duplicates import identical_files
 from brats3d.files import write_whole
-from brats3d.findings import Finding
+from brats3d.findings import Finding, make_finding
 from brats3d.layouts import SEGMENTATION, layout_of, modality_of, parse_file_name
 from brats3d.mending import Mended, mend_case
 from brats3d.name_mapping import read_name_mappings
+from brats3d.repaired import MANIFEST, Repair, RepairedCase, RepairedFile
 from brats3d.volumes import read_volume
 
-__all__ = ["MANIFEST", "Repair", "RepairedCase", "RepairedFile", "check_output", "repair_dataset"]
+__all__ = ["repair_dataset"]
 
-MANIFEST = "manifest.json"
 SCHEMA = 1
 """Version of the manifest's form."""
-
-
-@dataclass(frozen=True)
-class RepairedFile:
-    """One file of the copy.
-
-    Args:
-        file: its place in the copy.
-        action: ``"linked"``, ``"copied"`` (where links are not possible) or ``"rewritten"``.
-        source: the original.
-        findings: what was found in the original.
-        changes: what was changed, with counts.
-    """
-
-    file: str
-    action: str
-    source: str
-    findings: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RepairedCase:
-    """One case of the data set.
-
-    Args:
-        case_id: its identifier.
-        files: those in the copy; none if the case was left out.
-        left_out: why the case is not in the copy; empty if it is.
-        repaired: whether leaving it out mends the data set (it is another case's copy).
-    """
-
-    case_id: str
-    files: tuple[RepairedFile, ...] = ()
-    left_out: tuple[str, ...] = ()
-    repaired: bool = False
-
-
-@dataclass(frozen=True)
-class Repair:
-    """What ``--repair`` did.
-
-    Args:
-        out: the copy.
-        cases: every case of the data set, those that were left out included.
-    """
-
-    out: Path
-    cases: tuple[RepairedCase, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every case that counts is in the copy."""
-        return not any(case.left_out and not case.repaired for case in self.cases)
-
-    def summary(self) -> list[str]:
-        """What was done, and which cases were left out, in lines for people."""
-        actions = Counter(file.action for case in self.cases for file in case.files)
-        kept = sum(not case.left_out for case in self.cases)
-        counts = ", ".join(f"{n} files {action}" for action, n in actions.items())
-        left_out = [f"  left out {case.case_id}: {why}" for case in self.cases for why in case.left_out[:1]]
-        return [f"{kept} of {len(self.cases)} cases in {self.out}: {counts}; see {MANIFEST}", *left_out]
 
 
 def repair_dataset(audit: Audit, out: str | os.PathLike[str], progress: bool = True) -> Repair:
@@ -110,66 +49,125 @@ def repair_dataset(audit: Audit, out: str | os.PathLike[str], progress: bool = T
     """
     from tqdm import tqdm
 
-    target = check_output(audit.roots, out)
+    target = check_output(audit.roots, out, [path for case in audit.cases for path in case.files])
     for finding in audit.findings:
-        if not finding.case_id and finding.severity == "error":
+        if not finding.case_id and finding.severity == "error" and finding.kind != "datalist":
             where = f"{finding.file}: " if finding.file else ""
             raise ValueError(f"{audit.roots[0]}: cannot be repaired: {where}{finding.what}; {finding.todo}")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    partial.mkdir(parents=True)
-    try:
-        of_case = {case.case_id: [f for f in audit.findings if f.case_id == case.case_id] for case in audit.cases}
-        cases = tuple(
-            _repair_case(audit, case, of_case[case.case_id], partial)
-            for case in tqdm(audit.cases, desc="repair", unit="case", disable=not progress)
-        )
-        cases = _without_twins(cases, partial)
+    audit = _with_equal_segmentations(audit)
+    plans = _plan(audit)
+    tables = _tables(audit)
+    notes = [
+        f"{path} was left by a run that was killed: remove it, unless one is at work" for path in leftovers(target)
+    ]
+    _refuse_repeated([*(place for plan in plans for place in plan.places.items()), *tables])
+    with appearing_whole(target, last=MANIFEST) as partial:
+        bar = tqdm(plans, desc="repair", unit="case", disable=not progress)
+        cases = tuple(_repair_case(plan, audit.label_convention, partial) for plan in bar)
+        cases = _without_unfound(audit, _without_twins(cases, partial), partial)
         if all(case.left_out for case in cases):
             raise ValueError(f"{audit.roots[0]}: no case can be kept: {cases[0].case_id}: {cases[0].left_out[0]}")
-        others = tuple(_link(path, partial, name) for path, name in _tables(audit))
-        _write_manifest(audit, cases, others, partial / MANIFEST)
-        if target.exists():
-            target.rmdir()
-        partial.replace(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return Repair(target, cases)
+        others = [_link(path, partial, place) for path, place in tables]
+        datalists, lost = carry_datalists(audit, cases, partial)
+        notes += lost
+        _write_manifest(audit, cases, [*others, *datalists], notes, partial / MANIFEST)
+    return Repair(target, cases, tuple(notes))
 
 
-def check_output(roots: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
-    """The copy's absolute path.
+# --- what becomes of each case
 
-    Raises:
-        ValueError: if it is a file, is not empty, lies in the data set or contains it.
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to become of a case: each file's place, relative to the copy; or why it is left out."""
+
+    case: Case
+    findings: Sequence[Finding]
+    places: Mapping[Path, Path]
+    left_out: RepairedCase | None
+
+
+def _with_equal_segmentations(audit: Audit) -> Audit:
+    """The audit with a label for the cases that have several equal ones, and with what is wrong with these labels.
+
+    The search takes none of several segmentations, so that the audit has not read them.
     """
-    target = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100 - links stay as they are
-    advice = "give a folder that is empty or not there yet"
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"repair: {target} is {'not empty' if target.is_dir() else 'a file'}; {advice}")
-    for root in (Path(each).expanduser().resolve() for each in roots):
-        if root in (target.resolve(), *target.resolve().parents) or target.resolve() in root.parents:
-            raise ValueError(f"repair: {target} lies in {root}, or contains it; expected one beside it; {advice}")
-    return target
+    of_case = _by_case(audit.findings)
+    labels = {case.case_id: label for case in audit.cases if (label := _equal_label(case, of_case[case.case_id]))}
+    if not labels:
+        return audit
+    cases = tuple(replace(case, label=labels.get(case.case_id, case.label)) for case in audit.cases)
+    found = [*audit.findings]
+    for case in cases:
+        if case.case_id in labels:
+            found += [each for each in audit_case(case, audit.label_convention).findings if each not in found]
+            if not (audit.label_convention or case.convention):
+                text = "its name does not say what its labels mean; expected one convention"
+                found.append(make_finding("label convention", case.case_id, case.label, text))
+    return replace(audit, cases=cases, findings=tuple(found))
 
 
-def _repair_case(audit: Audit, case: Case, findings: Sequence[Finding], out: Path) -> RepairedCase:
-    """Put one case into the copy, or say why it is left out."""
+def _equal_label(case: Case, findings: Sequence[Finding]) -> Path | None:
+    equal = (finding.file for finding in findings if finding.kind == "double" and finding.repair)
+    return next((path for path in equal if path not in case.images.values()), None) if case.label is None else None
+
+
+def _by_case(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    of_case: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        of_case[finding.case_id].append(finding)
+    return of_case
+
+
+def _plan(audit: Audit) -> list[_Plan]:
+    of_case = _by_case(audit.findings)
+    plans = []
+    for case in audit.cases:
+        found = of_case[case.case_id]
+        left_out = _left_out(audit, case, found)
+        doubles = {each.file for each in found if each.kind == "double"}
+        names = {} if left_out else _names(case, doubles)
+        places = {path: _folder(audit, case) / name for path, name in names.items()}
+        plans.append(_Plan(case, found, places, left_out))
+    return plans
+
+
+def _left_out(audit: Audit, case: Case, findings: Sequence[Finding]) -> RepairedCase | None:
     if copies := [finding.what for finding in findings if finding.kind == "same case"]:
         return RepairedCase(case.case_id, left_out=tuple(copies), repaired=True)
     if fatal := [finding for finding in findings if finding.severity == "error" and finding.repair is None]:
         return RepairedCase(case.case_id, left_out=tuple(f"{each.kind}: {each.what}" for each in fatal))
+    if missing := ", ".join(modality for modality in audit.modalities if modality not in case.images):
+        what = f"missing: missing {missing}; found {', '.join(case.images) or 'none'}"
+        return RepairedCase(case.case_id, left_out=(f"{what}; expected {', '.join(audit.modalities)}",))
+    return None
+
+
+def _refuse_repeated(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Two files for one place in the copy would be one too many."""
+    sources: dict[Path, Path] = {}
+    for source, place in pairs:
+        if (other := sources.setdefault(place, source)) is not source:
+            raise ValueError(
+                f"repair: {source} and {other} would both be {place} in the copy; expected different names; rename one"
+            )
+
+
+def _repair_case(plan: _Plan, label_convention: str | None, out: Path) -> RepairedCase:
+    """Put one case into the copy, or say why it is left out."""
+    if plan.left_out:
+        return plan.left_out
+    case = plan.case
     mended: dict[Path, Mended] = {}
-    folder = out / _folder(audit, case)
-    places = {path: folder / name for path, name in _names(case).items()}
+    places = {path: out / place for path, place in plan.places.items()}
+    why = {path: tuple(f"{each.kind}: {each.what}" for each in plan.findings if each.file == path) for path in places}
     try:
-        if any(finding.repair and finding.kind not in _OF_NAMES for finding in findings):
+        if any(finding.repair and finding.kind not in _OF_NAMES for finding in plan.findings):
             images = {modality: read_volume(path) for modality, path in case.images.items()}
             mended = mend_case(images, read_volume(case.label) if case.label else None)
-        why = {path: tuple(f"{each.kind}: {each.what}" for each in findings if each.file == path) for path in places}
-        files = tuple(_put(path, out, place, why[path], mended.get(path)) for path, place in places.items())
+        files = tuple(_put(path, out, place, why[path], mended.get(path)) for path, place in plan.places.items())
         if mended:
-            _check_again(case, places, audit.label_convention)
+            _check_again(case, places, label_convention)
     except ValueError as error:
         _remove(places.values())
         return RepairedCase(case.case_id, left_out=(str(error),))
@@ -204,6 +202,24 @@ def _without_twins(cases: tuple[RepairedCase, ...], out: Path) -> tuple[Repaired
     return tuple(checked)
 
 
+def _without_unfound(audit: Audit, cases: tuple[RepairedCase, ...], out: Path) -> tuple[RepairedCase, ...]:
+    """Leave out the cases that a search of the copy does not find, or finds with other files: the last check."""
+    if all(case.left_out for case in cases):
+        return cases
+    scan = scan_cases(out, audit.modalities)
+    found = {case.case_id: set(case.files) for case in scan.cases}
+    wrong = {problem.case_id: problem.text for problem in scan.problems}
+    checked = []
+    for case in cases:
+        places = {out / file.file for file in case.files}
+        if not case.left_out and (case.case_id in wrong or found.get(case.case_id) != places):
+            _remove(places)
+            why = wrong.get(case.case_id, "a search of the copy does not find its files")
+            case = RepairedCase(case.case_id, left_out=(f"cannot be found in the copy: {why}",))
+        checked.append(case)
+    return tuple(checked)
+
+
 def _remove(places: Iterable[Path]) -> None:
     """Remove files, and the folders that become empty."""
     for place in places:
@@ -212,23 +228,30 @@ def _remove(places: Iterable[Path]) -> None:
             place.parent.rmdir()
 
 
+# --- files
+
+
 def _put(source: Path, out: Path, place: Path, why: tuple[str, ...], mended: Mended | None) -> RepairedFile:
-    name = place.relative_to(out).as_posix()
     if mended is None:
-        return replace(_link(source, out, name), findings=why)
-    _write_nifti(place, mended)
-    return RepairedFile(name, "rewritten", str(source), why, mended.changes)
+        return replace(_link(source, out, place), findings=why)
+    _write_nifti(out / place, mended)
+    return RepairedFile(place.as_posix(), "rewritten", str(source), why, mended.changes)
 
 
-def _link(source: Path, out: Path, name: str) -> RepairedFile:
-    place = out / name
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _link(source: Path, out: Path, place: Path) -> RepairedFile:
+    (out / place).parent.mkdir(parents=True, exist_ok=True)
     try:
-        place.symlink_to(source.resolve())
+        (out / place).symlink_to(source.resolve())
+    except FileExistsError:  # what is there may be a link to an original: it is never written to
+        raise
     except OSError:  # a file system, or a Windows account, without links
-        shutil.copyfile(source, place)
-        return RepairedFile(name, "copied", str(source))
-    return RepairedFile(name, "linked", str(source))
+        with source.open("rb") as original, (out / place).open("xb") as copy:
+            shutil.copyfileobj(original, copy, _COPIED_AT_ONCE)
+        return RepairedFile(place.as_posix(), "copied", str(source))
+    return RepairedFile(place.as_posix(), "linked", str(source))
+
+
+_COPIED_AT_ONCE = 1 << 20
 
 
 def _write_nifti(place: Path, mended: Mended) -> None:
@@ -247,26 +270,27 @@ def _folder(audit: Audit, case: Case) -> Path:
     inside = case.files[0].parent
     if _is_nifti(inside.name):  # a folder in a file's place
         inside = inside.parent
-    root, prefix = next((root, i) for i, root in enumerate(audit.roots) if inside.is_relative_to(root))
+    root = next(root for root in audit.roots if inside.is_relative_to(root))
     relative = inside.relative_to(root)
     if relative == Path():
         relative = Path(case.case_id)
     if case.grade and case.grade not in (part.upper() for part in relative.parts):
         relative = Path(case.grade, relative)
-    return relative if len(audit.roots) == 1 else Path(str(prefix + 1), relative)
+    return part_of(audit, root) / relative
 
 
-def _names(case: Case) -> dict[Path, str]:
-    """file -> its proper name: its own, unless that is a folder's or another segmentation's."""
+def _names(case: Case, doubles: set[Path | None]) -> dict[Path, str]:
+    """file -> its proper name: its own, unless that is a folder's or another segmentation's, or one of several."""
     parsed = [parse_file_name(path.name) for path in case.images.values()]
     bare = any(each is not None and not each[0] for each in parsed)
     names = {}
     for modality, path in (*case.images.items(), *([(SEGMENTATION, case.label)] if case.label else [])):
         own = parse_file_name(path.name)
-        if own and own[0] in (case.case_id, "" if bare else case.case_id) and own[1] == modality:
+        is_own = own and own[0] in (case.case_id, "" if bare else case.case_id) and own[1] == modality
+        if is_own and path not in doubles:
             names[path] = path.name
         else:
-            stem = modality if bare else layout_of(case.case_id).file_name(case.case_id, modality)
+            stem = modality if bare else layout_of(case.case_id, case.images.values()).file_name(case.case_id, modality)
             names[path] = stem + (".nii.gz" if path.name.lower().endswith(".gz") else ".nii")
     return names
 
@@ -275,25 +299,38 @@ def _is_nifti(name: str) -> bool:
     return name.lower().endswith((".nii", ".nii.gz"))
 
 
-def _tables(audit: Audit) -> Iterator[tuple[Path, str]]:
-    """The CSV files beside and above the cases, such as name_mapping.csv, and their places in the copy."""
-    folders = {root: i for i, root in enumerate(audit.roots)}
+def _tables(audit: Audit) -> list[tuple[Path, Path]]:
+    """The CSV files beside and above the cases, such as name_mapping.csv, and their places in the copy.
+
+    A mapping above a root (a grade's folder, or one case's) gets a folder of its own, below which it is found again.
+    """
+    folders = dict.fromkeys(audit.roots)
     for case in audit.cases:
         for folder in case.files[0].parents if case.files else ():
-            root = next((root for root in audit.roots if folder.is_relative_to(root)), None)
-            if root is None:
+            if not any(folder.is_relative_to(root) for root in audit.roots):
                 break
-            folders.setdefault(folder, audit.roots.index(root))
-    found = {path: audit.roots[i] for folder, i in folders.items() for path in sorted(folder.glob("*.csv"))}
-    for path in read_name_mappings(audit.roots).files:
-        found.setdefault(path, path.parent)
-    for path, root in found.items():
-        name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-        prefix = f"{audit.roots.index(root) + 1}/" if len(audit.roots) > 1 and root in audit.roots else ""
-        yield path, prefix + name.as_posix()
+            folders[folder] = None
+    mappings = read_name_mappings(audit.roots).files
+    beside = (
+        path for folder in folders for path in sorted(folder.glob("*.csv")) if path.name[0] != "." and path.is_file()
+    )
+    tables = []
+    for path in dict.fromkeys((*beside, *mappings)):
+        if root := next((root for root in audit.roots if path.is_relative_to(root)), None):
+            tables.append((path, part_of(audit, root) / path.relative_to(root)))
+        for root in audit.roots if path in mappings else ():
+            if path.parent in root.parents:
+                n = [*root.parents].index(path.parent) + 1
+                tables.append((path, part_of(audit, root) / "above" / str(n) / path.name))
+    return tables
 
 
-def _write_manifest(audit: Audit, cases: Sequence[RepairedCase], others: Sequence[RepairedFile], path: Path) -> None:
+# --- the manifest
+
+
+def _write_manifest(
+    audit: Audit, cases: Sequence[RepairedCase], others: Sequence[RepairedFile], notes: Sequence[str], path: Path
+) -> None:
     content = {
         "schema": SCHEMA,
         "brats3d": __version__,
@@ -302,5 +339,6 @@ def _write_manifest(audit: Audit, cases: Sequence[RepairedCase], others: Sequenc
         "label_convention": audit.label_convention,
         "cases": [asdict(case) for case in cases],
         "other_files": [asdict(file) for file in others],
+        "notes": list(notes),
     }
-    write_whole(path, lambda file: file.write(json.dumps(content, indent=1).encode() + b"\n"))
+    write_json(path, content)

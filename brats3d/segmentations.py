@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from brats3d.cases import find_cases
-from brats3d.checks import check_labels
+from brats3d.checks import check_labels, whole_labels
 from brats3d.datalist import item_to_case
 from brats3d.files import writable_folder, write_whole
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
@@ -46,7 +46,7 @@ def write_segmentation(path: str | Path, label: np.ndarray, like: str | Path) ->
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
-    header["descrip"], header["aux_file"] = b"", b""  # free text of the input, which may name a patient
+    header["descrip"], header["aux_file"] = _MARK, b""  # free text of the input, which may name a patient
     header.extensions.clear()
     image = nib.Nifti1Image(np.ascontiguousarray(label, dtype=np.uint8), reference.affine, header)
     # Level 1 writes labels ten times faster than level 9 and a few kB larger; mtime 0 makes equal input equal bytes.
@@ -85,6 +85,8 @@ class SaveSegmentations:
 
     def _started(self, engine: Engine) -> None:
         writable_folder(self.output_dir)
+        for case_id in self.images:
+            _refuse_foreign(self.output_dir / f"{case_id}.nii.gz")
         if "t1ce" not in self.modalities:
             logger.warning(
                 "no t1ce among the sequences %s: enhancing tumour cannot be told from the rest of the core, "
@@ -122,10 +124,29 @@ class SaveSegmentations:
             file = nib.load(path)
             label = _to_lps(np.asanyarray(file.dataobj), file.affine)
             check_labels(label, self.convention, str(path))
+            label = whole_labels(label)
         except (StopIteration, ValueError, OSError):
             return None
         return (
             labels_to_regions(torch.from_numpy(label)[None], self.convention).numpy() if label.shape == shape else None
+        )
+
+
+_MARK = b"brats3d segmentation"
+
+
+def _refuse_foreign(path: Path) -> None:
+    """An image or an expert's segmentation may lie under the very name that ours would have: it is not replaced."""
+    if not path.exists():
+        return
+    try:
+        ours = bytes(nib.load(path).header["descrip"]).startswith(_MARK)
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError):
+        ours = False
+    if not ours:
+        raise ValueError(
+            f"output_dir: {path} is there, and brats3d has not written it; expected no file, or an earlier "
+            "segmentation of brats3d; name another --output_dir"
         )
 
 

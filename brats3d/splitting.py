@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from brats3d.cases import Case, check_folder, check_path_syntax, find_cases, natural_key, report_problems
-from brats3d.checks import check_labels, header_problems
+from brats3d.checks import check_labels, header_problems, whole_labels
 from brats3d.datalist import DATALIST_NAME, with_convention
 from brats3d.duplicates import shared_images
 from brats3d.files import writable_folder, write_whole
 from brats3d.folds import CaseFacts, check_folds, fold_table, listed, stratified_folds
 from brats3d.labels import MODALITIES, REGIONS_TO_READ, get_convention, order_modalities
-from brats3d.name_mapping import NameMapping, join_overlapping, read_name_mappings, unite_patients
+from brats3d.name_mapping import NameMapping, join_overlapping, read_name_mappings, unite_patients, unmapped_releases
 from brats3d.volumes import read_volume
 
 __all__ = [
@@ -77,6 +77,8 @@ def split_dataset(
     """
     root = check_folder(dataset_dir)
     path = _check_output(output)
+    if folds < 2:  # before anything is read
+        check_folds(0, (), folds)
     labelled = with_convention(find_cases(root, modalities, require_label=True), label_convention)
     everything = [*labelled, *(case for case in find_cases(root, modalities) if case.label is None)]
     mapping = read_name_mappings([root])
@@ -223,15 +225,13 @@ def write_datalist(
     return True
 
 
-_SAME_NUMBERS = frozenset({"brats2021", "brats2023", "brats2024"})
-"""Releases in which adult gliomas keep their numbers: no mapping is needed between them."""
-
-
 def _check_output(output: str | Path) -> Path:
     check_path_syntax(output, "output")
     path = Path(os.path.abspath(Path(output).expanduser()))  # noqa: PTH100 - links stay as they are
     if path.is_dir():
         raise ValueError(f"output: {path} is a folder; expected a file, such as {path / 'datalist.json'}")
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"output: {path} is no .json file; expected one, such as {path.with_suffix('.json')}")
     writable_folder(path.parent, "output")
     return path
 
@@ -252,7 +252,8 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
     convention = get_convention(case.convention)
     check_labels(volume.values, convention, str(case.label))
     voxel_ml = float(abs(np.linalg.det(volume.header.affine[:3, :3]))) / 1000
-    voxels = {value: int(np.count_nonzero(volume.values == value)) for value in convention.labels}
+    labels = whole_labels(volume.values)
+    voxels = {value: int(np.count_nonzero(labels == value)) for value in convention.labels}
     wt, tc, et = (voxel_ml * sum(voxels[value] for value in convention.regions[name]) for name in REGIONS_TO_READ)
     return wt, tc, et
 
@@ -267,14 +268,8 @@ def _notes(
         notes.append(
             f"{len(both)} case(s) without a segmentation are of patients in the folds, so not unseen{listed(both)}"
         )
-    releases = {case.layout for case in (*(each.case for each in facts), *testing)}
-    if len(releases) > 1 and not releases <= _SAME_NUMBERS and not mapping.files:
-        found = f"; save {mapping.spreadsheets[0]} as CSV beside it" if mapping.spreadsheets else ""
-        notes.append(
-            f"cases of several releases ({', '.join(sorted(releases))}) and no name_mapping.csv: a patient may stand "
-            f"under two names in two folds{found or '; put the mapping that came with them into the folder'}"
-        )
-    return notes
+    unmapped = unmapped_releases([*(each.case for each in facts), *testing], mapping)
+    return [*notes, unmapped] if unmapped else notes
 
 
 def _content(

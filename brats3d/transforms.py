@@ -142,7 +142,7 @@ class RegionsToLabelsd(_WithConvention):
 def _standard_labels(volume: torch.Tensor, convention: LabelConvention, source: str) -> torch.Tensor:
     """Checked, as uint8, under BraTS 2020's values; the geometry stays."""
     check_labels(torch.as_tensor(volume).cpu().numpy(), convention, source)
-    label = volume.to(torch.uint8)
+    label = volume.round().to(torch.uint8)  # 1.9999999, which a scaled header gives, is 2
     if convention is BRATS2020:
         return label
     table = torch.zeros(max(convention.values) + 1, dtype=torch.uint8, device=label.device)

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import importlib
 import inspect
 import json
 import os
 import pickle
+import random
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from monai.data import MetaTensor, PersistentDataset
 from monai.transforms import CropForegroundd, LoadImaged, NormalizeIntensityd, ScaleIntensityRanged
 
 from brats3d import cache
-from brats3d.cache import DiskCache, fingerprint
+from brats3d import fingerprint as fingerprint_module
+from brats3d.cache import DiskCache
+from brats3d.fingerprint import fingerprint
 
 LOAD = LoadImaged("image", image_only=True, ensure_channel_first=True)
 
@@ -35,6 +43,51 @@ class Times:
 
     def __call__(self, data: dict) -> dict:
         return data
+
+
+class Words(list):
+    """A list that is more than one."""
+
+
+class Table(dict):
+    """A dict with an attribute."""
+
+
+class Number(float):
+    """A float of another kind."""
+
+
+class Late(random.Random):
+    """Its state is C's."""
+
+
+class Hidden:
+    """A slot that nobody finds under its name."""
+
+    __slots__ = ("factor",)
+
+
+Hidden.factor = None
+
+
+class Private:
+    __slots__ = ("__factor",)
+
+    def __init__(self, factor: float) -> None:
+        self.__factor = factor
+
+
+def logged(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def wrapper(data: dict) -> dict:
+        return function(data)
+
+    return wrapper
+
+
+@logged
+def decorated(data: dict) -> dict:
+    return data
 
 
 class Slotted:
@@ -118,14 +171,16 @@ def test_what_is_read_is_what_was_written_to_the_last_bit(make, item):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1, 2}, np.array([None]), torch.ones(1, requires_grad=True), {1: 2}], ids=type
+    "value",
+    [object(), {1, 2}, np.array([None]), torch.ones(1, requires_grad=True), {1: 2}, torch.eye(2).to_sparse()],
+    ids=type,
 )
 def test_what_cannot_be_written_exactly_is_not_written(make, item, log, value, tmp_path):
     store = make()
     put(store, item, {"image": value})
     put(store, item, {"image": value})
     assert entries(tmp_path) == [] and not store.writes
-    assert log.text.count("no more prepared cases are kept on disk: a: a") == 1
+    assert log.text.count("no more prepared cases are kept on disk: a: ") == 1
 
 
 def test_nothing_is_made_before_the_first_case(make, item, tmp_path):
@@ -178,6 +233,8 @@ def test_a_missing_file_has_no_entry(make, item):
         [LOAD, Times(2.0)],
         [LOAD, Slotted(3)],
         [LOAD, Slotted(4)],
+        [LOAD, Private(3)],
+        [LOAD, Private(4)],
         [LOAD, inspect.isclass],
         [LOAD, functools.partial(inspect.isclass, 1)],
         [LOAD, Times(2).__call__],
@@ -193,27 +250,86 @@ def test_no_two_of_many_values_share_a_fingerprint():
     assert len({fingerprint(value) for value in values}) == len(values)
 
 
+def test_private_slots_count():
+    assert fingerprint(Private(3)) != fingerprint(Private(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.bool, torch.complex64, torch.uint8], ids=str)
+def test_tensors_of_every_kind_are_told_apart_by_their_values(dtype):
+    one, other = torch.tensor([[0, 1], [1, 1]]).to(dtype), torch.tensor([[0, 1], [0, 1]]).to(dtype)
+    assert fingerprint(one) == fingerprint(one.clone()) != fingerprint(other) != fingerprint(other.T)
+
+
+def test_tensors_that_require_a_gradient_and_their_meta_count():
+    assert fingerprint(torch.ones(2, requires_grad=True)) != fingerprint(torch.zeros(2, requires_grad=True))
+    assert fingerprint(torch.nn.Parameter(torch.ones(2))) == fingerprint(torch.nn.Parameter(torch.ones(2)))
+    a, b = (MetaTensor(torch.ones(2), meta={"x": x}) for x in (1, 2))
+    assert fingerprint(a) == fingerprint(a.clone()) != fingerprint(b)
+
+
+def package_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: dict[str, str]) -> Callable[[], str]:
+    """Writes modules that can be imported; a function that gives the fingerprint of ``steps_.double`` as it is now."""
+    for name, source in sources.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    tops = {name.split("/")[0].removesuffix(".py") for name in sources}
+
+    def of_now() -> str:
+        for name in [name for name in sys.modules if name.split(".")[0] in tops]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+        fingerprint_module._code_digest.cache_clear()
+        return fingerprint(importlib.import_module("steps_").double)
+
+    return of_now
+
+
+@pytest.mark.parametrize("changed", ["steps_.py", "helper_.py", "more_/deep.py"])
+def test_a_change_in_what_a_transforms_module_imports_is_noticed(tmp_path, monkeypatch, changed):
+    sources = {
+        "steps_.py": "import numpy\nfrom helper_ import twice\ndef double(data):\n    return twice(data)\n",
+        "helper_.py": "import more_\ndef twice(data):\n    return 2 * data\n",
+        "more_/__init__.py": "from . import deep\n",
+        "more_/deep.py": "FACTOR = 2\n",
+    }
+    find = package_folder(tmp_path, monkeypatch, sources)
+    before = find()
+    assert find() == before
+    with (tmp_path / changed).open("a", encoding="utf-8") as file:
+        file.write("# another: ä\n")
+    assert find() != before
+
+
+def test_an_installed_package_is_known_by_its_version(monkeypatch):
+    before = fingerprint(psutil.virtual_memory)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
+    fingerprint_module._code_digest.cache_clear()
+    assert fingerprint(psutil.virtual_memory) != before
+    fingerprint_module._code_digest.cache_clear()
+
+
 @pytest.mark.parametrize("part", ["monai", "torch", "numpy", "nibabel"])
 def test_another_version_has_another_folder(make, monkeypatch, part):
     before = make().folder
     monkeypatch.setattr(f"{part}.__version__", "0.0.1")
-    cache._versions.cache_clear()
+    fingerprint_module.versions.cache_clear()
     try:
         assert make().folder != before
     finally:
-        cache._versions.cache_clear()
+        fingerprint_module.versions.cache_clear()
 
 
 def test_a_change_in_brats3ds_own_code_has_another_folder(make, monkeypatch, tmp_path):
-    before = cache._versions()
+    before = fingerprint_module.versions()
     (tmp_path / "package").mkdir()
-    for file in Path(cache.__file__).parent.glob("*.py"):
+    for file in Path(fingerprint_module.__file__).parent.glob("*.py"):
         (tmp_path / "package" / file.name).write_text(file.read_text())
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "package" / "cache.py"))
-    assert cache._versions.__wrapped__() == before
+    monkeypatch.setattr(fingerprint_module, "__file__", str(tmp_path / "package" / "cache.py"))
+    assert fingerprint_module.versions.__wrapped__() == before
     with (tmp_path / "package" / "transforms.py").open("a") as file:
         file.write("\n")
-    assert cache._versions.__wrapped__() != before
+    assert fingerprint_module.versions.__wrapped__() != before
 
 
 def test_every_process_finds_the_same_folder():
@@ -248,8 +364,20 @@ def circle() -> list:
         (np.random.RandomState(0), "RandomState"),  # what MONAI's random transforms hold
         (Times(circle()), "refers to itself"),
         (Times(threading.Lock()), "not made of Python"),
+        (Times(Words([1])), "Words|list is not made of Python"),
+        (Times(Table(a=1)), "Table is not made of Python"),
+        (Times(Number(1)), "Number is not made of Python"),
+        (Times(Late(1)), "Late is not made of Python"),
+        (Times(collections.defaultdict(list)), "defaultdict is not made of Python"),
+        (Times(object()), "object is not made of Python"),
+        ({"a": "b"}.get, "dict.get is bound to a dict"),
+        (re.compile("a").sub, "Pattern.sub is bound to a Pattern"),
+        (decorated, "decorated is a function with a closure"),
+        (Times(np.array([1, None])), "an array of objects"),
+        (Times(Hidden()), "has slots that are hidden: factor"),
+        (Times(torch.eye(2).to_sparse()), ""),
     ],
-    ids=["lambda", "random state", "circle", "lock"],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
 def test_transforms_that_cannot_be_told_apart_are_not_kept_and_that_is_said(
     make, item, log, tmp_path, transform, reason
@@ -258,7 +386,7 @@ def test_transforms_that_cannot_be_told_apart_are_not_kept_and_that_is_said(
     assert store.entry(item) is None and not store.holds(item) and not store.writes
     store.write(store.entry(item), item, prepared())
     assert entries(tmp_path) == []
-    assert reason in log.text and "prepared cases are not kept on disk" in log.text
+    assert re.search(reason, log.text) and "prepared cases are not kept on disk" in log.text
 
 
 # --- never damaged
@@ -355,6 +483,61 @@ def test_no_more_than_the_share_of_the_free_disk_is_filled(make, item, monkeypat
     for name in "bcd":
         put(store, {**item, "case_id": name})
     assert len(entries(tmp_path)) == 1 + 2
+
+
+def test_what_lies_there_already_counts_as_its_share(make, item, monkeypatch, tmp_path):
+    size = put(make(), item).stat().st_size
+    for name in "bcdefgh":  # each a run of its own; 0.5 of (5 + 1) cases are three in all, with what the disk has free
+        free = 6 * size - sum(path.stat().st_size for path in entries(tmp_path))
+        monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        put(make([LOAD, Times(ord(name))]), {**item, "case_id": name})
+    assert len(entries(tmp_path)) == 3
+
+
+def test_what_nobody_has_opened_for_14_days_goes_and_nothing_else(make, item, tmp_path):
+    root = tmp_path / "cache"
+    young, opened, own = (put(make([LOAD, Times(n)]), item).parent for n in (1, 2, 3))
+    names = ("0" * 20, "1" * 20, "2" * 20, "A" * 20, "3" * 19, "notes")
+    old, strange, linked, upper, short, other = folders = [root / name for name in names]
+    for folder in (old, strange, upper, short, other):
+        folder.mkdir()
+        (folder / "a.0.0.case").write_bytes(b"x")
+    (old / ".a.case.0123.tmp").write_bytes(b"x")
+    (strange / "thesis.txt").write_bytes(b"x")
+    linked.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    long_ago = time.time() - cache.UNUSED_SECONDS - 60
+    for folder in (old, strange, tmp_path / "elsewhere", upper, short, other, opened, own):
+        os.utime(folder, (long_ago, long_ago))
+    make([LOAD, Times(2)])  # opening alone keeps it
+    assert {p for p in (young, opened, *folders) if p.exists()} == {young, opened, *folders} - {old}
+    assert not own.exists() and (linked.is_symlink() and (tmp_path / "elsewhere").exists())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such bytes"), TypeError("no"), MemoryError()], ids=repr)
+def test_what_fails_while_it_is_encoded_is_not_kept(make, item, monkeypatch, log, tmp_path, error):
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cache, "_encode", fail)
+    store = make()
+    put(store, item)
+    assert entries(tmp_path) == [] and not store.writes
+    assert "no more prepared cases are kept on disk: a: " in log.text
+
+
+def test_a_folder_that_cannot_be_searched_holds_nothing(make, item, monkeypatch):
+    store = make()
+    entry = put(store, item)
+    real = os.stat
+
+    def refuse(path: object, *args: object, **kwargs: object) -> os.stat_result:
+        if Path(str(path)) == entry:
+            raise PermissionError(13, "Permission denied")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert not store.holds(item) and store.read(entry) is None
 
 
 def test_runs_that_write_one_entry_at_once_leave_one_whole_entry(make, item, tmp_path):

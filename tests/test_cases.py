@@ -236,14 +236,27 @@ def test_a_scan_reports_what_find_cases_raises(tmp_path):
     assert scan.problems[2].files == (misnamed / "W39_1998.09.19_Segm.nii",)
 
 
-def test_a_case_in_two_folders_is_scanned_once(tmp_path):
+def test_a_case_in_two_folders_is_scanned_once_and_what_the_first_lacks_is_told(tmp_path):
     for name in ("a", "b"):
-        touch_case(tmp_path / name / CASE_1)
+        touch_case(tmp_path / name / CASE_1, ("t1", "t1ce", "flair"))
     scan = scan_cases(tmp_path)
     assert ids(scan.cases) == [CASE_1]
     assert [(p.kind, p.files) for p in scan.problems] == [
-        ("case twice", (tmp_path / "a" / CASE_1, tmp_path / "b" / CASE_1))
+        ("missing", (tmp_path / "a" / CASE_1,)),
+        ("case twice", (tmp_path / "a" / CASE_1, tmp_path / "b" / CASE_1)),
     ]
+
+
+def test_the_segmentation_of_another_known_case_is_not_taken(tmp_path):
+    folder = touch_case(tmp_path / CASE_1, MODALITIES)
+    (folder / "BraTS20_Training_002_seg.nii.gz").touch()
+    (problem,) = scan_cases(tmp_path).problems
+    assert problem.kind == "ambiguous" and "segmentation of another case" in problem.text
+    with pytest.raises(
+        ValueError, match="the segmentation of another case lies in its folder: BraTS20_Training_002_seg"
+    ):
+        find_cases(tmp_path, require_label=True)
+    assert find_cases(tmp_path)[0].label is None  # to segment the case, none is needed
 
 
 # --- what is missing or double
@@ -360,7 +373,7 @@ def test_kaggles_hdf5_slices_are_named(tmp_path):
     (tmp_path / "content" / "data").mkdir(parents=True)
     (tmp_path / "content" / "data" / "volume_41_slice_0.h5").touch()
     with pytest.raises(
-        ValueError, match=r"volume_41_slice_0.h5: Kaggle's HDF5 form .*: brats3d convert \".*\" OUT writes them"
+        ValueError, match=r"volume_41_slice_0.h5: Kaggle's HDF5 form .*: brats3d convert .* OUT writes them"
     ) as error:
         find_cases(tmp_path)
     one_line(error)
@@ -370,7 +383,7 @@ def test_a_decathlon_task_is_named(tmp_path):
     (tmp_path / "Task01_BrainTumour" / "imagesTr").mkdir(parents=True)
     (tmp_path / "Task01_BrainTumour" / "imagesTr" / "BRATS_001.nii.gz").touch()
     (tmp_path / "Task01_BrainTumour" / "dataset.json").touch()
-    with pytest.raises(ValueError, match=r"Medical Segmentation Decathlon .*: brats3d convert \".*\" OUT") as error:
+    with pytest.raises(ValueError, match=r"Medical Segmentation Decathlon .*: brats3d convert .* OUT") as error:
         find_cases(tmp_path)
     one_line(error)
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from brats3d.cases import Case, find_cases, make_case
-from brats3d.checks import check_headers, check_labels, check_voxels, header_warnings
+from brats3d.checks import check_headers, check_labels, check_voxels, header_warnings, whole_labels
 from brats3d.labels import BRATS2020, BRATS2023
 
 CASE_1 = "BraTS20_Training_001"
@@ -201,6 +201,20 @@ def test_a_probability_map_as_label_is_named(case, write_nifti):
 def test_labels_of_the_convention_pass_in_every_dtype(dtype):
     check_labels(np.array([0, 1, 2, 4], dtype), BRATS2020, "x")
     check_labels(np.array([[[0, 1, 2, 3]]], dtype), BRATS2023, "x")
+
+
+def test_labels_a_rounding_off_whole_are_whole():
+    scaled = np.array([0, 60, 120, 240], np.uint8) * np.float64(np.float32(1 / 60))
+    assert (scaled != np.round(scaled)).any()
+    for dtype in (np.float32, np.float64):
+        check_labels(scaled.astype(dtype), BRATS2020, "x")
+        assert whole_labels(scaled.astype(dtype)).tolist() == [0, 1, 2, 4]
+    assert whole_labels(np.array([1.999999, 1.99999, np.nan])).tolist()[:2] == [2, 1.99999]
+    assert whole_labels(np.array([2], np.uint8)).dtype == np.uint8
+    with pytest.raises(ValueError, match="1 voxels are not whole numbers"):
+        check_labels(np.array([0, 1.99999]), BRATS2020, "x")
+    with pytest.raises(ValueError, match=r"holds labels \{0, 3\}, 3 in 1 voxels"):
+        check_labels(np.array([0, 2.9999999]), BRATS2020, "x")
 
 
 def test_labels_outside_every_convention_give_no_hint():

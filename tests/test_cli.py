@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -66,10 +67,21 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
         (["train", "a#b"], "'#'"),
         (["train", "a", "--output", "$x"], "'$'"),
         (["phantom", "out"], "--cases"),
+        (["phantom", "out", "--cases", "0"], "cases: expected at least 1"),
+        (["phantom", "out", "--cases", "1", "--layout", "x"], "layout: expected one of brats2018"),
+        (["phantom", "out", "--cases", "1", "--size", "x"], "size: expected one of"),
+        (["audit", "a", "--label-convention", "x"], "label_convention: expected one of brats2020"),
+        (["audit", "a", "--modalities", "t1,x"], "modalities: expected one or more of"),
+        (["audit", "a", "--json", "a/t1.nii.gz"], "json: expected a file whose name ends in .json"),
+        (["split", "a", "-o", "a/t1.nii.gz"], "output: "),
+        (["split", "a", "-o", "b.json", "--folds", "1"], "folds: expected 2 or more"),
+        (["convert", "a"], "OUT"),
         (["trian"], "trian"),
     ],
 )
-def test_wrong_use_exits_2(run, arguments: list[str], text: str) -> None:
+def test_wrong_use_exits_2(run, arguments: list[str], text: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
     code, _, err = run(*arguments)
     assert code == 2
     assert text in err
@@ -84,6 +96,24 @@ def test_wrong_folders_exit_1_with_one_line(run, tmp_path: Path) -> None:
             assert code == 1
             assert text in one_line(err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--label-convention", "--label_convention"])
+def test_options_are_understood_in_either_spelling(run, make_dataset, option: str, tmp_path: Path) -> None:
+    assert run("split", make_dataset(), "-o", tmp_path / "d.json", option, "brats2024-ped")[0] == 0  # {1, 2, 4} fit it
+    assert {e["label_convention"] for e in json.loads((tmp_path / "d.json").read_text())["training"]} == {
+        "brats2024-ped"
+    }
+
+
+def test_the_audits_json_replaces_only_an_earlier_audits(run, make_dataset, tmp_path: Path) -> None:
+    root, file = make_dataset(), tmp_path / "findings.json"
+    assert run("audit", root, "--json", file)[0] == run("audit", root, "--json", file)[0]
+    assert "findings" in json.loads(file.read_text())
+    file.write_text('{"training": []}')
+    code, _, err = run("audit", root, "--json", file)
+    assert code == 2 and "is there and is no earlier audit" in err
+    assert file.read_text() == '{"training": []}'
 
 
 def test_one_patient_cannot_be_split(run, make_dataset, tmp_path: Path) -> None:

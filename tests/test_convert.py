@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -20,7 +21,8 @@ import pytest
 
 from brats3d import cli, convert
 from brats3d.cases import find_cases
-from brats3d.convert import Conversion, convert_dataset
+from brats3d.convert import Conversion, check_output, convert_dataset
+from brats3d.files import scratch_folder
 from brats3d.kaggle_h5 import AmbiguousSlice
 from brats3d.phantom_sets import write_phantoms
 
@@ -196,18 +198,18 @@ def test_too_little_room_is_said_before_anything_is_written(h5, tmp_path, monkey
     assert not (tmp_path / "out").exists()
 
 
-def test_leftovers_of_killed_runs_are_removed_and_those_of_live_ones_kept(h5, tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+def test_leftovers_of_killed_runs_are_removed_and_are_not_in_the_way(h5, tmp_path):
     out = tmp_path / "out"
-    dead = out / f".{CASES[0]}.{convert._here()}-{ended.pid}.part"
-    live = out / f".{CASES[0]}.{convert._here()}-{os.getppid()}.part"
-    elsewhere = out / f".{CASES[0]}.another-{ended.pid}.part"
-    for folder in (dead, live, elsewhere):
+    out.mkdir()
+    with scratch_folder(out / CASES[0]) as hidden:
+        pass
+    of_this_process = out / hidden.name  # as in a restarted container, where this run's number is 1 again
+    with_the_older_name = out / f".{CASES[0]}.{hidden.name.split('.')[2].rpartition('-')[0]}.part"
+    for folder in (of_this_process, with_the_older_name):
         folder.mkdir(parents=True)
         (folder / "x").touch()
-    quietly(h5, out)
-    assert sorted(p for p in leftovers(out) if p.is_dir()) == sorted([live, elsewhere])
+    assert list(quietly(h5, out).written) == CASES
+    assert not leftovers(out)
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(h5, originals, tmp_path):
@@ -224,14 +226,14 @@ def test_two_runs_at_once_do_not_disturb_each_other(h5, originals, tmp_path):
 def test_a_case_that_another_run_finishes_first_is_left_to_it(h5, tmp_path, monkeypatch):
     out, other = tmp_path / "out", tmp_path / "other"
     quietly(h5, other)
-    save = convert._write_nifti
+    save = convert.write_nifti
 
     def overtaken(path: Path, *rest: object) -> None:
         save(path, *rest)
         if not (out / CASES[0]).exists():
             shutil.copytree(other / CASES[0], out / CASES[0])
 
-    monkeypatch.setattr(convert, "_write_nifti", overtaken)
+    monkeypatch.setattr(convert, "write_nifti", overtaken)
     before = (other / CASES[0] / f"{CASES[0]}_t1.nii.gz").stat().st_ino
     done = quietly(h5, out)
     assert not done.failed
@@ -320,7 +322,7 @@ def test_the_command_exits_1_for_bad_data_and_2_for_wrong_use(h5, tmp_path, caps
         file["mask"][...] = 1
     assert cli.main(["convert", str(h5), str(tmp_path / "out"), "--workers", "1"]) == 1
     out = capsys.readouterr().out
-    assert "1 cases written" in out
+    assert "1 case written" in out
     assert f"  {CASES[0]}: " in out
     assert "volume_1_slice_20.h5" in out
     assert cli.main(["convert", str(tmp_path / "none"), str(tmp_path / "out")]) == 1
@@ -339,3 +341,49 @@ def test_long_lists_in_the_summary_end_at_20(tmp_path):
     assert lines[21] == "  and 5 more, in conversion.json"
     assert lines[23] == "  volume 0, slice 3, t1: 2 pixel(s) of 2 value(s), times 5"
     assert lines[-1] == "  and 10 more, in conversion.json"
+
+
+def test_the_summary_counts_in_english(tmp_path):
+    slices = tuple(AmbiguousSlice(1, s, "t1", 2, 2, factor) for s, factor in ((3, 1), (4, 7)))
+    lines = Conversion(tmp_path, ("a",), ("b",), {}, slices).summary()
+    assert lines[0] == f"1 case written to {tmp_path}, 1 was there already, 0 failed"
+    assert lines[1].startswith("2 slices of a single modality: ")
+    assert "a factor was chosen for 1 of them" in lines[1]
+
+
+@pytest.mark.parametrize("name", ["BraTS-GLI-00001-100", "BraTS-GLI-00001-000", "BraTS-PED-00001-000"])
+def test_msd_cases_that_would_be_read_with_other_labels_are_refused(originals, tmp_path, name):
+    msd = shutil.copytree(originals["msd"], tmp_path / "msd")
+    for path in msd.rglob("BRATS_001.nii.gz"):
+        path.rename(path.with_name(f"{name}.nii.gz"))
+    listed = next(msd.rglob("dataset.json"))
+    listed.write_text(listed.read_text().replace("BRATS_001", name))
+    with pytest.raises(ValueError, match=rf"dataset\.json: 1 case, such as {name}, named as in brats202.*rename"):
+        quietly(msd, tmp_path / "out")
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("at", [40, 70, 76, 80, 108, 112, 252])
+def test_a_damaged_header_does_not_stop_the_other_cases(originals, tmp_path, at):
+    msd = shutil.copytree(originals["msd"], tmp_path / "msd")
+    image = msd / "Task01_BrainTumour/imagesTr/BRATS_001.nii.gz"
+    content = bytearray(gzip.decompress(image.read_bytes()))
+    content[at : at + 4] = b"\xff\x7f\xc0\x7f"
+    image.write_bytes(gzip.compress(bytes(content), 1))
+    done = quietly(msd, tmp_path / "out")
+    assert "BRATS_002" in done.written
+    assert all("BRATS_001.nii.gz: " in problem for problem in done.failed.values())
+
+
+@pytest.mark.parametrize("out", ["a#b", "c::d"])
+def test_an_output_folder_that_training_could_not_read_is_refused_at_once(h5, tmp_path, out, capsys):
+    with pytest.raises(ValueError, match=r"out: the path .* with which MONAI separates"):
+        check_output(h5, tmp_path / out)
+    assert cli.main(["convert", str(h5), str(tmp_path / out)]) == 2
+    assert not (tmp_path / out).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc")
+def test_an_output_folder_that_cannot_be_made_is_said_to_be_so(h5):
+    with pytest.raises(ValueError, match=r"out: cannot write to /proc .*expected a folder that you may write to"):
+        quietly(h5, Path("/proc/out"))

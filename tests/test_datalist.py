@@ -204,9 +204,7 @@ def test_a_patient_on_both_sides_is_refused(make_dataset):
         root / "datalist.json",
         training=[entry(1, 0, patient_id="anna"), entry(2, 1, patient_id="anna"), entry(3, 1, patient_id="bert")],
     )
-    with pytest.raises(
-        ValueError, match=r"1 patient\(s\) stand both in fold 0, which validates, and in those that train: anna"
-    ):
+    with pytest.raises(ValueError, match=r"1 patient\(s\) stand in several folds: anna \(anna in 0 and 1\)"):
         load_datalist(root, "training")
 
 
@@ -365,8 +363,10 @@ def test_one_patient_under_two_releases_names_stays_on_one_side(tmp_path, write_
         assert any(same <= side for side in sides), sides
     apart = [{**case_to_item(case), "fold": k} for k, case in enumerate(find_cases(tmp_path, require_label=True))]
     (tmp_path / "datalist.json").write_text(json.dumps({"training": apart}))
-    with pytest.raises(ValueError, match=r"1 patient\(s\) stand both in fold"):
-        [load_datalist(tmp_path, "training", fold) for fold in range(4)]
+    with pytest.raises(
+        ValueError, match=r"1 patient\(s\) stand in several folds: BraTS20_Training_271 .* in 2 and 3\)"
+    ):
+        load_datalist(tmp_path, "training", fold=0)  # which is neither
 
 
 def test_time_points_of_one_patient_stay_on_one_side(tmp_path, write_case):
@@ -374,3 +374,56 @@ def test_time_points_of_one_patient_stay_on_one_side(tmp_path, write_case):
         write_case(tmp_path / case_id)
     sides = [{item["case_id"] for item in load_datalist(tmp_path, s)} for s in ("training", "validation")]
     assert {"BraTS-GLI-00005-000", "BraTS-GLI-00005-001", "BraTS2021_00005"} in sides
+
+
+# --- leaks by the files of a datalist
+
+
+def entries(root: Path) -> list[dict]:
+    return [case_to_item(case) | {"fold": k} for k, case in enumerate(find_cases(root, require_label=True))]
+
+
+def test_one_cases_files_under_two_identifiers_are_refused(make_dataset):
+    root = make_dataset(3)
+    first, *rest = entries(root)
+    again = first | {"case_id": "other", "patient_id": "other", "fold": 1}
+    (root / "datalist.json").write_text(json.dumps({"training": [first, *rest, again]}))
+    with pytest.raises(
+        ValueError, match=r"BraTS20_Training_001 and other: both list .*; expected each file in one case"
+    ):
+        load_datalist(root, "training")
+
+
+@pytest.mark.parametrize("key", ["image", "label"])
+def test_an_entry_of_files_of_two_cases_is_refused(make_dataset, key):
+    root = make_dataset(3)
+    items = entries(root)
+    other = items[1]["label"] if key == "label" else [items[1]["image"][0], *items[0]["image"][1:]]
+    items[0] |= {key: other}
+    del items[1]
+    (root / "datalist.json").write_text(json.dumps({"training": [items[0], items[1] | {"fold": 1}]}))
+    with pytest.raises(ValueError, match=r"its files are of several cases: BraTS20_Training_001, BraTS20_Training_002"):
+        load_datalist(root, "training")
+
+
+def test_a_datalist_with_a_byte_order_mark_is_read(make_dataset):
+    root = make_dataset(2)
+    (root / "datalist.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"training": entries(root)}).encode())
+    assert len(load_datalist(root, "training")) == 1
+
+
+def test_releases_that_share_patients_are_pointed_out_where_no_mapping_lies_beside_them(tmp_path, write_case, log):
+    for name in ("BraTS2021_00005", "BraTS20_Training_001"):
+        write_case(tmp_path / name)
+    load_datalist(tmp_path, "training")
+    load_datalist(tmp_path, "validation")
+    assert log.text.count("a patient may stand under two names in two folds") == 1
+
+
+def test_labels_of_unknown_cases_under_2023s_file_names_must_be_explained(tmp_path, write_case):
+    for case_id in ("BraTS-GoAT-00001", "BraTS-GoAT-00002"):
+        folder = write_case(tmp_path / case_id)
+        for old, new in (("t1", "t1n"), ("t1ce", "t1c"), ("t2", "t2w"), ("flair", "t2f"), ("seg", "seg")):
+            (folder / f"{case_id}_{old}.nii.gz").rename(folder / f"{case_id}-{new}.nii.gz")
+    with pytest.raises(ValueError, match=r"BraTS-GoAT-0000\d: the names do not say .* brats2023 or brats2024-gli or"):
+        load_datalist(tmp_path, "training")

@@ -98,13 +98,13 @@ def test_the_deterministic_part_runs_once_while_the_budget_lasts(make, memory, c
     assert len(prepared) == times
 
 
-@pytest.mark.parametrize(("fit", "filled"), [(3, 3), (1, 2)], ids=["all fit", "one fits"])
-def test_filling_prepares_what_fits_and_stops(make, memory, fit, filled):
+@pytest.mark.parametrize(("fit", "filled"), [(3, 3), (1, 3), (0, 1)], ids=["all fit", "one fits", "none fits"])
+def test_filling_reads_every_case_once_unless_none_can_be_kept(make, memory, fit, filled):
     memory(fit)
     prepared: list[str] = []
     data = make(prepared, cache=1.0)
     FillCache(data, workers=1)(Engine(lambda engine, batch: None))
-    assert len(prepared) == filled  # the one that no longer fits is the last that is tried
+    assert len(prepared) == filled
     for key in KEYS[:3]:
         data[key]
     assert len(prepared) == filled + 3 - fit
@@ -288,6 +288,18 @@ def test_each_process_prepares_its_share_of_what_goes_to_the_disk(make_stored, m
     assert len(stored(tmp_path)) == (2 if rank == 0 else 1)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_shares_do_not_depend_on_what_a_processs_memory_holds(make_stored, memory, monkeypatch, rank):
+    memory(2 - 2 * rank)  # the second process has room for none, the first one for one
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("ignite.distributed.get_nproc_per_node", lambda: 2)
+    data = make_stored()
+    data.fill(workers=1, progress=False)
+    ids = [item["case_id"] for item in data.data]
+    assert ([ids[0], ids[1], ids[2]] if rank == 0 else [ids[0], ids[1]]) == NOTED
+
+
 # --- what a sample depends on
 
 
@@ -403,6 +415,30 @@ def test_a_background_that_is_not_0_is_warned_of(make_dataset, write_nifti, log,
     warnings = [r.getMessage() for r in log.records if r.levelname == "WARNING"]
     assert len(warnings) == warned
     assert all("BraTS20_Training_001: the background is not 0" in w for w in warnings)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_filling_finds_a_damaged_case_that_nothing_has_room_for(make_stored, memory, monkeypatch, full):
+    memory(0 if full else 1)
+    if full:  # one case in, and the disk's share is full
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=3 * CASE_BYTES))
+    data = make_stored(**({} if full else {"cache_dir": None}))
+    bad = Path(data.data[2]["image"][1])
+    bad.write_bytes(bad.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=f"{bad}"):
+        data.fill(workers=1, progress=False)
+
+
+def test_one_image_of_four_with_a_background_that_is_not_0_is_named(make_dataset, write_nifti, log):
+    root = make_dataset(1)
+    values = np.full((16, 16, 12), 300, np.int16)
+    values[:4] = 0
+    paths = [Path(path) for path in items_of(root)[0]["image"]]
+    for path in paths:
+        write_nifti(path, values)
+    write_nifti(paths[3], np.where(values == 0, 7, values).astype(np.int16))
+    CaseDataset(items_of(root), pipeline(random=False), warn=True)[0]
+    assert f"the background is not 0 in {paths[3].name} (skull not removed?)" in log.text
 
 
 def one_case(case_id: str) -> dict[str, str]:

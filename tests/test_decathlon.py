@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -173,4 +174,24 @@ def test_missing_and_damaged_files_are_named(tmp_path):
         case.read()
     case.image.unlink()
     with pytest.raises(ValueError, match=r"imagesTr/BRATS_001\.nii\.gz: is not there"):
+        case.read()
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (40, b"\xff\x7f"),  # the number of dimensions
+        (42, b"\xff\xff"),  # a negative size
+        (70, b"\x99\x99"),  # no known type of voxels
+        (108, b"\x00\x00\xc0\x7f"),  # voxels begin at NaN
+        (108, b"\x00\x00\x80\x7f"),  # ... at infinity
+        (280, b"\x00\x00\xc0\x7f"),  # NaN in the affine
+    ],
+)
+def test_a_damaged_header_is_one_line_that_names_the_file(tmp_path, at, value):
+    (case,) = find_task_cases(write_task(tmp_path))
+    content = bytearray(gzip.decompress(case.image.read_bytes()))
+    content[at : at + len(value)] = value
+    case.image.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(ValueError, match=r"^[^\n]*imagesTr/BRATS_001\.nii\.gz: [^\n]*$"):
         case.read()

@@ -52,3 +52,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     damaged = [write(tmp_path / f"{name}.nii.gz", name.encode() + b"12345678") for name in "ab"]
     with pytest.raises(ValueError, match=r"a.nii.gz or .*b.nii.gz: cannot be read"):
         identical_files(damaged)
+
+
+def test_a_file_and_its_packed_copy_are_identical(tmp_path):
+    content = bytes(range(256)) * 1000
+    plain, packed, other = tmp_path / "a.nii", tmp_path / "b.nii.gz", tmp_path / "c.nii"
+    plain.write_bytes(content)
+    packed.write_bytes(gzip.compress(content))
+    other.write_bytes(content[:-1] + b"!")
+    assert identical_files([plain, packed, other]) == [[plain, packed]]

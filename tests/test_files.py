@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import nibabel as nib
+import numpy as np
 import pytest
 
-from brats3d.files import writable_folder, write_whole
+from brats3d.files import (
+    LEFTOVER_SECONDS,
+    remove_leftovers,
+    scratch_folder,
+    whole_folder,
+    writable_folder,
+    write_nifti,
+    write_whole,
+)
 
 
 def test_a_file_appears_with_its_folders_and_its_path_comes_back(tmp_path):
@@ -84,3 +97,65 @@ def test_threads_that_write_at_once_leave_the_umask_alone(tmp_path):
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
+
+
+# --- folders
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    with whole_folder(tmp_path / "case") as hidden:
+        (hidden / "file").write_bytes(b"content")
+        assert not (tmp_path / "case").exists()
+        assert hidden.name.startswith(".case.")
+    assert [p.name for p in tmp_path.rglob("*")] == ["case", "file"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["disk full", "interrupt"])
+def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path, error):
+    with pytest.raises(type(error)), whole_folder(tmp_path / "case") as hidden:
+        (hidden / "file").write_bytes(b"half")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_make_one_folder_the_first_one_stays(tmp_path):
+    case = tmp_path / "case"
+    with pytest.raises(FileExistsError, match=f"{case}: is there already"), whole_folder(case) as slow:
+        (slow / "slow").touch()
+        with whole_folder(case) as fast:
+            (fast / "fast").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["case", "fast"]
+
+
+def test_leftovers_are_removed_where_nobody_can_be_at_work_in_them(tmp_path):
+    with scratch_folder(tmp_path / "case") as hidden:
+        own = hidden.name
+    host = own.split(".")[2].split("-")[0]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = {
+        "own": own,
+        "ended": f".case.{host}-{ended.pid}-0123456789ab.part",
+        "live": f".case.{host}-{os.getppid()}-0123456789ab.part",
+        "elsewhere": f".case.another-{ended.pid}-0123456789ab.part",
+        "long ago": f".other.another-{ended.pid}-0123456789ab.part",
+        "somebody's": ".case.part",
+    }
+    for name in names.values():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    old = time.time() - LEFTOVER_SECONDS - 60
+    for path in (tmp_path / names["long ago"] / "file", tmp_path / names["long ago"]):
+        os.utime(path, (old, old))
+    remove_leftovers(tmp_path)
+    assert {name for name, path in names.items() if (tmp_path / path).exists()} == {"live", "elsewhere", "somebody's"}
+
+
+def test_a_nifti_file_says_where_its_voxels_are_in_both_ways(tmp_path):
+    affine = np.array([[-1.0, 0, 0, 3], [0, -1, 0, 4], [0, 0, 2, 0], [0, 0, 0, 1]])
+    write_nifti(tmp_path / "a.nii.gz", np.arange(24, dtype=np.int16).reshape(2, 3, 4), affine)
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == np.int16 and image.header.get_xyzt_units()[0] == "mm"
+    assert (image.header["sform_code"], image.header["qform_code"]) == (1, 1)
+    np.testing.assert_array_equal(image.header.get_sform(), affine)
+    np.testing.assert_allclose(image.header.get_qform(), affine)

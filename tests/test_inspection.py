@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from brats3d.inspection import (
     background_of,
     count_tiny_components,
+    find_in_headers,
     find_in_image,
     find_in_label,
+    fingerprint,
     is_background,
+    is_ringing,
     labelled_voxels,
+    open_background,
 )
 from brats3d.labels import BRATS2020, BRATS2024_GLI
+from brats3d.volumes import Header, read_header
 
 SHAPE = (20, 20, 10)
 HERE = Path("x_t1.nii.gz")
@@ -64,6 +72,46 @@ def test_saturation_needs_more_than_a_handful_of_voxels(brain) -> None:
     assert image_kinds(brain.astype(np.float32)) == ["saturated"]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_saturation_is_at_the_highest_value_of_the_type(brain, dtype: str) -> None:
+    values = brain.astype(dtype)
+    high = np.iinfo(dtype).max
+    values[5, 5, :8] = values[6, 5, :3] = high - 1
+    assert image_kinds(values) == []
+    values[5, 5, :8] = values[6, 5, :3] = high
+    assert image_kinds(values) == ["saturated"]
+
+
+def test_the_lowest_integer_is_no_ringing(brain) -> None:
+    brain[5, 5, 5] = -32768
+    assert image_kinds(brain) == ["negative"]
+    assert not is_ringing(brain, brain.min(), brain.max(), 1)
+
+
+def test_one_intensity_above_0_is_a_mask_and_a_second_is_not(brain) -> None:
+    mask = (brain > 0).astype(np.float64)
+    assert image_kinds(mask) == ["constant"]
+    assert image_kinds(mask * 1e-60) == ["constant"]  # 0 in float32
+    mask[5, 5, 5] = 1 + 1e-12  # 1 in float32
+    assert image_kinds(mask) == ["constant"]
+    mask[5, 5, 5] = 2
+    assert image_kinds(mask) == []
+
+
+def test_too_large_for_float32_is_an_error_that_cannot_be_mended(brain) -> None:
+    (finding,) = find_in_image("a", HERE, brain * 1e300)
+    assert finding.kind == "NaN or Inf"
+    assert finding.repair is None
+    assert image_kinds(brain * 1e30) == []
+
+
+@pytest.mark.parametrize(("background", "mendable"), [(-500, True), (0, False)])
+def test_nothing_above_0_is_mended_only_by_another_background(brain, background: int, mendable: bool) -> None:
+    values = np.where(brain > 0, -brain, background).astype(np.int16)
+    found = {finding.kind: finding for finding in find_in_image("a", HERE, values)}
+    assert (found["nothing above 0"].repair is not None) == mendable
+
+
 def test_ringing_is_few_and_small_and_everything_else_below_0_is_negative(brain) -> None:
     brain[2, 2:12, 1] = -39  # a fifth of 199 is 39.8; 5 % of 2,048 voxels is 102
     assert image_kinds(brain) == ["ringing"]
@@ -88,7 +136,81 @@ def test_backgrounds(brain) -> None:
     assert is_background(brain + np.int16(7), where).tolist() == [True, False]
 
 
+def test_background_in_a_hole_is_not_open_and_one_that_reaches_the_border_is(brain) -> None:
+    other = brain.copy()
+    brain[8:10, 8:10, 4:6] = 0
+    other[8:10, 8:10, 5] = np.nan if other.dtype.kind == "f" else 0  # the hole that both have
+    box = np.ones(SHAPE, bool)
+    box[2:18, 2:18, 1:9] = False
+    assert np.array_equal(open_background([brain, other]), box)
+    assert np.array_equal(open_background(iter([brain])), box)
+    for values in (brain, other):
+        values[8, 8, 5:] = 0  # a way out
+    assert open_background([brain, other])[8, 8, 5]
+    assert open_background([brain, other])[9, 9, 5]
+    assert not open_background([brain, other])[8, 8, 4]
+    with pytest.raises(ValueError, match="at least one"):
+        open_background([])
+
+
+def test_a_brain_at_the_volumes_border_is_not_background(brain) -> None:
+    brain[2:18, 2:18, 9] = 5
+    assert np.array_equal(open_background([brain]), brain == 0)
+
+
+@given(hnp.arrays(np.int16, (7, 6, 5), elements=st.integers(0, 2)))
+def test_fingerprints_are_equal_for_equal_voxels_in_whatever_order_they_lie(values: np.ndarray) -> None:
+    assert fingerprint(values) == fingerprint(np.asfortranarray(values))
+    assert fingerprint(values) != fingerprint(values.astype(np.float32))
+    changed = values.copy()
+    changed[3, 2, 2] += 1  # the 101st and 102nd of 210 voxels are in the middle: x + 7 y + 42 z
+    assert fingerprint(changed) != fingerprint(values)
+
+
+# --- headers
+
+
+def headers(tmp_path: Path, *shapes: tuple[int, ...]) -> list[Header]:
+    for i, shape in enumerate(shapes):
+        nib.save(nib.Nifti1Image(np.ones(shape, np.int16), np.eye(4)), tmp_path / f"{i}.nii")
+    return [read_header(tmp_path / f"{i}.nii") for i in range(len(shapes))]
+
+
+def test_a_grid_can_be_taken_over_only_where_most_files_have_it(tmp_path: Path) -> None:
+    found = find_in_headers("a", headers(tmp_path, (4, 4, 4), (4, 4, 4), (4, 4, 5)))
+    assert [finding.kind for finding in found] == ["shape"]
+    moved = [*headers(tmp_path, (4, 4, 4)), *[replace(h, affine=h.affine + 1e-2) for h in headers(tmp_path, (4, 4, 4))]]
+    (finding,) = find_in_headers("a", moved)
+    assert finding.kind == "affine"
+    assert finding.repair is None  # one against one
+    (finding,) = find_in_headers("a", [moved[0], *moved])
+    assert finding.repair is not None
+
+
+def test_a_qform_that_is_no_rotation_is_a_finding_of_its_file(tmp_path: Path) -> None:
+    (header,) = headers(tmp_path, (4, 4, 4))
+    header.nifti["qform_code"] = 1
+    header.nifti["quatern_b"], header.nifti["quatern_c"] = 0.8, 0.61
+    (finding,) = find_in_headers("a", [header])
+    assert finding.kind == "two affines"
+    assert finding.what.startswith("its qform is no rotation (w2 should be positive")
+
+
 # --- segmentations
+
+
+def test_equal_labels_have_one_fingerprint_in_every_dtype() -> None:
+    marks = {labelled_voxels(tumour(dtype)).fingerprint() for dtype in ("uint8", "int16", "float32", "float64")}
+    assert len(marks) == 1
+    assert labelled_voxels(np.roll(tumour(), 1, 0)).fingerprint() not in marks
+    assert labelled_voxels(tumour() * 2).fingerprint() not in marks
+
+
+def test_labels_a_rounding_off_whole_are_whole() -> None:
+    assert label_kinds(tumour() * np.float64(np.float32(1 / 60)) * 60) == []
+    label = tumour("float64")
+    label[0, 0, 0] = 1e-7
+    assert np.array_equal(labelled_voxels(label).where, labelled_voxels(tumour()).where)
 
 
 def tumour(dtype: str = "uint8") -> np.ndarray:

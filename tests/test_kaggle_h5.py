@@ -201,6 +201,30 @@ def test_missing_slices_are_named(tmp_path):
         left.read()
 
 
+def test_one_missing_slice_is_one(tmp_path):
+    files = volume(tmp_path, make_images()).slices
+    files[3][0].unlink()
+    with pytest.raises(ValueError, match=r"volume 7: slice 3 is missing; expected 0-5"):
+        find_volumes((path, 1) for path in tmp_path.iterdir())[0].read()
+
+
+def test_a_constant_foreground_larger_than_the_background_is_not_taken_for_it(tmp_path):
+    images = make_images()
+    for image in images.values():
+        image[1:14, 1:14] = np.random.default_rng(1).integers(1, 900, (13, 13, 6))
+    images["t1"][1:14, 1:14, 3] = 700  # on 169 pixels but for eight, and 0 on 87
+    images["t1"][5, 5:13, 3] = np.arange(300, 380, 10)
+    with pytest.raises(ValueError, match=r"volume_7_slice_3\.h5: .*flair and t1 share 0% of their pixels.*least 50%"):
+        volume(tmp_path, images).read()
+
+
+def test_a_channel_with_a_smaller_field_of_view_is_none_of_that(tmp_path):
+    images = make_images()
+    images["t1"][:, 6:] = 0
+    images["flair"][6:] = 0
+    np.testing.assert_array_equal(volume(tmp_path, images).read().arrays["t1"], images["t1"])
+
+
 def test_a_full_size_volume_has_155_slices(tmp_path):
     shape = (240, 240, 2)
     images = {name: np.zeros(shape, np.int16) for name in CHANNELS}
@@ -213,7 +237,7 @@ def test_double_slices_are_refused(tmp_path):
     files = volume(tmp_path / "a", make_images())
     paths = [files.slices[s][0] for s in range(6)]
     both = find_volumes((path, 1) for path in [*paths, tmp_path / "b" / paths[2].name])[0]
-    with pytest.raises(ValueError, match=r"slices 2 are there more than once.*expected one file a slice"):
+    with pytest.raises(ValueError, match=r"slice 2 is there more than once.*expected one file a slice"):
         both.read()
 
 

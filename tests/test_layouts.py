@@ -36,6 +36,13 @@ def test_a_cases_name_says_layout_patient_and_label_convention(case_id, layout, 
     assert (found.name, found.patient_of(case_id), found.convention) == (layout, patient, convention)
 
 
+def test_an_unknown_case_under_2023s_file_names_leaves_its_labels_open():
+    assert layout_of("any", ["any_t1.nii.gz"]).convention == "brats2020"
+    assert layout_of("any", ["any-t1n.nii.gz"]).convention is None
+    assert layout_of("BraTS2021_00001", ["any-t1n.nii.gz"]).convention == "brats2020"
+    assert layout_of("any", ["any-t1n.nii.gz"]).file_name("any", "t1ce") == "any-t1c"
+
+
 def test_what_the_names_leave_open_has_known_choices():
     assert layout_of("BraTS-PED-00001-000").conventions == ("brats2023", "brats2024-ped")
     for layout in LAYOUTS:

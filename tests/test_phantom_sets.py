@@ -59,6 +59,9 @@ def test_a_case_does_not_depend_on_how_many_there_are(tmp_path):
         ({"size": "large"}, r"size: expected one of full, small, got 'large'"),
         ({"layout": "msd7"}, r"layout: expected one of .*brats2020.*, got 'msd7'"),
         ({"seed": -1}, r"seed: expected an integer from 0, got -1"),
+        ({"device": "foo"}, r"^device: expected cpu, or cuda where there is one, got 'foo' \(no such device\)$"),
+        ({"device": "meta"}, r"^device: expected cpu.* got 'meta' \(no such device\)$"),
+        ({"device": "cuda:99"}, r"^device: expected cpu.* got 'cuda:99' \([^\n]+\)$"),
     ],
 )
 def test_wrong_arguments_are_named_and_nothing_is_written(tmp_path, arguments, message):
@@ -185,7 +188,7 @@ def test_no_layout_overwrites_or_leaves_anything_half_written(tmp_path, layout, 
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("brats3d.phantom_sets.os.fsync", fail)
+        patch.setattr("brats3d.files.os.fsync", fail)
         with pytest.raises(OSError, match="No space"):
             write(tmp_path, layout)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

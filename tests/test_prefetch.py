@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -237,3 +239,38 @@ def test_a_loader_that_is_dropped_in_the_middle_leaves_no_thread():
 def test_at_least_one_batch_is_made_ahead(ahead):
     with pytest.raises(ValueError, match=f"ahead: expected 1 batch or more, got {ahead}"):
         prefetching(cases(), ahead=ahead)
+
+
+@pytest.mark.parametrize(
+    "option", [{"pin_memory": True}, {"timeout": 5}, {"worker_init_fn": print}, {"prefetch_factor": 2}], ids=str
+)
+def test_options_of_worker_processes_are_refused_without_one(option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}: expected num_workers of 1 or more with it, got 0"):
+        prefetching(cases(), **option)
+
+
+PROGRAM = """
+import time
+from brats3d.engines import EpochCaseSampler
+from brats3d.prefetch import PrefetchLoader
+
+class Slow:
+    def __len__(self):
+        return 30
+    def __getitem__(self, key):
+        print("made", flush=True)
+        time.sleep(0.5)
+        return 1
+
+data = Slow()
+batches = iter(PrefetchLoader(data, EpochCaseSampler(data), batch_size=1, ahead=20))
+next(batches)
+print("interrupted", flush=True)
+raise KeyboardInterrupt
+"""
+
+
+def test_a_program_that_is_interrupted_waits_for_no_more_than_the_batch_that_is_being_made():
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+    assert "KeyboardInterrupt" in ended.stderr and "exception calling callback" not in ended.stderr
+    assert ended.stdout.partition("interrupted")[2].split().count("made") <= 1

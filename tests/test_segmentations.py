@@ -157,3 +157,21 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_case(segmen
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ValueError, match="output_dir: cannot write to"):
         segment()
+
+
+@pytest.mark.parametrize("content", ["image", "labels", "text"])
+def test_a_file_that_is_not_ours_is_never_replaced(segment, content):
+    done = segment()
+    path = done.out / f"{done.ids[0]}.nii.gz"
+    ours = path.read_bytes()
+    segment()  # ours is
+    assert path.read_bytes() == ours
+    if content == "text":
+        path.write_text("notes")
+    else:  # the Decathlon names images and labels so
+        values = np.zeros((16, 16, 12, 4) if content == "image" else (16, 16, 12), np.uint8)
+        nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"{path} is there, and brats3d has not written it; .* --output_dir"):
+        segment()
+    assert path.read_bytes() == before

@@ -315,7 +315,7 @@ def test_the_command_refuses_in_one_line(run, make_dataset) -> None:
     root = make_dataset(3)
     (root / "datalist.json").write_text("{}")
     code, _, err = run("split", root, "--output", root / "datalist.json")
-    assert code == 1
+    assert code == 2
     assert "--overwrite" in err.splitlines()[-1]
     assert run("split", root)[0] == 2
     assert run("split", root, "-o", root / "datalist.json", "--overwrite")[0] == 0

@@ -10,16 +10,16 @@ import brats3d
 PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
-    {"labels", "files", "volumes", "findings", "losses"},
+    {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint"},
     {"layouts", "phantom", "pictures", "kaggle_h5", "decathlon", "cache"},
-    {"discovery", "phantom_sets", "convert"},
+    {"discovery", "phantom_sets"},
     {"cases"},
-    {"checks", "name_mapping", "duplicates", "folds"},
+    {"checks", "name_mapping", "duplicates", "folds", "convert", "copy_folder"},
     {"datalist", "transforms", "inspection"},
     {"splitting", "case_audit", "mending"},
     {"audit", "datasets", "metrics", "segmentations", "tracking", "checkpoints"},
-    {"audit_report", "repair", "engines", "runs"},
-    {"bundle", "prefetch"},
+    {"audit_report", "carried_split", "engines", "runs"},
+    {"repair", "bundle", "prefetch"},
     {"cli"},
 ]
 """A module may import from the levels above its own line, and engines may know datasets; never the other way round."""

@@ -136,6 +136,11 @@ def test_standard_labels_have_the_regions_that_the_original_had(drawn):
     assert torch.equal(labels_to_regions(standard, BRATS2020), labels_to_regions(label, convention))
 
 
+def test_labels_that_a_scaled_header_leaves_a_little_off_are_rounded():
+    label = torch.tensor([0, 0.9999998, 2.0000002, 3.9999998])[None, :, None, None]
+    assert StandardLabelsd("label", "brats2020")({"label": label})["label"].flatten().tolist() == [0, 1, 2, 4]
+
+
 def test_the_items_own_convention_goes_before_the_transforms():
     item = {"label": line(0, 1, 2, 3), "label_convention": "brats2023"}
     assert StandardLabelsd("label", "brats2024-ped")(item)["label"].flatten().tolist() == [0, 1, 2, 4]

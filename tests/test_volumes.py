@@ -101,8 +101,68 @@ def test_a_header_that_promises_terabytes_costs_nothing(path: Path) -> None:
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[42:48] = np.array([32767] * 3, "<i2").tobytes()
     path.write_bytes(gzip.compress(content))
-    with pytest.raises(ValueError, match="packed bytes are too few; expected 35,181,150,961,663 voxels"):
+    for read in (read_header, read_volume):
+        with pytest.raises(ValueError, match=r"has shape \(32767, 32767, 32767\) .* more than 2 GiB; expected one 3-D"):
+            read(path)
+    content[42:48] = np.array([1000] * 3, "<i2").tobytes()
+    path.write_bytes(gzip.compress(content))
+    read_header(path)
+    with pytest.raises(ValueError, match="packed bytes are too few; expected 1,000,000,000 voxels"):
         read_volume(path)
+
+
+def test_a_forged_length_does_not_unpack_the_rest(path: Path) -> None:
+    write(path)
+    content = gzip.decompress(path.read_bytes())
+    forged = bytearray(gzip.compress(content + bytes(200 << 20), 1))
+    forged[-4:] = len(content).to_bytes(4, "little")
+    path.write_bytes(forged)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="goes on for more than 65,536 bytes after the last voxel"):
+        read_volume(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+@pytest.mark.parametrize("after", [0, 1, 65_536, 65_537])
+def test_the_slack_is_counted_to_the_byte_over_all_members(path: Path, after: int) -> None:
+    values = write(path)
+    content = gzip.decompress(path.read_bytes()) + bytes(after)
+    for cut in (len(content), 400, len(content) - after):
+        path.write_bytes(b"".join(gzip.compress(part) for part in (content[:cut], content[cut:])))
+        if after > 65_536:
+            with pytest.raises(ValueError, match="goes on for more than"):
+                read_volume(path)
+        else:
+            assert np.array_equal(read_volume(path).values, values)
+
+
+def test_what_follows_the_last_voxel_of_a_plain_file_is_not_read(tmp_path: Path) -> None:
+    plain = tmp_path / "x_t1.nii"
+    values = write(plain)
+    with plain.open("r+b") as file:
+        file.truncate(1 << 30)  # sparse
+    tracemalloc.start()
+    assert np.array_equal(read_volume(plain).values, values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+@pytest.mark.parametrize(("position", "number"), [(116, np.nan), (108, np.inf), (108, np.nan), (108, -np.inf)])
+def test_odd_numbers_in_a_header_are_one_error_for_header_and_volume(path: Path, position: int, number: float) -> None:
+    write(path)
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[112:116] = np.float32(1).tobytes()  # scl_slope
+    content[position : position + 4] = np.float32(number).tobytes()  # scl_inter, vox_offset
+    path.write_bytes(gzip.compress(content))
+    messages = []
+    for read in (read_header, read_volume):
+        with pytest.raises(ValueError, match=r"x_t1.nii.gz: cannot be read as NIfTI") as error:
+            read(path)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
 
 
 def test_a_name_that_does_not_fit_the_content_is_named(tmp_path: Path, path: Path) -> None:

@@ -110,6 +110,11 @@ def _time_points(root: Path) -> None:
     _rename(root, LAST, "BraTS-GLI-00007-001")
 
 
+def _without_labels(root: Path) -> None:
+    for case_id in (CASE, LAST):
+        _path(root, "seg", case_id).unlink()
+
+
 DEFECTS: dict[str, Callable[[Path], object]] = {
     "missing": lambda root: _path(root, "t2").unlink(),
     "double": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1n")),
@@ -119,6 +124,9 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "no segmentation": lambda root: _path(root, "seg").unlink(),
     "name mapping": lambda root: (root / "name_mapping.csv").write_text("a,b\n1,2\n"),
     "spreadsheet": lambda root: (root / "BraTS2023_2017_GLI_Mapping.xlsx").write_bytes(b"PK"),
+    "releases without mapping": lambda root: _rename(root, CASE, "Brats18_2013_2_1", labels_2023=False),
+    "datalist": lambda root: (root / "datalist.json").write_text('{"training": ['),
+    "too few patients": _without_labels,
     "unreadable": lambda root: _path(root, "t2").write_bytes(_path(root, "t2").read_bytes()[:-100]),
     "one sequence twice": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1ce")),
     "same file": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1", LAST)),
@@ -131,6 +139,7 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "spacing": _spacing,
     "NaN or Inf": _change_voxels("flair", _with((8, 8, slice(3)), np.nan, np.float32)),
     "constant": _change_voxels("flair", np.zeros_like),
+    "nothing above 0": _change_voxels("t2", lambda values: values - np.int16(2000)),
     "saturated": _change_voxels("t1ce", _with((slice(4, 8), slice(4, 8), 5), 32767)),
     "negative": _change_voxels("t2", _z_scored),
     "ringing": _change_voxels("t2", _with((2, slice(2, 8), 1), -7)),
