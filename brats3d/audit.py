@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from brats3d import __version__
 from brats3d.case_audit import CaseRecord, audit_case
 from brats3d.cases import Case, scan_cases
 from brats3d.checks import header_problems
@@ -54,6 +55,16 @@ class Audit:
     def ok(self) -> bool:
         """Whether a training on this data set does what it should."""
         return not any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What was audited, as what, and by which version: the head of whatever is written of it."""
+        return {
+            "brats3d": __version__,
+            "dataset_dir": [str(root) for root in self.roots],
+            "modalities": list(self.modalities),
+            "label_convention": self.label_convention,
+        }
 
 
 def audit_dataset(

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from brats3d import __version__
 from brats3d.audit import Audit
 from brats3d.files import write_whole
 from brats3d.findings import KINDS, SEVERITIES, Finding
@@ -36,10 +35,7 @@ def write_audit(audit: Audit, path: str | Path) -> Path:
     """Write everything as JSON; files are named relative to the folder that was audited."""
     content = {
         "schema": SCHEMA,
-        "brats3d": __version__,
-        "dataset_dir": [str(root) for root in audit.roots],
-        "modalities": list(audit.modalities),
-        "label_convention": audit.label_convention,
+        **audit.about,
         "ok": audit.ok,
         "findings": [{**asdict(each), "file": _relative(each.file, audit.roots)} for each in audit.findings],
         "figures": audit.figures,

@@ -11,11 +11,11 @@ from typing import Any
 from brats3d.audit import Audit
 from brats3d.datalist import DATALIST_NAME, read_datalist
 from brats3d.duplicates import identical_files
-from brats3d.files import write_whole
+from brats3d.files import write_json
 from brats3d.layouts import SEGMENTATION, parse_file_name
 from brats3d.repaired import RepairedCase, RepairedFile
 
-__all__ = ["carry_datalists", "part_of", "write_json"]
+__all__ = ["carry_datalists", "part_of"]
 
 
 def carry_datalists(audit: Audit, cases: Sequence[RepairedCase], out: Path) -> tuple[list[RepairedFile], list[str]]:
@@ -49,12 +49,6 @@ def carry_datalists(audit: Audit, cases: Sequence[RepairedCase], out: Path) -> t
 def part_of(audit: Audit, root: Path) -> Path:
     """The folder of the copy that holds what lay in a root: the copy itself where there is one."""
     return Path(str(audit.roots.index(root) + 1)) if len(audit.roots) > 1 else Path()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
-    data = json.dumps(content, indent=2).encode("ascii") + b"\n"  # ASCII: MONAI opens datalists in any encoding
-    write_whole(path, lambda file: file.write(data))
 
 
 class _Places:

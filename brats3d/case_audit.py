@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +122,7 @@ class _Reading:
         self.findings += found
         if convention is None or any(finding.severity == "error" for finding in found):
             return voxels, {}
-        voxel_ml = math.prod(volume.header.spacing_mm) / 1000
-        return voxels, {region: n * voxel_ml for region, n in voxels.counts(convention).items()}
+        return voxels, {region: n * volume.header.voxel_ml for region, n in voxels.counts(convention).items()}
 
     def image(self, modality: str, path: Path, voxels: LabelledVoxels | None) -> np.ndarray | bool:
         """Read an image: which of the labelled voxels lie in its background; none where that cannot be said.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from brats3d.cases import Case, natural_key
+from brats3d.volumes import is_packed
 
 __all__ = ["identical_files", "shared_images"]
 
@@ -27,7 +28,7 @@ def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
         ValueError: if one of them cannot be read.
     """
     paths = list(paths)
-    mixed = len({_is_packed(path) for path in paths}) > 1
+    mixed = len({is_packed(path) for path in paths}) > 1
     alike: dict[tuple[object, ...], list[Path]] = {}
     for path in paths:
         try:
@@ -63,14 +64,10 @@ def shared_images(cases: Sequence[Case]) -> dict[tuple[str, ...], list[str]]:
 _BLOCK = 1 << 16
 
 
-def _is_packed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
-
-
 def _signature(path: Path, mixed: bool) -> tuple[object, ...]:
     size = path.stat().st_size
     with path.open("rb") as file:
-        if _is_packed(path):
+        if is_packed(path):
             file.seek(max(0, size - 8))  # RFC 1952: CRC32 and length of what was packed
             return "gz", file.read()
         if mixed:
@@ -111,4 +108,4 @@ def _same_content(a: Path, b: Path) -> bool:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if _is_packed(path) else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if is_packed(path) else path.open("rb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -23,6 +24,7 @@ __all__ = [
     "scratch_folder",
     "whole_folder",
     "writable_folder",
+    "write_json",
     "write_nifti",
     "write_whole",
 ]
@@ -59,6 +61,12 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all; in ASCII, since MONAI opens datalists in the system's encoding."""
+    data = json.dumps(content, indent=2).encode("ascii") + b"\n"
+    write_whole(path, lambda file: file.write(data))
 
 
 def writable_folder(path: str | os.PathLike[str], argument: str = "output_dir") -> Path:

@@ -15,20 +15,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from brats3d import __version__
 from brats3d.audit import Audit
-from brats3d.carried_split import carry_datalists, part_of, write_json
+from brats3d.carried_split import carry_datalists, part_of
 from brats3d.case_audit import audit_case
 from brats3d.cases import Case, scan_cases
 from brats3d.copy_folder import appearing_whole, check_output, leftovers
 from brats3d.duplicates import identical_files
-from brats3d.files import write_whole
+from brats3d.files import write_json, write_whole
 from brats3d.findings import Finding, make_finding
 from brats3d.layouts import SEGMENTATION, layout_of, modality_of, parse_file_name
 from brats3d.mending import Mended, mend_case
 from brats3d.name_mapping import read_name_mappings
 from brats3d.repaired import MANIFEST, Repair, RepairedCase, RepairedFile
-from brats3d.volumes import read_volume
+from brats3d.volumes import is_packed, read_volume
 
 __all__ = ["repair_dataset"]
 
@@ -261,7 +260,7 @@ def _write_nifti(place: Path, mended: Mended) -> None:
     header.set_data_dtype(mended.values.dtype)
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     content = kind(mended.values, mended.header.affine, header).to_bytes()
-    packed = gzip.compress(content, 6, mtime=0) if place.name.lower().endswith(".gz") else content
+    packed = gzip.compress(content, 6, mtime=0) if is_packed(place) else content
     write_whole(place, lambda file: file.write(packed))
 
 
@@ -291,7 +290,7 @@ def _names(case: Case, doubles: set[Path | None]) -> dict[Path, str]:
             names[path] = path.name
         else:
             stem = modality if bare else layout_of(case.case_id, case.images.values()).file_name(case.case_id, modality)
-            names[path] = stem + (".nii.gz" if path.name.lower().endswith(".gz") else ".nii")
+            names[path] = stem + (".nii.gz" if is_packed(path) else ".nii")
     return names
 
 
@@ -333,10 +332,7 @@ def _write_manifest(
 ) -> None:
     content = {
         "schema": SCHEMA,
-        "brats3d": __version__,
-        "dataset_dir": [str(root) for root in audit.roots],
-        "modalities": list(audit.modalities),
-        "label_convention": audit.label_convention,
+        **audit.about,
         "cases": [asdict(case) for case in cases],
         "other_files": [asdict(file) for file in others],
         "notes": list(notes),

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from brats3d.cases import Case, check_folder, check_path_syntax, find_cases, natural_key, report_problems
-from brats3d.checks import check_labels, header_problems, whole_labels
+from brats3d.checks import check_labels, header_problems
 from brats3d.datalist import DATALIST_NAME, with_convention
 from brats3d.duplicates import shared_images
 from brats3d.files import writable_folder, write_whole
 from brats3d.folds import CaseFacts, check_folds, fold_table, listed, stratified_folds
+from brats3d.inspection import labelled_voxels
 from brats3d.labels import MODALITIES, REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.name_mapping import NameMapping, join_overlapping, read_name_mappings, unite_patients, unmapped_releases
 from brats3d.volumes import read_volume
@@ -242,8 +243,6 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
     Raises:
         ValueError: if headers, voxels or labels are wrong.
     """
-    import numpy as np
-
     if problems := header_problems(case):
         raise ValueError("; ".join(problems))
     if case.label is None or case.convention is None:
@@ -251,10 +250,8 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
     volume = read_volume(case.label)
     convention = get_convention(case.convention)
     check_labels(volume.values, convention, str(case.label))
-    voxel_ml = float(abs(np.linalg.det(volume.header.affine[:3, :3]))) / 1000
-    labels = whole_labels(volume.values)
-    voxels = {value: int(np.count_nonzero(labels == value)) for value in convention.labels}
-    wt, tc, et = (voxel_ml * sum(voxels[value] for value in convention.regions[name]) for name in REGIONS_TO_READ)
+    counts = labelled_voxels(volume.values).counts(convention)
+    wt, tc, et = (volume.header.voxel_ml * counts[region] for region in REGIONS_TO_READ)
     return wt, tc, et
 
 

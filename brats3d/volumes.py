@@ -21,7 +21,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["AFFINE_TOLERANCE_MM", "Header", "Volume", "format_affine", "read_header", "read_volume", "same_grid"]
+__all__ = [
+    "AFFINE_TOLERANCE_MM",
+    "Header",
+    "Volume",
+    "format_affine",
+    "is_packed",
+    "read_header",
+    "read_volume",
+    "same_grid",
+]
 
 AFFINE_TOLERANCE_MM = 1e-3
 """Two files whose affines differ by no more than this lie on the same grid."""
@@ -52,6 +61,11 @@ class Header:
         return float(x), float(y), float(z)
 
     @property
+    def voxel_ml(self) -> float:
+        """The volume of one voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
     def end(self) -> int:
         """Number of bytes up to the last voxel."""
         return int(self.nifti.get_data_offset()) + math.prod(self.shape) * self.dtype.itemsize
@@ -80,6 +94,11 @@ def format_affine(affine: np.ndarray) -> str:
     return "[" + ", ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3]) + "]"
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file's name says that it is compressed; nibabel decides it so too."""
+    return path.name.lower().endswith(".gz")
+
+
 def read_header(path: Path) -> Header:
     """Read the header of a 3-D NIfTI file; no voxel is read.
 
@@ -88,9 +107,9 @@ def read_header(path: Path) -> Header:
     """
     with _explained(path):
         size = _size(path)
-        with gzip.open(path) if _named_gz(path) else path.open("rb") as file:
+        with gzip.open(path) if is_packed(path) else path.open("rb") as file:
             header = _parse(path, file.read(_HEADER_BYTES))
-    if not _named_gz(path) and size < header.end:
+    if not is_packed(path) and size < header.end:
         raise ValueError(
             f"{path}: file ends early: {size:,} bytes; expected {header.end:,} for shape {header.shape}; "
             "download it again"
@@ -111,7 +130,7 @@ def read_volume(path: Path) -> Volume:
     with _explained(path):
         size = _size(path)
         with path.open("rb") as file:
-            if _named_gz(path):
+            if is_packed(path):
                 content = file.read()
                 with gzip.open(io.BytesIO(content)) as unpacked:
                     header = _parse(path, unpacked.read(_HEADER_BYTES))
@@ -120,7 +139,7 @@ def read_volume(path: Path) -> Volume:
                 file.seek(0)
                 content = file.read(min(size, header.end))
     try:
-        data = _unpack(content, header.end) if _named_gz(path) else content
+        data = _unpack(content, header.end) if is_packed(path) else content
         if len(data) < header.end:
             raise EOFError(f"{len(data):,} bytes")
         stored = np.frombuffer(data, header.dtype, math.prod(header.shape), int(header.nifti.get_data_offset()))
@@ -139,10 +158,6 @@ _MAX_BYTES = 1 << 31  # of one sequence's voxels; BraTS's have 18 MB, a whole he
 _DEFLATE_LIMIT = 1032  # no deflate stream unpacks to more times its size (https://zlib.net/zlib_tech.html)
 _UNREADABLE = (OSError, EOFError, ValueError, ArithmeticError, AttributeError, zlib.error)
 _EXPECTED = "expected one 3-D volume in NIfTI format"
-
-
-def _named_gz(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")  # as nibabel decides it
 
 
 def _size(path: Path) -> int:

@@ -19,6 +19,7 @@ from monai.transforms import AsDiscreted
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from brats3d import cli
 from brats3d.checkpoints import KeepCheckpoints
 from brats3d.engines import EpochCaseSampler, EvalStep, PlaceSampler, TrainStep, ValidateLast
 from brats3d.labels import MODALITIES
@@ -107,6 +108,18 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        code = cli.main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
 
 
 @pytest.fixture

@@ -15,18 +15,6 @@ import pytest
 from brats3d import bundle, cli
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
-
-
 def one_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.startswith("brats3d: error: ")]
     assert len(lines) == 1, text

@@ -16,7 +16,6 @@ import pytest
 from monai.auto3dseg import datafold_read
 from monai.data import load_decathlon_datalist
 
-from brats3d import cli
 from brats3d.cases import find_cases
 from brats3d.datalist import load_datalist
 from brats3d.folds import CaseFacts
@@ -40,18 +39,6 @@ def read(root: Path) -> dict:
 
 def folds_of(root: Path) -> dict[str, int]:
     return {entry["case_id"]: entry["fold"] for entry in read(root)["training"]}
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 # --- what is written
