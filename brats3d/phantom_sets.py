@@ -26,7 +26,9 @@ from brats3d.files import (
     write_whole,
 )
 from brats3d.labels import MODALITIES
-from brats3d.phantom import SIZES, Phantom, check, make_phantom
+from brats3d.phantom import Phantom, check, make_phantom
+from brats3d.phantom_head import SIZES
+from brats3d.phantom_ranges import DEFAULT_SETTING, Ranges, get_ranges
 
 __all__ = ["LAYOUTS", "FileNames", "case_seed", "write_phantoms"]
 
@@ -73,6 +75,7 @@ def write_phantoms(
     size: str = "full",
     device: str | torch.device = "cpu",
     layout: str = "brats2020",
+    setting: str | Ranges = DEFAULT_SETTING,
     progress: bool = True,
 ) -> list[Path]:
     """Write a data set of synthetic cases in a published form. A case's folder, or file, appears whole or not at all.
@@ -83,6 +86,7 @@ def write_phantoms(
         seed: of the set, from 0.
         size, device: as for :func:`make_phantom`.
         layout: one of :data:`LAYOUTS`.
+        setting: as for :func:`make_phantom`.
         progress: show a progress bar.
 
     Returns:
@@ -98,6 +102,7 @@ def write_phantoms(
     check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
     check(size in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
     check(layout in LAYOUTS, f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
+    ranges = get_ranges(setting)
     _check_device(device)
     names = LAYOUTS[layout]
     root = writable_folder(output_dir)
@@ -109,7 +114,7 @@ def write_phantoms(
         remove_leftovers(folder)
     paths, records = [], []
     for number in tqdm(numbers, desc="phantoms", unit="case", disable=not progress):
-        phantom = make_phantom(case_seed(seed, number - 1), size, device)
+        phantom = make_phantom(case_seed(seed, number - 1), size, device, ranges)
         path = root / names.place(number, _grade(phantom.label))
         path.parent.mkdir(parents=True, exist_ok=True)
         phantom = replace(phantom, case_id=path.name, label=_relabel(phantom.label, names))
@@ -187,7 +192,8 @@ def _write_dataset_json(root: Path, cases: Sequence[dict[str, str]]) -> None:
 
 def _write_volume(phantom: Phantom, number: int, path: Path, suffixes: Mapping[str, str]) -> list[dict[str, Any]]:
     """Write Kaggle's HDF5 slices; what its meta_data.csv says of each."""
-    images = {name: image.clip(0) for name, image in phantom.images.items()}
+    # the form has no place for what lies below the background, which is 0
+    images = {name: np.where(image < 0, 1, image).astype(image.dtype) for name, image in phantom.images.items()}
     with scratch_folder(path) as hidden:
         slices = kaggle_h5.write_slices(hidden, number, images, phantom.label)
         for file in slices:

@@ -1,158 +1,190 @@
-"""Synthetic cases: what BraTS's form and the order of contrasts demand of every one of them."""
+"""Synthetic cases: what BraTS's form demands of every one of them, in every setting."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from brats3d import phantom as module
 from brats3d.labels import BRATS2020, MODALITIES
-from brats3d.phantom import Focus, Phantom, Ranges, make_phantom, push_tissue
+from brats3d.phantom import Phantom, grow_phantom, make_phantom
+from brats3d.phantom_ranges import SETTINGS, Ranges
 
-SEEDS = range(12)
+VOXEL_ML = 4**3 / 1000
+"""Of a small phantom."""
+EVERY_RING = replace(SETTINGS["varied"], rings=1, ringing=(0.5, 0.5), leaves_skull=1, bitten=1)
 
 
 @cache
-def small(seed: int) -> Phantom:
-    return make_phantom(seed, "small")
+def small(seed: int, setting: str = "varied") -> Phantom:
+    return make_phantom(seed, "small", setting=setting)
 
 
 def region(case: Phantom, name: str) -> np.ndarray:
     return np.isin(case.label, BRATS2020.regions[name])
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_case_has_the_form_of_a_brats_case(seed):
-    case = small(seed)
+def same(one: Phantom, other: Phantom) -> bool:
+    return np.array_equal(one.label, other.label) and all(
+        np.array_equal(one.images[name], other.images[name]) for name in MODALITIES
+    )
+
+
+def check_form(case: Phantom, lowest: int = 1) -> None:
+    """Everything that BraTS's form demands of a small case."""
     assert tuple(case.images) == MODALITIES
-    for array in case.images.values():
-        assert array.dtype == np.int16
-        assert array.shape == (48, 48, 40)
     assert case.label.dtype == np.uint8
-    assert case.label.shape == (48, 48, 40)
     assert set(np.unique(case.label)) <= BRATS2020.values
     np.testing.assert_array_equal(case.affine, [[-1, 0, 0, 0], [0, -1, 0, 47], [0, 0, 1, 0], [0, 0, 0, 1]])
-    assert case.seed == seed
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_background_is_exactly_zero_and_the_same_in_all_modalities(seed):
-    case = small(seed)
     brain = case.images["t1"] != 0
+    for array in (*case.images.values(), case.label):
+        assert array.shape == (48, 48, 40)
     for array in case.images.values():
+        assert array.dtype == np.int16
         np.testing.assert_array_equal(array != 0, brain)
-        assert array.min() == 0
-    # 0.9 to 1.9 l of brain in one piece, clear of every face of the volume
-    assert 0.9e6 < brain.sum() * 4**3 < 1.9e6
-    assert np.bincount(ndimage.label(brain)[0].ravel())[1:].max() > 0.99 * brain.sum()
-    assert not brain[[0, -1]].any()
-    assert not brain[:, [0, -1]].any()
-    assert not brain[:, :, [0, -1]].any()
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_tumour_is_nested_inside_the_brain_and_large_enough(seed):
-    case = small(seed)
+        assert array[brain].min() >= lowest
+        assert array.max() > 1
+    for axis in range(3):
+        assert not brain.take([0, -1], axis).any()
     whole, core, enhancing = (region(case, name) for name in ("WT", "TC", "ET"))
     assert not (enhancing & ~core).any()
     assert not (core & ~whole).any()
-    assert not (whole & (case.images["t1"] == 0)).any()
+    assert not (whole & ~brain).any()
     assert core.any()
-    assert whole.sum() * 4**3 >= 1000  # 1 ml
+    assert whole.sum() * VOXEL_ML >= 1
+    assert not 0 < enhancing.sum() * VOXEL_ML < 0.1
 
 
-def test_some_cases_enhance_and_some_do_not():
-    enhancing = [region(small(seed), "ET").any() for seed in range(30)]
-    assert 10 < sum(enhancing) < 30
+@given(seed=st.integers(0, 2**40), setting=st.sampled_from(list(SETTINGS)))
+@settings(deadline=None, max_examples=25)
+def test_every_case_has_the_form_of_a_brats_case(seed, setting):
+    case = make_phantom(seed, "small", setting=setting)
+    assert case.seed == seed
+    assert case.case_id == f"phantom_{seed}"
+    check_form(case, np.iinfo(np.int16).min if SETTINGS[setting].rings else 1)
 
 
-def test_tiny_tumours_are_grown_to_one_millilitre(monkeypatch):
-    monkeypatch.setattr(module, "Ranges", lambda: Ranges(radius_high_mm=(1, 1), radius_low_mm=(1, 1), has_edema=0))
-    for seed in range(5):
-        assert (make_phantom(seed, "small").label > 0).sum() * 4**3 >= 1000
+@given(seed=st.integers(0, 2**40))
+@settings(deadline=None, max_examples=12)
+def test_nothing_inside_is_0_even_where_ringing_falls_below(seed):
+    case = make_phantom(seed, "small", setting=EVERY_RING)
+    check_form(case, np.iinfo(np.int16).min)
 
 
-def test_same_seed_gives_the_same_voxels():
-    again = make_phantom(3, "small")
-    np.testing.assert_array_equal(again.label, small(3).label)
-    for name in MODALITIES:
-        np.testing.assert_array_equal(again.images[name], small(3).images[name])
+def test_ringing_does_fall_below_0_in_some():
+    lowest = [min(a.min() for a in make_phantom(s, "small", setting=EVERY_RING).images.values()) for s in range(6)]
+    assert min(lowest) < 0
 
 
-def test_different_seeds_give_different_cases():
-    assert (small(0).label != small(1).label).any()
-    assert (small(0).images["t1"] != small(1).images["t1"]).mean() > 0.1
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_brains_are_as_large_as_brains_are(setting):
+    for seed in range(8):
+        brain = small(seed, setting).images["t1"] != 0
+        assert 0.8e3 < brain.sum() * VOXEL_ML < 1.9e3  # ml, the CSF around it included
+        assert np.bincount(ndimage.label(brain)[0].ravel())[1:].max() > 0.95 * brain.sum()
 
 
-def test_torchs_global_generator_neither_matters_nor_moves():
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_some_cases_enhance_and_some_do_not(setting):
+    enhancing = [region(small(seed, setting), "ET").any() for seed in range(12)]
+    assert 2 < sum(enhancing) < 12
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_same_seed_gives_the_same_voxels_and_another_others(setting):
+    assert same(make_phantom(3, "small", setting=setting), small(3, setting))
+    assert (small(0, setting).label != small(1, setting).label).any()
+    assert (small(0, setting).images["t1"] != small(1, setting).images["t1"]).mean() > 0.1
+
+
+def test_settings_differ_in_the_same_seed():
+    assert not same(small(3, "varied"), small(3, "plain"))
+    assert not same(small(3, "varied"), small(3, "new-scanner"))
+
+
+def test_a_setting_may_be_given_by_name_or_as_ranges_and_varied_is_the_default():
+    assert same(make_phantom(3, "small", setting=Ranges()), small(3, "plain"))
+    assert same(make_phantom(3, "small"), small(3, "varied"))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_torchs_global_generator_neither_matters_nor_moves(setting):
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    make_phantom(3, "small")
+    assert same(make_phantom(3, "small", setting=setting), small(3, setting))
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def plain(monkeypatch, **ranges) -> None:
-    """No noise, bias, blur or blending, so that voxels have the brightness of their tissue."""
-    still = {"texture": (0, 0), "bias": (0, 0), "noise": (0, 0), "blurred": 0, "faint": 0, "vessel_gain": (0, 0)}
-    monkeypatch.setattr(module, "Ranges", lambda: Ranges(**{**still, "spot_gain": (0, 0), "gamma": (1, 1), **ranges}))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": -1}, r"^seed: expected an integer from 0, got -1$"),
+        ({"size": "large"}, r"^size: expected one of full, small, got 'large'$"),
+        ({"setting": "plane"}, r"^setting: expected one of varied, plain, new-scanner, got 'plane'$"),
+    ],
+)
+def test_wrong_arguments_are_named_with_the_valid_ones(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_phantom(**{"seed": 0, "size": "small", **arguments})
 
 
-def test_enhancing_tumour_is_brighter_than_all_healthy_tissue_in_t1ce_but_not_in_t1(monkeypatch):
-    plain(monkeypatch, low_grade=0)
-    for seed in range(8):
-        case = make_phantom(seed, "small")
-        enhancing, healthy = region(case, "ET"), (case.label == 0) & (case.images["t1"] > 0)
-        assert case.images["t1ce"][enhancing].mean() > np.percentile(case.images["t1ce"][healthy], 99)
-        assert case.images["t1"][enhancing].mean() < np.percentile(case.images["t1"][healthy], 99)
+def test_tiny_tumours_are_grown_to_one_millilitre():
+    tiny = Ranges(radius_high_mm=(1, 1), radius_low_mm=(1, 1), has_edema=0)
+    for seed in range(5):
+        assert (make_phantom(seed, "small", setting=tiny).label > 0).sum() * VOXEL_ML >= 1
 
 
-def test_edema_is_brighter_than_the_brain_in_flair_and_t2(monkeypatch):
-    plain(monkeypatch, has_edema=1)
-    for seed in range(8):
-        case = make_phantom(seed, "small")
-        edema, healthy = case.label == 2, (case.label == 0) & (case.images["t1"] > 0)
-        for name in ("flair", "t2"):
-            assert case.images[name][edema].mean() > np.median(case.images[name][healthy])
+@pytest.mark.parametrize("change", [{"cystic": 1}, {"bleeds": 1}, {"rings": 1}, {"thick": 1}, {"tube_gain": (1, 1)}])
+def test_a_step_that_is_switched_on_leaves_whole_tumour_and_core_of_a_plain_case_as_they_were(change):
+    for seed in range(4):
+        plain, changed = small(seed, "plain"), make_phantom(seed, "small", setting=replace(Ranges(), **change))
+        core, changed_core = region(plain, "TC"), region(changed, "TC")
+        np.testing.assert_array_equal(plain.label == 2, changed.label == 2)
+        np.testing.assert_array_equal(core, changed_core)
+        assert (changed.label[changed.label != plain.label] == 1).all()  # a cyst in what would have enhanced
+        np.testing.assert_array_equal(plain.images["t1"] != 0, changed.images["t1"] != 0)
 
 
-@pytest.mark.parametrize("low_grade", [False, True])
-def test_healthy_tissues_keep_the_order_of_each_sequence(low_grade):
-    for seed in range(50):
-        draw = module._Draw(seed, torch.device("cpu"), Ranges())
-        values = module.contrast(draw, low_grade)
-        csf, gm, wm = (
-            dict(zip(values, column, strict=True)) for column in list(zip(*values.values(), strict=True))[:3]
-        )
-        assert csf["t1"] < gm["t1"] < wm["t1"]
-        assert wm["t2"] < gm["t2"] < csf["t2"]
-        assert csf["flair"] < wm["flair"] <= gm["flair"]
+def test_a_cyst_changes_a_still_case_within_the_core_alone(still):
+    changed_somewhere = False
+    for seed in range(6):
+        off, on = (grow_phantom(seed, "small", setting=replace(still, cystic=chance)) for chance in (0, 1))
+        a, b = off.image[0], on.image[0]
+        scale = (b[a != 0] / a[a != 0]).median()  # the mean over the brain is kept
+        changed = (a * scale - b).abs() > 0.02 * a.mean()
+        assert torch.isin(on.label[changed], torch.tensor([1, 4])).all()
+        changed_somewhere |= bool(changed.any())
+    assert changed_somewhere
 
 
-def test_mass_effect_looks_up_the_atlas_nearer_to_the_centre_and_not_beyond():
-    axis = (torch.arange(9) - 4.0) * 4
-    coords = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
-    focus = Focus(torch.zeros(3), radius_mm=10, stretch=torch.ones(3), push_mm=5, edema_mm=0)
-    pushed = push_tissue(coords, [focus])
-    # worked by hand, on the x axis: 4 - min(4, 5 exp(-(4/16)^2)) = 0, 12 - 5 exp(-(12/16)^2) = 9.1513 …
-    np.testing.assert_allclose(
-        pushed[0, :, 4, 4], [-14.1606, -9.1513, -4.1060, 0, 0, 0, 4.1060, 9.1513, 14.1606], atol=2e-3
-    )
-    np.testing.assert_allclose(pushed[1:, :, 4, 4], 0, atol=1e-6)
+def test_skull_is_shown_but_never_labelled(still):
+    shown = 0
+    for seed in range(6):
+        off, on = (grow_phantom(seed, "small", setting=replace(still, leaves_skull=chance)) for chance in (0, 1))
+        skull = (on.image[0] != 0) & (off.image[0] == 0)
+        assert torch.equal(off.label, on.label)
+        assert not on.label[skull].any()
+        assert not ((on.image[0] == 0) & (off.image[0] != 0)).any()
+        shown += int(skull.sum())
+    assert shown > 100
 
 
-def test_blur_keeps_constants_and_agrees_with_scipy_away_from_edges():
-    volume = torch.randn(20, 22, 24, generator=torch.Generator().manual_seed(0))
-    expected = ndimage.gaussian_filter(volume.numpy(), (0.6, 1.4, 0.9), truncate=8)
-    got = module._blur(volume, [0.6, 1.4, 0.9]).numpy()
-    np.testing.assert_allclose(got[8:-8, 8:-8, 8:-8], expected[8:-8, 8:-8, 8:-8], atol=1e-4)
-    np.testing.assert_allclose(module._blur(torch.ones(5, 6, 7), [0, 1, 3]), 1, atol=1e-5)
+def test_what_is_left_on_the_device_is_the_same_case():
+    grown, case = grow_phantom(3, "small"), small(3)
+    box = tuple(slice(a, a + n) for a, n in zip(grown.frame.start, grown.frame.shape, strict=True))
+    assert grown.image.dtype == torch.float32
+    np.testing.assert_array_equal(grown.image.numpy(), np.stack([case.images[name][box] for name in MODALITIES]))
+    np.testing.assert_array_equal(grown.label.numpy(), case.label[box])
+    assert all((array != 0).sum() == (array[box] != 0).sum() for array in case.images.values())
 
 
 def test_importing_the_module_loads_no_atlas_and_no_imaging_library():
@@ -172,3 +204,10 @@ def test_a_full_size_case_fits_the_brats_grid():
     middle = (inside.min(0) + inside.max(0)) / 2
     np.testing.assert_allclose(middle, [119.5, 127, 73], atol=15)
     assert (case.label > 0).sum() >= 1000
+
+
+@pytest.mark.slow
+@pytest.mark.gpu
+def test_a_case_made_on_a_gpu_has_the_form_too():
+    check_form(make_phantom(1, "small", "cuda"), np.iinfo(np.int16).min)
+    assert same(make_phantom(1, "small", "cuda"), make_phantom(1, "small", "cuda"))

@@ -13,11 +13,14 @@ import pytest
 
 from brats3d.labels import MODALITIES
 from brats3d.phantom import make_phantom
+from brats3d.phantom_ranges import SETTINGS, Contrasts, Ranges
 from brats3d.phantom_sets import LAYOUTS, case_seed, write_phantoms
 
+BELOW_0 = Ranges(rings=1, ringing=(0.5, 0.5), blurred=0, contrasts=Contrasts(t1_csf=(0.01, 0.02)))
 
-def write(folder: Path, layout: str, cases: int = 1, seed: int = 3) -> list[Path]:
-    return write_phantoms(folder, cases, seed, "small", layout=layout, progress=False)
+
+def write(folder: Path, layout: str, cases: int = 1, seed: int = 3, setting: str | Ranges = "plain") -> list[Path]:
+    return write_phantoms(folder, cases, seed, "small", layout=layout, setting=setting, progress=False)
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -52,11 +55,20 @@ def test_a_case_does_not_depend_on_how_many_there_are(tmp_path):
     assert (read(two[0], "seg") != read(two[1], "seg")).any()
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_cases_are_those_of_the_setting(tmp_path, setting):
+    (folder,) = write(tmp_path, "brats2020", setting=setting)
+    case = make_phantom(case_seed(3, 0), "small", setting=setting)
+    for name, array in {**case.images, "seg": case.label}.items():
+        np.testing.assert_array_equal(voxels(folder / f"{folder.name}_{name}.nii.gz"), array)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"cases": 0}, r"cases: expected at least 1, got 0"),
         ({"size": "large"}, r"size: expected one of full, small, got 'large'"),
+        ({"setting": "plane"}, r"^setting: expected one of varied, plain, new-scanner, got 'plane'$"),
         ({"layout": "msd7"}, r"layout: expected one of .*brats2020.*, got 'msd7'"),
         ({"seed": -1}, r"seed: expected an integer from 0, got -1"),
         ({"device": "foo"}, r"^device: expected cpu, or cuda where there is one, got 'foo' \(no such device\)$"),
@@ -104,13 +116,13 @@ def test_cases_are_named_as_in_their_release(tmp_path, layout, names):
     suffixes = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg") if newer else ("_t1", "_t1ce", "_t2", "_flair", "_seg")
     files = [folders[0] / f"{names[0]}{suffix}.nii.gz" for suffix in suffixes]
     assert sorted(folders[0].iterdir()) == sorted(files)
-    case = make_phantom(case_seed(3, 0), "small")
+    case = make_phantom(case_seed(3, 0), "small", setting="plain")
     for file, modality in zip(files, MODALITIES, strict=False):
         np.testing.assert_array_equal(voxels(file), case.images[modality])
 
 
 def test_newer_releases_have_enhancing_tumour_as_3_and_resection_cavities_as_4(tmp_path):
-    label = make_phantom(case_seed(3, 0), "small").label
+    label = make_phantom(case_seed(3, 0), "small", setting="plain").label
     assert set(np.unique(label)) == {0, 1, 2, 4}
     of_2023 = voxels(next(write(tmp_path / "a", "brats2023")[0].glob("*-seg.nii.gz")))
     np.testing.assert_array_equal(of_2023, np.where(label == 4, 3, label))
@@ -146,7 +158,7 @@ def test_msd_is_4d_in_ras_with_labels_numbered_as_dataset_json_says(tmp_path):
     assert description["labels"]["1"] == "edema"
     assert description["training"] == [{"image": "./imagesTr/BRATS_001.nii.gz", "label": "./labelsTr/BRATS_001.nii.gz"}]
     assert description["test"] == []
-    case = make_phantom(case_seed(3, 0), "small")
+    case = make_phantom(case_seed(3, 0), "small", setting="plain")
     image = nib.load(path)
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     expected = nib.as_closest_canonical(nib.Nifti1Image(case.images["t1ce"], case.affine))
@@ -165,7 +177,7 @@ def test_h5_has_kaggles_files(tmp_path):
     slices = [f"volume_{v}_slice_{s}.h5" for v in (1, 2) for s in range(40)]
     tables = ["meta_data.csv", "name_mapping.csv", "survival_info.csv"]
     assert sorted(p.name for p in folder.iterdir()) == sorted([*slices, *tables])
-    case = make_phantom(case_seed(3, 1), "small")
+    case = make_phantom(case_seed(3, 1), "small", setting="plain")
     with h5py.File(folder / "volume_2_slice_20.h5") as file:
         image, mask = file["image"][()], file["mask"][()]
         assert {d.compression for d in file.values()} == {"gzip"}
@@ -180,6 +192,19 @@ def test_h5_has_kaggles_files(tmp_path):
     middle = rows[60]
     assert (middle["volume"], middle["slice"], middle["target"]) == ("2", "20", str(int(mask.any())))
     assert int(middle["label1_pxl_cnt"]) == mask[..., 1].sum()
+
+
+def test_what_lies_below_the_background_is_lifted_above_it_in_h5(tmp_path):
+    write(tmp_path, "h5", setting=BELOW_0)
+    case = make_phantom(case_seed(3, 0), "small", setting=BELOW_0)
+    below = case.images["t1"] < 0
+    s = int(below.sum((0, 1)).argmax())
+    assert below[..., s].any()
+    with h5py.File(tmp_path / f"BraTS2020_training_data/content/data/volume_1_slice_{s}.h5") as file:
+        image = file["image"][..., 1]
+    background = case.images["t1"][..., s] == 0
+    assert (image[background] == image.min()).all()
+    assert (image[~background] > image.min()).all()
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))

@@ -10,16 +10,18 @@ import brats3d
 PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
-    {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint"},
-    {"layouts", "phantom", "pictures", "kaggle_h5", "decathlon", "cache"},
-    {"discovery", "phantom_sets"},
-    {"cases"},
-    {"checks", "name_mapping", "duplicates", "folds", "convert", "copy_folder"},
-    {"datalist", "transforms", "inspection"},
-    {"splitting", "case_audit", "mending"},
+    {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
+    | {"phantom_noise"},
+    {"layouts", "cards", "weights", "pictures", "kaggle_h5", "decathlon", "cache", "dropout", "provenance"}
+    | {"phantom_ranges", "phantom_atlas"},
+    {"discovery", "phantom_head"},
+    {"cases", "phantom_tumour"},
+    {"checks", "name_mapping", "duplicates", "folds", "convert", "copy_folder", "phantom_scan"},
+    {"datalist", "transforms", "inspection", "phantom"},
+    {"splitting", "case_audit", "mending", "phantom_sets"},
     {"audit", "datasets", "metrics", "segmentations", "tracking", "checkpoints"},
-    {"audit_report", "carried_split", "engines", "runs"},
-    {"repair", "bundle", "prefetch"},
+    {"audit_report", "carried_split", "engines", "runs", "stream"},
+    {"repair", "bundle", "prefetch", "epoch_report"},
     {"cli"},
 ]
 """A module may import from the levels above its own line, and engines may know datasets; never the other way round."""

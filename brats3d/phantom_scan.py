@@ -1,0 +1,202 @@
+"""The scan of a phantom: how bright tissues are in each sequence, what else is bright, what a scanner does to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from brats3d.labels import MODALITIES
+from brats3d.phantom_atlas import INSIDE, NEAR, sample_landmarks, to_mni
+from brats3d.phantom_head import Head, refine
+from brats3d.phantom_noise import Draw, blur
+from brats3d.phantom_ranges import Range, Ranges
+from brats3d.phantom_tumour import BLOOD, CORE, CYST, EDEMA, ENHANCING, Tumour
+
+__all__ = ["TISSUES", "acquire", "contrast"]
+
+TISSUES = ("csf", "gm", "wm", "core", "edema", "enhancing", "cyst", "blood")
+"""What :func:`contrast` gives a brightness to, in this order."""
+
+
+def contrast(draw: Draw, ranges: Ranges, low_grade: bool) -> dict[str, list[float]]:
+    """Brightness of :data:`TISSUES` in each sequence, see :class:`Contrasts`.
+
+    T1ce repeats T1 but for what enhances: tissue that takes up no agent looks alike in both. The core of a low-grade
+    tumour is as a rule darker in T1 and brighter in T2 than the edema around it.
+    """
+    u, k = draw.uniform, ranges.contrasts
+    c1, g1 = u(*k.t1_csf), u(*k.t1_gm)
+    w1 = g1 + u(*k.t1_wm)
+    core, edema = (u(*k.t1_core_low), u(*k.t1_edema_low)) if low_grade else (u(*k.t1_core), u(*k.t1_edema))
+    n1, e1 = g1 - core, g1 - edema
+    # The agent, and a second scan, shift what does not enhance a little.
+    c1c, g1c, w1c, n1c, e1c = (x + draw.normal(k.t1ce_shift) for x in (c1, g1, w1, n1, e1))
+    w2 = u(*k.t2_wm)
+    g2 = w2 + u(*k.t2_gm)
+    wf = u(*k.flair_wm)
+    gf = wf + u(*k.flair_gm)
+    values = {
+        "t1": [c1, g1, w1, n1, e1, g1 - u(*k.t1_enhancing)],
+        "t1ce": [c1c, g1c, w1c, n1c, e1c, max(g1c, w1c) + u(*k.t1ce_enhancing)],
+        "t2": [g2 + u(*k.t2_csf), g2, w2, g2 + u(*k.t2_core), g2 + u(*k.t2_edema), g2 + u(*k.t2_enhancing)],
+        "flair": [
+            wf - u(*k.flair_csf),
+            gf,
+            wf,
+            gf + u(*k.flair_core),
+            gf + u(*k.flair_edema),
+            gf + u(*k.flair_enhancing),
+        ],
+    }
+    if low_grade:
+        values["t2"][3] = g2 + u(*k.t2_core_low)
+        values["flair"][3] = gf + u(*k.flair_core_low)
+    own = draw.of("fluids")
+    cyst, blood = own.uniform(0, 0.12), own.uniform(0, 0.4)
+    dark_cyst, dark_blood = own.chance(0.5), own.chance(0.5)
+    fluids = {
+        "t1": (c1 + cyst, w1 + blood),
+        "t1ce": (c1c + cyst, w1c + blood),
+        "t2": (values["t2"][0] * own.uniform(0.85, 1.1), g2 + (-1 if dark_blood else 1) * own.uniform(0, 0.25)),
+        "flair": (
+            values["flair"][0] if dark_cyst else gf + own.uniform(-0.1, 0.25),
+            gf + (-1 if dark_blood else 1) * own.uniform(0, 0.3),
+        ),
+    }
+    return {name: [*tissues, *fluids[name]] for name, tissues in values.items()}
+
+
+def acquire(
+    draw: Draw, ranges: Ranges, head: Head, tumour: Tumour, values: Mapping[str, Sequence[float]]
+) -> dict[str, torch.Tensor]:
+    """Scan the case in every sequence: mix the tissues, then distractors and texture, then the scanner.
+
+    Args:
+        values: sequence -> brightness of :data:`TISSUES`, see :func:`contrast`.
+
+    Returns:
+        Sequence -> (X, Y, Z) float32 of whole numbers, 0 outside the brain and nowhere within.
+    """
+    r, tissue, shape, step = ranges, head.tissue, head.brain.shape, head.frame.step_mm
+    kinds = [k for k in (CORE, EDEMA, ENHANCING, CYST, BLOOD) if k <= ENHANCING or (tumour.tissue == k).any()]
+    parts = torch.stack([tumour.tissue == k for k in kinds]).float()
+    if any(r.edema_fade):
+        parts[1] *= 1 - tumour.fade * draw.of("fade").uniform(*r.edema_fade)
+    if draw.chance(r.faint):
+        parts = blur(parts, [0.8 / step] * 3) * draw.uniform(*r.opacity)
+    opacity = parts.sum(0)
+    extras = _distractors(draw, r, head, tumour.tissue == 0)
+    ghost = draw.of("skull's brightness")
+    images = {}
+    for name in MODALITIES:
+        mixed = [values[name][k + 2] for k in kinds]
+        image = _mix(values[name][:3], tissue) * (1 - opacity) + _mix(mixed, parts)
+        texture = draw.fractal(shape, (10, 5, 3), step) * draw.uniform(*r.texture)
+        image += texture * (0.4 + opacity * draw.uniform(*r.tumour_texture))
+        for extra in extras.get(name, ()):
+            image += extra
+        if head.skull.any():
+            image = torch.where(head.skull, ghost.uniform(0.05, 1.1) + 2 * texture, image)
+        images[name] = _scan(draw, draw.of(f"scan {name}"), r, image, head.brain | head.skull, step)
+    return images
+
+
+def _distractors(draw: Draw, ranges: Ranges, head: Head, healthy: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+    """What is bright without being tumour, as (X, Y, Z) to add to a sequence: vessels, dura, choroid plexus, spots."""
+    r, step = ranges, head.frame.step_mm
+    csf, gm, wm = head.tissue
+    shape = csf.shape
+    healthy = healthy & head.brain
+    vessels = healthy & (csf > 0.4) & (draw.fractal(shape, (8, 4), step) > draw.uniform(*r.vessel_level))
+    spots = healthy & (wm > 0.6) & (draw.fractal(shape, (14, 7), step) > draw.uniform(*r.spot_level))
+    agent = [vessels * draw.uniform(*r.vessel_gain)]
+    bright = [spots * draw.uniform(*r.spot_gain)]
+    extras = {"t1ce": agent, "t2": list(bright), "flair": list(bright)}
+    own = draw.of("distractors")
+    if any(r.tube_gain):
+        extras["t1ce"].append(_tubes(own, shape, step) * (healthy * own.uniform(*r.tube_gain)))
+    if any(r.dura_gain) or any(r.plexus_gain) or any(r.cap_gain):
+        near, depth = (refine(sample_landmarks(head.coords, part), head.frame)[0] for part in (NEAR, INSIDE))
+        midline = refine(to_mni(head.coords)[:1], head.frame)[0].abs() < own.uniform(1, 4)
+        patches = own.fractal(shape, (40, 12), step)
+        dura = (depth < own.uniform(1, 4)) & (patches > own.uniform(-1, 1.5))
+        sinus = midline & (depth < own.uniform(3, 9)) & (csf + gm > 0.6)
+        extras["t1ce"].append((healthy & dura) * own.uniform(*r.dura_gain))
+        extras["t1ce"].append((healthy & sinus) * own.uniform(*r.dura_gain))
+        fine = own.fractal(shape, (8, 4), step)
+        plexus = (healthy & (near > 0.35) & (csf > 0.5) & (fine > own.uniform(0, 1.5))) * own.uniform(*r.plexus_gain)
+        extras["t1ce"].append(plexus)
+        extras["flair"].append(plexus * own.uniform(0, 0.5))
+        caps = ((near - own.uniform(0.1, 0.5)) * 4 + patches * 0.4).clamp_(0, 1) * (wm * healthy)
+        caps *= own.uniform(*r.cap_gain)
+        extras["flair"].append(caps)
+        extras["t2"].append(caps * own.uniform(0.3, 1))
+        extras["t1"] = [caps * -own.uniform(0, 0.4)]
+    return extras
+
+
+def _tubes(own: Draw, shape: Sequence[int], step_mm: int) -> torch.Tensor:
+    """Vessels 1 to 3 mm wide: lines along which two smooth noises are 0 at once. From 0 to 1."""
+    length, width = own.uniform(16, 30), own.uniform(0.05, 0.14)
+    a, b = (own.fractal(shape, (length, length / 2), step_mm) for _ in range(2))
+    return (1.5 - (a * a + b * b) / width**2).clamp_(0, 1)
+
+
+def _scan(
+    draw: Draw, own: Draw, ranges: Ranges, image: torch.Tensor, inside: torch.Tensor, step_mm: int
+) -> torch.Tensor:
+    """Bias field (60 mm), blur and thick slices, ghosts, noise, gamma, ringing, and the scanner's own units."""
+    r = ranges
+    image = image * torch.exp(draw.uniform(*r.bias) * draw.field(image.shape, 60 / step_mm))
+    if draw.chance(r.blurred):
+        sigma_mm = [draw.uniform(*r.blur_mm) for _ in "xyz"]
+        sigma_mm[draw.integer(3)] = draw.uniform(*r.blur_thick_mm)
+        image = blur(image, [sigma / step_mm for sigma in sigma_mm])
+    if own.chance(r.thick):
+        image = _resample_slices(image, own.integer(3), max(1, round(own.uniform(*r.slice_mm) / step_mm)))
+    if own.chance(r.ghosts):
+        image = _add_ghosts(own, r.ghost, image * inside)
+    sigma = draw.uniform(*r.noise)
+    image = image + draw.white(image.shape) * sigma
+    if r.rician:
+        image = (image.square() + (own.white(image.shape) * sigma).square()).sqrt_()
+    image = image.clamp_(1e-3) ** draw.uniform(*r.gamma)
+    lowest = 1
+    if own.chance(r.rings):
+        image, lowest = _ring(own, r.ringing, image * inside), np.iinfo(np.int16).min
+    mean = draw.ratio(*r.brain_mean)
+    image = image * (mean * inside.sum() / (image * inside).sum())
+    image = image.round_().clamp_(lowest, np.iinfo(np.int16).max)
+    return torch.where(image == 0, 1, image) * inside
+
+
+def _resample_slices(image: torch.Tensor, axis: int, thickness: int) -> torch.Tensor:
+    """Average over slices ``thickness`` voxels thick along an axis, and back to the grid by linear interpolation."""
+    length = image.shape[axis]
+    lines = image.movedim(axis, -1)
+    flat = lines.reshape(1, -1, length)
+    slices = F.avg_pool1d(F.pad(flat, (0, -length % thickness), mode="replicate"), thickness)
+    back = F.interpolate(slices, size=slices.shape[-1] * thickness, mode="linear", align_corners=False)
+    return back[..., :length].reshape(lines.shape).movedim(-1, axis)
+
+
+def _add_ghosts(own: Draw, ghost: Range, image: torch.Tensor) -> torch.Tensor:
+    """Weak copies shifted along the direction of phase encoding, as periodic motion leaves them."""
+    axis, shift = own.integer(3), own.integer(40) + 15
+    for side in (-shift, shift):
+        image = image + image.roll(side, axis) * own.uniform(*ghost) * (1 if own.chance(0.5) else -1)
+    return image
+
+
+def _ring(own: Draw, ringing: Range, image: torch.Tensor) -> torch.Tensor:
+    """Overshoot at edges along one axis, as windowed-sinc and cubic interpolation leave it; it may fall below 0."""
+    axis = own.integer(3)
+    mean = (image.roll(1, axis) + image + image.roll(-1, axis)) / 3
+    return image + (image - mean) * own.uniform(*ringing)
+
+
+def _mix(values: Sequence[float], fractions: torch.Tensor) -> torch.Tensor:
+    return sum(value * fraction for value, fraction in zip(values, fractions, strict=True))
