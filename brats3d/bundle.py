@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 WORKFLOWS: Mapping[str, tuple[str, ...]] = {
+    "pretrain": ("pretrain.yaml",),
     "train": ("train.yaml",),
     "evaluate": ("train.yaml", "evaluate.yaml"),
     "predict": ("inference.yaml",),
@@ -71,7 +72,7 @@ def find_bundle_root() -> str:
 
 
 def config_files(workflow: str) -> list[Path]:
-    """The config files of ``train``, ``evaluate`` or ``predict``.
+    """The config files of ``pretrain``, ``train``, ``evaluate`` or ``predict``.
 
     Raises:
         ValueError: if there is no such workflow.
@@ -135,7 +136,7 @@ def check_command_line() -> None:
 def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
     """The ``python -m monai.bundle run`` line that does the same."""
     files = [str(file) for file in config_files(workflow)]
-    parts = ["python", "-m", "monai.bundle", "run", *(["training"] if workflow == "train" else [])]
+    parts = ["python", "-m", "monai.bundle", "run", *(["training"] if workflow in ("train", "pretrain") else [])]
     parts += ["--config_file", files[0] if len(files) == 1 else str(files)]
     for name, value in overrides.items():
         parts += [f"--{name}", value if isinstance(value, str) else str(value)]
@@ -151,7 +152,7 @@ def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> None:
     """Run a workflow of the installed bundle in this process.
 
     Args:
-        workflow: ``train``, ``evaluate`` or ``predict``.
+        workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
         overrides: id -> value, checked by :func:`check_overrides` before.
     """
     files = config_files(workflow)

@@ -1,7 +1,7 @@
 """Weights and run state on disk: written whole, loaded without running code, refused where they do not fit.
 
-Beside every ``NAME.pt`` stands a ``NAME.json`` card: modalities in order, regions, network_def, epoch, scores. A model
-trained on other sequences has the right shape and gives garbage; the card is what tells.
+Beside every ``NAME.pt`` stands a ``NAME.json`` card (:mod:`brats3d.cards`). A model trained on other sequences has the
+right shape and gives garbage; the card is what tells.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-import pickle
-from collections.abc import Mapping, Sequence
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from brats3d.cards import card_path, read_card
 from brats3d.files import write_whole
 from brats3d.labels import REGIONS, order_modalities
+from brats3d.weights import fit_weights
 
 __all__ = [
     "KeepCheckpoints",
@@ -53,7 +56,7 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[
     path = Path(path)
     write_whole(path, lambda file: torch.save(content, file))
     text = json.dumps(card, indent=2, allow_nan=False)
-    write_whole(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+    write_whole(card_path(path), lambda file: file.write(text.encode()))
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,30 +66,22 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         FileNotFoundError: if the file or its card is missing.
         ValueError: if either is damaged or holds anything else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: no file {path}; train one first, or name another with --checkpoint FILE")
-    card_path = path.with_suffix(".json")
-    if not card_path.is_file():
-        raise FileNotFoundError(
-            f"checkpoint: {path} has no {card_path.name} beside it, which says which sequences the network was trained "
-            "on; copy the two files together"
-        )
+    card = read_card(path)
     try:
+        _check_sums(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f"checkpoint: {path} is damaged or holds more than weights ({_first_line(error)})") from error
-    try:
-        card = json.loads(card_path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"checkpoint: {card_path} is damaged ({error})") from error
-    if not isinstance(content, dict) or not isinstance(card, dict):
-        raise ValueError(f"checkpoint: {path} and {card_path.name}: expected a mapping in each")
+    except Exception as error:  # what a damaged pickle raises depends on the damage
+        raise ValueError(f"checkpoint: {path} is damaged or holds more than weights ({_reason(error)})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"checkpoint: {path}: expected tensors by name, got {type(content).__name__}")
     return content, card
 
 
 def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: Sequence[str]) -> dict[str, Any]:
     """Load a checkpoint's weights into the network, after its card has been compared with what is asked for.
+
+    Weights that serve absent sequences also start a network of fewer sequences; see
+    :func:`brats3d.weights.fit_weights`.
 
     Args:
         network: receives the weights, in its own precision and on its own device.
@@ -98,19 +93,24 @@ def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: 
 
     Raises:
         FileNotFoundError: if the file or its card is missing.
-        ValueError: if the sequences, the regions or the network differ, or a file is damaged.
+        ValueError: if the sequences, the regions or the network differ, a file is damaged, or a weight is not finite.
     """
     if checkpoint is None:
         return {}
     content, card = read_checkpoint(checkpoint)
-    wanted: dict[str, Any] = {"modalities": list(order_modalities(modalities)), "regions": list(REGIONS)}
-    wanted["network_def"] = describe_network(network)
-    _refuse_mismatch(checkpoint, card, wanted)
-    weights = content.get("network", content)
+    known, wanted = card["modalities"], list(order_modalities(modalities))
+    fewer = set(wanted) < set(known) and card.get("absent_sequences", False)
+    network_def = describe_network(network)
+    if fewer and "in_channels" in network_def:
+        network_def["in_channels"] = len(known)
+    expected = {"modalities": known if fewer else wanted, "regions": list(REGIONS), "network_def": network_def}
+    _refuse_mismatch(checkpoint, card, expected)
     try:
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        network.load_state_dict(fit_weights(content.get("network", content), network, known, wanted))
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"checkpoint: {checkpoint} does not fit the network ({_first_line(error)})") from error
+    if fewer:
+        logger.info("%s reads %s; it is cut to %s", checkpoint, ", ".join(known), ", ".join(wanted))
     return card
 
 
@@ -134,8 +134,15 @@ def restore_run(
     lr_scheduler: Any,
     trainer: Trainer,
     evaluator: Evaluator,
+    parts: Mapping[str, Any] | None = None,
 ) -> None:
     """Put everything back that :class:`KeepCheckpoints` saved in ``last.pt``: the run goes on as if it had not stopped.
+
+    Args:
+        path: the ``last.pt``.
+        network, optimizer, lr_scheduler, parts: receive their state; those that :class:`KeepCheckpoints` was given.
+        trainer: goes on after the saved epoch.
+        evaluator: knows the best score so far.
 
     Raises:
         ValueError: if the file is damaged or comes from another network.
@@ -151,6 +158,8 @@ def restore_run(
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         lr_scheduler.load_state_dict(content["lr_scheduler"])
+        for name, part in (parts or {}).items():
+            part.load_state_dict(content[name])
         trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
         evaluator.state.best_metric, evaluator.state.best_metric_epoch = content["best_metric"], content["best_epoch"]
     except (KeyError, RuntimeError, ValueError) as error:
@@ -161,7 +170,8 @@ class KeepCheckpoints:
     """Handler of the trainer: ``best.pt`` after a validation that beat all before, ``last.pt`` after every epoch.
 
     ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
-    epoch, iteration, epoch_length, best_metric, best_epoch. Attach it after the handler that validates.
+    epoch, iteration, epoch_length, best_metric, best_epoch, and any further parts. Attach it after the handler that
+    validates.
 
     Args:
         folder: where they go.
@@ -171,6 +181,9 @@ class KeepCheckpoints:
         evaluator: gives the scores.
         modalities: for the card.
         patch_size: for the card; inference with windows of another size loses Dice (InstanceNorm).
+        best: whose weights ``best.pt`` holds, where what is validated is not the network that is trained.
+        parts: what else has a state, by the name under which it is saved.
+        facts: called for what else the card is to say.
     """
 
     def __init__(
@@ -182,6 +195,9 @@ class KeepCheckpoints:
         evaluator: Evaluator,
         modalities: Sequence[str],
         patch_size: Sequence[int],
+        best: nn.Module | None = None,
+        parts: Mapping[str, Any] | None = None,
+        facts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.folder = Path(folder)
         self.network = network
@@ -190,6 +206,9 @@ class KeepCheckpoints:
         self.evaluator = evaluator
         self.modalities = list(order_modalities(modalities))
         self.patch_size = list(patch_size)
+        self.best = network if best is None else best
+        self.parts = dict(parts or {})
+        self.facts = facts
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -206,9 +225,10 @@ class KeepCheckpoints:
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "scores": {k: round(float(v), 6) for k, v in best.metrics.items() if math.isfinite(v)},
+            **self.facts(),
         }
         if best.best_metric_epoch == engine.state.epoch:
-            save_checkpoint(self.folder / "best.pt", self.network.state_dict(), card)
+            save_checkpoint(self.folder / "best.pt", self.best.state_dict(), card)
         content = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -218,8 +238,18 @@ class KeepCheckpoints:
             "epoch_length": engine.state.epoch_length,
             "best_metric": float(best.best_metric),
             "best_epoch": best.best_metric_epoch,
+            **{name: part.state_dict() for name, part in self.parts.items()},
         }
         save_checkpoint(self.folder / "last.pt", content, card)
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums, which torch writes and does not look at when it reads."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if bad := archive.testzip():
+            raise ValueError(f"the checksum of {bad} is wrong")
 
 
 def _refuse_mismatch(
@@ -251,6 +281,14 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
     return isinstance(value, (bool, int, float, str))
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; what torch refuses, without its advice how to run it."""
+    if "weights_only" not in str(error):
+        return _first_line(error)
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it names {code[1]}" if code else "torch did not write it"
 
 
 def _first_line(error: BaseException) -> str:

@@ -59,6 +59,9 @@ def cli(verbose: bool) -> None:
 @click.option(
     "--layout", metavar="NAME", help="The release's form: brats2018|brats2020|brats2021|brats2023|brats2024|msd|h5."
 )
+@click.option(
+    "--setting", metavar="varied|plain|new-scanner", help="plain is easier; new-scanner is there to fine-tune on."
+)
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 def phantom(out: str, cases: int, **options: Any) -> None:
     """Write synthetic BraTS cases to OUT.
@@ -145,6 +148,17 @@ def split(dataset_dir: str, output: str, **options: Any) -> None:
     with _wrong_use("output", "folds", "label_convention", "modalities"):
         done = split_dataset(dataset_dir, output, **_about_data(options))
     click.echo("\n".join(describe_split(done, dataset_dir, output)))
+
+
+@cli.command(context_settings=PASS_THROUGH)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[--minutes N] [--id value]...")
+@output_option
+def pretrain(arguments: Sequence[str], output: str | None) -> None:
+    """Train on synthetic cases, made while training runs.
+
+    It needs no data. Any id of pretrain.yaml can be given, such as --minutes 600.
+    """
+    _run("pretrain", arguments, output)
 
 
 @cli.command(context_settings=PASS_THROUGH)
@@ -247,11 +261,7 @@ def _check_json(path: str) -> Path:
 
 def _run(workflow: str, arguments: Sequence[str], output: str | None, **more: Any) -> None:
     paths, overrides = _split(arguments)
-    if not paths:
-        raise click.UsageError("expected a folder of cases")
-    if len(paths) > 1 and workflow != "predict":
-        raise click.UsageError(f"expected one folder of cases, got {' '.join(paths)}")
-    overrides = {"dataset_dir": paths[0] if len(paths) == 1 else paths, **overrides, **more}
+    overrides = {**_cases_of(workflow, paths), **overrides, **more}
     if output is not None:
         overrides["output_dir"] = output
     if foreign := [name for name in overrides if name in (*MONAI_ARGUMENTS, "bundle_root")]:
@@ -263,6 +273,18 @@ def _run(workflow: str, arguments: Sequence[str], output: str | None, **more: An
     click.echo(command_line(workflow, overrides))
     _quieten()
     run_workflow(workflow, overrides)
+
+
+def _cases_of(workflow: str, paths: Sequence[str]) -> dict[str, Any]:
+    if workflow == "pretrain":
+        if paths:
+            raise click.UsageError(f"expected no folder of cases, got {' '.join(paths)}; brats3d train takes one")
+        return {}
+    if not paths:
+        raise click.UsageError("expected a folder of cases")
+    if len(paths) > 1 and workflow != "predict":
+        raise click.UsageError(f"expected one folder of cases, got {' '.join(paths)}")
+    return {"dataset_dir": paths[0] if len(paths) == 1 else list(paths)}
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

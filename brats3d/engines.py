@@ -7,7 +7,6 @@ MONAI's engines hard-code ``torch.autocast("cuda")`` and a ``GradScaler``; both 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sized
 from functools import cache
 
@@ -27,7 +26,6 @@ __all__ = [
     "EpochCaseSampler",
     "EvalStep",
     "PlaceSampler",
-    "ReportEpoch",
     "TrainStep",
     "ValidateLast",
     "distribute",
@@ -43,10 +41,13 @@ class TrainStep:
 
     Args:
         amp: run the network in bfloat16 where it is safe (torch.autocast); False is float32 throughout.
+        max_norm: longer gradients are shortened to it, and a step whose gradient is not finite is left out; None takes
+            every gradient as it is.
     """
 
-    def __init__(self, amp: bool = True) -> None:
+    def __init__(self, amp: bool = True, max_norm: float | None = None) -> None:
         self.amp = _flag("amp", amp)
+        self.max_norm = max_norm
 
     def __call__(self, engine: Trainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One step on a batch: image (B, C, H, W, D), label (B, 3, H, W, D). Returns image, label, pred and loss."""
@@ -63,11 +64,20 @@ class TrainStep:
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         loss.backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        engine.optimizer.step()
+        if self._is_usable(engine):
+            engine.optimizer.step()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         engine.state.output[Keys.LOSS] = loss.detach()
         engine.state.output[Keys.PRED] = engine.state.output[Keys.PRED].detach()
         return engine.state.output
+
+    def _is_usable(self, engine: Trainer) -> bool:
+        if self.max_norm is None:
+            return True
+        norm = torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+        if not norm.isfinite():
+            logger.warning("step %d is left out: its gradient is not finite", engine.state.iteration)
+        return bool(norm.isfinite())
 
 
 class EvalStep:
@@ -179,55 +189,6 @@ class ValidateLast:
         """Validate if this is the last epoch and it has not been validated."""
         if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
             self.validator.run(engine.state.epoch)
-
-
-class ReportEpoch:
-    """Handler of the trainer: one line an epoch with the mean loss, the last learning rate and patches a second.
-
-    It also says which share of the epoch was spent waiting for the next batch.
-    """
-
-    def __init__(self) -> None:
-        self._losses: list[torch.Tensor] = []
-        self._patches = 0
-        self._learning_rate = 0.0
-        self._asked = 0.0
-        self._waited = 0.0
-
-    def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._started)
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._get)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
-        # Ignite takes the epoch's time before the handlers of EPOCH_COMPLETED run, so that validation is not in it.
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
-
-    def _started(self, engine: Engine) -> None:
-        self._losses, self._patches, self._waited = [], 0, 0.0
-
-    def _ask(self, engine: Engine) -> None:
-        self._asked = time.perf_counter()
-
-    def _get(self, engine: Engine) -> None:
-        self._waited += time.perf_counter() - self._asked
-
-    def _iteration(self, engine: Engine) -> None:
-        self._losses.append(engine.state.output[Keys.LOSS])  # read at the end: a GPU is not made to wait
-        self._patches += len(engine.state.output[Keys.IMAGE])
-        self._learning_rate = engine.optimizer.param_groups[0]["lr"]
-
-    def _completed(self, engine: Engine) -> None:
-        seconds = max(engine.state.times[Events.EPOCH_COMPLETED.name], 1e-9)
-        logger.info(
-            "epoch %d/%d  loss %.4f  learning rate %.2e  waiting for data %.0f %%  %.2f patches/s",
-            engine.state.epoch,
-            engine.state.max_epochs,
-            torch.stack(self._losses).mean().item() if self._losses else float("nan"),
-            self._learning_rate,
-            100 * self._waited / seconds,
-            self._patches / seconds,
-        )
 
 
 def distributed_device() -> torch.device:

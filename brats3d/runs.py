@@ -13,19 +13,31 @@ import ignite.distributed as idist
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from brats3d.budget import TimeBudget
 from brats3d.checkpoints import load_weights, restore_run
 from brats3d.checks import header_warnings
 from brats3d.datalist import item_to_case
 from brats3d.files import writable_folder, write_whole
 from brats3d.metrics import format_table
 
-__all__ = ["FREE_SETTINGS", "check_window", "run_evaluation", "run_inference", "run_training"]
+__all__ = [
+    "FREE_SETTINGS",
+    "FREE_WITH_PHANTOMS",
+    "check_window",
+    "run_evaluation",
+    "run_inference",
+    "run_pretraining",
+    "run_training",
+]
 
 logger = logging.getLogger("brats3d")
 
 FREE_SETTINGS = frozenset({"device", "num_workers", "cache", "cache_dir", "output_dir", "dataset_dir", "datalist"})
 """Knobs that may differ when a run goes on: they change where and how fast, not what is learned. The data set may have
 moved: its cases are compared instead."""
+
+FREE_WITH_PHANTOMS = FREE_SETTINGS | {"minutes", "batch_size", "pool", "patches_per_phantom", "val_interval"}
+"""As above, of a pretraining: it may move to another device, whose defaults differ, or be given more time."""
 
 
 def run_training(
@@ -73,11 +85,61 @@ def run_training(
     else:
         load_weights(network, checkpoint, settings["modalities"])
         if idist.get_rank() == 0:
-            text = json.dumps(dict(settings), indent=2, default=str)
-            write_whole(output_dir / "settings.json", lambda file: file.write(text.encode()))
+            _write_settings(output_dir, settings)
         logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
     trainer.run()
     logger.info("finished: %s; weights in %s", _best(evaluator), last.with_name("best.pt"))
+
+
+def run_pretraining(
+    trainer: Trainer,
+    evaluator: Evaluator,
+    network: nn.Module,
+    optimizer: Any,
+    budget: TimeBudget,
+    parts: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    output_dir: str | Path,
+    checkpoint: str | Path | None = None,
+) -> None:
+    """Train on phantoms until the time is up; go on where an earlier run in the same folder stopped.
+
+    Args:
+        trainer: with its handlers attached.
+        evaluator: of the validation phantoms.
+        network: the bare network.
+        optimizer: the trainer's.
+        budget: of time.
+        parts: what else goes on, by the name in ``last.pt``: the average of the weights, the stream of phantoms.
+        settings: the knobs; kept in ``settings.json``.
+        output_dir: where everything that the run writes goes.
+        checkpoint: weights to start from; None starts from random ones.
+
+    Raises:
+        ValueError: if the folder cannot be written, or holds a run with other settings.
+    """
+    output_dir = writable_folder(output_dir)
+    last = output_dir / "checkpoints" / "last.pt"
+    if last.is_file():
+        _refuse_other_settings(output_dir, settings, FREE_WITH_PHANTOMS)
+        restore_run(last, network, optimizer, budget, trainer, evaluator, parts)
+        so_far = f"{trainer.state.iteration} steps, {budget.elapsed_minutes:.1f} of {budget.minutes:g} minutes"
+        if budget.nearly_spent:
+            logger.info("%s is finished: %s, %s; more --minutes go on", output_dir, so_far, _best(evaluator))
+            return
+        logger.info("going on in %s after %s", output_dir, so_far)
+    else:
+        load_weights(network, checkpoint, settings["modalities"])
+        _write_settings(output_dir, settings)
+        logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
+    trainer.run()
+    logger.info(
+        "the %g minutes are up: %d steps, %s; weights in %s",
+        budget.minutes,
+        trainer.state.iteration,
+        _best(evaluator),
+        last.with_name("best.pt"),
+    )
 
 
 def run_evaluation(
@@ -188,10 +250,15 @@ def _read_settings(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
+def _write_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
+    text = json.dumps(dict(settings), indent=2, default=str)
+    write_whole(output_dir / "settings.json", lambda file: file.write(text.encode()))
+
+
+def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any], free: frozenset[str] = FREE_SETTINGS) -> None:
     earlier = _read_settings(output_dir / "settings.json")
     now = json.loads(json.dumps(dict(settings), default=str))
-    names = [n for n in {**earlier, **now} if n not in FREE_SETTINGS and earlier.get(n) != now.get(n)]
+    names = [n for n in {**earlier, **now} if n not in free and earlier.get(n) != now.get(n)]
     if names:
         differences = ", ".join(_difference(n, earlier.get(n), now.get(n)) for n in names)
         raise ValueError(
@@ -208,4 +275,6 @@ def _difference(name: str, earlier: Any, now: Any) -> str:
 
 
 def _best(evaluator: Evaluator) -> str:
+    if evaluator.state.best_metric_epoch < 0:
+        return "not validated yet"
     return f"best mean Dice {evaluator.state.best_metric:.3f} after epoch {evaluator.state.best_metric_epoch}"

@@ -96,5 +96,5 @@ def test_command_line_is_what_a_shell_takes() -> None:
 
 
 def test_unknown_workflow_is_named() -> None:
-    with pytest.raises(ValueError, match="expected one of train, evaluate, predict, got 'trian'"):
+    with pytest.raises(ValueError, match="expected one of pretrain, train, evaluate, predict, got 'trian'"):
         bundle.config_files("trian")

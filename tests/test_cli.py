@@ -30,7 +30,7 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     listed = re.findall(r"^  (\w+) {2,}[A-Z]", done.stdout.partition("Commands:")[2], re.MULTILINE)
-    assert listed == ["phantom", "convert", "audit", "split", "train", "evaluate", "predict", "where"]
+    assert listed == ["phantom", "convert", "audit", "split", "pretrain", "train", "evaluate", "predict", "where"]
 
 
 def test_where_prints_the_bundle(run) -> None:
@@ -58,6 +58,7 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
         (["phantom", "out", "--cases", "0"], "cases: expected at least 1"),
         (["phantom", "out", "--cases", "1", "--layout", "x"], "layout: expected one of brats2018"),
         (["phantom", "out", "--cases", "1", "--size", "x"], "size: expected one of"),
+        (["phantom", "out", "--cases", "1", "--setting", "x"], "setting: expected one of varied, plain, new-scanner"),
         (["audit", "a", "--label-convention", "x"], "label_convention: expected one of brats2020"),
         (["audit", "a", "--modalities", "t1,x"], "modalities: expected one or more of"),
         (["audit", "a", "--json", "a/t1.nii.gz"], "json: expected a file whose name ends in .json"),
@@ -119,7 +120,7 @@ def test_output_that_cannot_be_written(run, make_dataset, tmp_path: Path) -> Non
 
 def test_missing_sequence_names_case_and_way_out(run, make_dataset, tmp_path: Path) -> None:
     folder = make_dataset(modalities=("t1", "t2", "flair"))
-    code, _, err = run("predict", folder, "--output", tmp_path / "out")
+    code, _, err = run("train", folder, "--output", tmp_path / "out")
     assert code == 1
     assert "t1ce" in err
     assert "--modalities" in err

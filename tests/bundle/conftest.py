@@ -21,6 +21,9 @@ TINY: dict[str, Any] = {
     "device": "cpu",
 }
 
+NOT_KNOBS = {"predict": ("patch_size", "epochs"), "pretrain": ("epochs",)}
+"""What of these a workflow does not have."""
+
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,7 +38,7 @@ def workflow() -> Callable[..., ConfigWorkflow]:
     """``workflow("train", dataset_dir=..., epochs=...)``: an initialised workflow of the bundle, tiny unless told."""
 
     def make(name: str, files: list[Path] | None = None, **overrides: Any) -> ConfigWorkflow:
-        tiny = {k: v for k, v in TINY.items() if name != "predict" or k not in ("patch_size", "epochs")}
+        tiny = {k: v for k, v in TINY.items() if k not in NOT_KNOBS.get(name, ())}
         made = ConfigWorkflow(
             config_file=[str(f) for f in files or config_files(name)],
             workflow_type="infer" if name == "predict" else "train",

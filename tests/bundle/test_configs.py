@@ -21,7 +21,7 @@ from brats3d.bundle import installed_bundle
 from brats3d.labels import MODALITIES, REGIONS
 
 CONFIGS = installed_bundle() / "configs"
-ALONE = {"train": ["train.yaml"], "inference": ["inference.yaml"]}
+ALONE = {"pretrain": ["pretrain.yaml"], "train": ["train.yaml"], "inference": ["inference.yaml"]}
 OVERLAID = {"evaluate": ["train.yaml", "evaluate.yaml"], "multi_gpu": ["train.yaml", "multi_gpu_train.yaml"]}
 EVERY = {**ALONE, **OVERLAID}
 REFERENCE = re.compile(r"[@%]([A-Za-z_][\w]*(?:(?:#|::)\w+)*)")
@@ -103,23 +103,46 @@ def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
     assert shared == inference["preprocessing"]["transforms"]
 
 
+def test_train_and_pretrain_share_the_network_the_transforms_and_how_it_learns() -> None:
+    train, pretrain = merged(["train.yaml"]), merged(["pretrain.yaml"])
+    for part in ("network_def", "network", "loss", "optimizer"):
+        assert train[part] == pretrain[part], part
+    for part in ("inferer", "postprocessing", "key_metric"):
+        assert train["validate"][part] == pretrain["validate"][part], part
+    one_patch = str(train["train"]["random_transforms"]).replace("'@patches_per_case'", "1")
+    assert one_patch == str(pretrain["train"]["random_transforms"])
+    # What reads files, turns them and translates labels has nothing to do on a phantom.
+    prepared = [
+        t for t in train["train"]["deterministic_transforms"] if t in pretrain["train"]["deterministic_transforms"]
+    ]
+    assert prepared == pretrain["train"]["deterministic_transforms"]
+    assert [t["_target_"] for t in prepared] == ["CropForegroundd", "NormalizeIntensityd"]
+    for knob in {*_knobs(train)} & {*_knobs(pretrain)} - {"output_dir", "batch_size"}:
+        assert train[knob] == pretrain[knob], knob
+
+
 def test_what_other_tools_load_from_inference_needs_only_monai() -> None:
     inference = merged(["inference.yaml"])
     for part in ("network_def", "preprocessing", "inferer"):
         assert "brats3d" not in str(inference[part]), part
 
 
-def test_settings_list_every_knob() -> None:
-    train = merged(["train.yaml"])
-    knobs = list(train)[list(train).index("dataset_dir") : list(train).index("settings")]
-    assert list(train["settings"]) == knobs
-    assert all(train["settings"][knob] == f"@{knob}" for knob in knobs)
+@pytest.mark.parametrize("name", ["train.yaml", "pretrain.yaml"])
+def test_settings_list_every_knob(name: str) -> None:
+    config = merged([name])
+    assert config["settings"] == {knob: f"@{knob}" for knob in _knobs(config)}
+    assert list(config["settings"]) == _knobs(config)
+
+
+def _knobs(config: dict[str, Any]) -> list[str]:
+    return list(config)[1 : list(config).index("settings")]  # all but the imports
 
 
 def test_knobs_are_explained() -> None:
-    for name in ("train.yaml", "inference.yaml"):
+    for name in ("train.yaml", "pretrain.yaml", "inference.yaml"):
         text = (CONFIGS / name).read_text()
-        knobs = text[text.index("dataset_dir:") : text.index("settings:" if "settings:" in text else "bundle_root:")]
+        first = "size:" if name == "pretrain.yaml" else "dataset_dir:"
+        knobs = text[text.index(first) : text.index("settings:" if "settings:" in text else "bundle_root:")]
         silent = [line for line in knobs.splitlines() if re.match(r"[a-z_]+: ", line) and "  #" not in line]
         assert [line for line in silent if not line.startswith("device")] == [], name
 
@@ -129,6 +152,12 @@ def test_properties_are_where_other_tools_look(
     name: str, phantoms: Path, tmp_path: Path, workflow: Callable[..., ConfigWorkflow]
 ) -> None:
     made = workflow(name, dataset_dir=phantoms, output_dir=tmp_path / "out")
+    assert made.check_properties() == []
+    assert not (tmp_path / "out").exists(), "looking at a workflow must not write"
+
+
+def test_pretraining_has_its_properties_too(tmp_path: Path, workflow: Callable[..., ConfigWorkflow]) -> None:
+    made = workflow("pretrain", size="small", output_dir=tmp_path / "out")
     assert made.check_properties() == []
     assert not (tmp_path / "out").exists(), "looking at a workflow must not write"
 
@@ -161,7 +190,7 @@ def test_metadata_agrees_with_the_configs_and_the_package() -> None:
     assert set(image["spatial_shape"]) == {"32*n"}
 
 
-@pytest.mark.parametrize("config", ["train.yaml", "inference.yaml"])
+@pytest.mark.parametrize("config", ["pretrain.yaml", "train.yaml", "inference.yaml"])
 def test_network_takes_and_gives_what_metadata_says(config: str) -> None:
     verify_net_in_out(
         net_id="network_def",

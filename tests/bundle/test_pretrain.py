@@ -1,0 +1,259 @@
+"""Training on a stream of phantoms, in this process, by a clock that counts steps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+
+from brats3d import cli, stream
+from brats3d.bundle import config_files
+from brats3d.dropout import subsets
+from brats3d.labels import MODALITIES
+from brats3d.pictures import read_curves
+
+SMALL: dict[str, Any] = {
+    "size": "small",
+    "epoch_length": 4,
+    "val_cases": 1,
+    "val_interval": 50,
+    "pool": 2,
+    "patches_per_phantom": 4,
+}
+Pretraining = Callable[..., ConfigWorkflow]
+
+
+@pytest.fixture(scope="session")
+def pretraining(workflow: Callable[..., ConfigWorkflow]) -> Pretraining:
+    """``pretraining(output, steps, **knobs)``: a tiny one, whose clock says that a step takes a minute."""
+
+    def make(output: Path, steps: int, **knobs: Any) -> ConfigWorkflow:
+        made = workflow("pretrain", output_dir=output, minutes=steps, **{**SMALL, **knobs})
+        budget, trainer = (made.parser.get_parsed_content(id_) for id_ in ("lr_scheduler", "train#trainer"))
+        budget.now = lambda: 60 * trainer.state.iteration
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pretrained(pretraining: Pretraining, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of ten steps: two epochs and half of a third."""
+    output = tmp_path_factory.mktemp("pretrained") / "run"
+    pretraining(output, steps=10).run()
+    return output
+
+
+def read(run: Path, name: str = "last") -> Any:
+    return torch.load(run / "checkpoints" / f"{name}.pt", weights_only=True)
+
+
+def test_a_pretraining_writes_what_a_training_writes(pretrained: Path) -> None:
+    files = {p.relative_to(pretrained).as_posix() for p in pretrained.rglob("*") if p.is_file()}
+    assert {f for f in files if "events.out.tfevents" not in f} == {
+        "settings.json", "metrics.json", "checkpoints/best.pt", "checkpoints/best.json", "checkpoints/last.pt",
+        "checkpoints/last.json",
+    }  # fmt: skip
+    curves = read_curves(pretrained)
+    assert {tag: [step for step, _ in points] for tag, points in curves.items()} == {
+        tag: [10] for tag in ("val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et")
+    }
+
+
+def test_the_card_says_where_the_weights_come_from(pretrained: Path) -> None:
+    card = json.loads((pretrained / "checkpoints" / "best.json").read_text())
+    told = {name: card[name] for name in ("config", "seed", "iteration", "epoch", "minutes", "absent_sequences")}
+    assert told == {
+        "config": "pretrain.yaml", "seed": 0, "iteration": 10, "epoch": 3, "minutes": 10, "absent_sequences": True,
+    }  # fmt: skip
+    assert "threads" in card["device"] and card["commit"] and "no patient data" in card["trained_on"]
+    assert set(card["scores"]) == {"val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et"}
+
+
+def test_the_average_is_kept_and_is_not_the_network_of_the_last_step(pretrained: Path) -> None:
+    last, best = read(pretrained), read(pretrained, "best")
+    average = {name.removeprefix("module."): w for name, w in last["average"].items() if name.startswith("module.")}
+    assert average.keys() == best.keys() == last["network"].keys()
+    assert all(torch.equal(average[name], best[name]) for name in best)
+    assert not any(torch.equal(last["network"][name], best[name]) for name in best if best[name].ndim > 1)
+    assert last["average"]["n_averaged"] == 10
+
+
+def test_a_finished_pretraining_is_reported_and_more_minutes_go_on(
+    pretraining: Pretraining, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    pretraining(tmp_path, steps=4).run()
+    assert "the 4 minutes are up: 4 steps, best mean Dice" in log.text
+    pretraining(tmp_path, steps=4).run()
+    assert "is finished: 4 steps, 4.0 of 4 minutes" in log.text
+    assert read(tmp_path)["iteration"] == 4
+    pretraining(tmp_path, steps=6).run()
+    assert "going on in" in log.text
+    assert read(tmp_path)["iteration"] == 6
+    assert read(tmp_path)["lr_scheduler"]["seconds"] == 360
+
+
+def test_an_interrupted_pretraining_goes_on_with_phantoms_that_were_never_used(
+    pretraining: Pretraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, grow = [], stream.grow_case
+
+    def spy(namespace: str, number: int, *rest: Any) -> dict[str, Any]:
+        if namespace.startswith("training"):
+            numbers.append(number)
+        return grow(namespace, number, *rest)
+
+    monkeypatch.setattr(stream, "grow_case", spy)
+    stopped = pretraining(tmp_path, steps=12)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    stopped.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=5), stop)
+    with contextlib.suppress(KeyboardInterrupt, RuntimeError):
+        stopped.run()
+    state = read(tmp_path)
+    assert (state["iteration"], state["average"]["n_averaged"], state["lr_scheduler"]["seconds"]) == (4, 4, 240)
+    used, numbers[:] = numbers[: state["stream"]["made"]], []
+
+    again = pretraining(tmp_path, steps=12)
+    rates = []
+    again.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda e: rates.append(e.optimizer.param_groups[0]["lr"])
+    )
+    again.run()
+    assert numbers[0] == state["stream"]["made"] == len(used) > 0
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    state = read(tmp_path)
+    assert (state["iteration"], state["average"]["n_averaged"]) == (12, 12)
+    assert state["stream"] == {"made": numbers[-1] + 1, "drawn": 12}
+    falling = [0.001 * (1 + math.cos(math.pi * (step / 12 - 0.05) / 0.95)) / 2 for step in range(5, 13)]
+    assert rates == pytest.approx(falling), "the time goes on too"
+
+
+def test_other_settings_are_refused_but_for_those_that_are_free(pretrained: Path, pretraining: Pretraining) -> None:
+    made = pretraining(pretrained, steps=20, pool=7, learning_rate=0.5, size="full")
+    with pytest.raises(RuntimeError) as caught:
+        made.run()
+    assert "other settings: size was 'small', is 'full', learning_rate was 0.001, is 0.5;" in str(
+        caught.value.__cause__
+    )
+
+
+def test_the_loss_falls(pretraining: Pretraining, tmp_path: Path) -> None:
+    made, losses = pretraining(tmp_path, steps=24, all_present=1, without_t1ce=0, learning_rate=0.01), []
+    made.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
+    made.run()
+    assert len(losses) == 24
+    assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
+
+
+def test_patches_lack_sequences_which_are_exactly_zero(pretraining: Pretraining, tmp_path: Path) -> None:
+    made = pretraining(tmp_path, steps=1, all_present=0, without_t1ce=0, pool=1, patches_per_phantom=200)
+    found = set()
+    for sample, _ in zip(made.train_dataset, range(200), strict=False):
+        image, label = sample["image"], sample["label"]
+        assert image.shape == (4, 32, 32, 32) and label.shape == (3, 32, 32, 32)
+        present = [name for name, channel in zip(MODALITIES, image, strict=True) if channel.any()]
+        found.add(tuple(present))
+        assert all(channel.std() > 0.05 for channel in image if channel.any())
+    assert found == set(subsets(MODALITIES))
+
+
+def test_samples_do_not_change_the_phantom_they_are_cut_from(pretraining: Pretraining, tmp_path: Path) -> None:
+    phantoms = iter(pretraining(tmp_path, steps=1, pool=1, patches_per_phantom=50).train_dataset)
+    next(phantoms)
+    prepared = phantoms.gi_frame.f_locals["self"]._pool[0].prepared
+    before = {name: prepared[name].clone() for name in ("image", "label")}
+    for _ in range(20):
+        next(phantoms)
+    assert all(torch.equal(prepared[name], value) for name, value in before.items())
+    assert prepared["image"].is_contiguous() and type(prepared["image"]) is torch.Tensor
+
+
+@pytest.mark.parametrize("present", subsets(MODALITIES), ids="+".join)
+def test_every_subset_of_the_sequences_gives_a_segmentation(
+    pretrained: Path, pretraining: Pretraining, tmp_path: Path, present: tuple[str, ...]
+) -> None:
+    made = pretraining(tmp_path, steps=1)
+    made.network_def.load_state_dict(read(pretrained, "best"))
+    image = torch.randn(1, 4, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    image[:, [i for i, name in enumerate(MODALITIES) if name not in present]] = 0
+    with torch.no_grad():
+        logits = made.network_def.eval()(image)
+    assert logits.shape == (1, 3, 32, 32, 32) and logits.isfinite().all()
+
+
+def test_three_sequences_pretrain_by_one_knob(pretraining: Pretraining, tmp_path: Path) -> None:
+    three = ["t1", "t2", "flair"]
+    made = pretraining(tmp_path, steps=2, modalities=three, all_present=0, without_t1ce=0)
+    made.run()
+    card = json.loads((tmp_path / "checkpoints" / "best.json").read_text())
+    assert card["modalities"] == three and card["absent_sequences"]
+
+
+def test_weights_start_a_pretraining(pretrained: Path, pretraining: Pretraining, tmp_path: Path) -> None:
+    best = pretrained / "checkpoints" / "best.pt"
+    made, seen = pretraining(tmp_path, steps=1, checkpoint=best), []
+
+    def note() -> None:
+        seen.append({name: w.clone() for name, w in made.network_def.state_dict().items()})
+
+    made.trainer.add_event_handler(Events.STARTED, note)
+    made.run()
+    assert all(torch.equal(w, seen[0][name]) for name, w in read(pretrained, "best").items())
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"minutes": 0}, "minutes: expected a number above 0, got 0"),
+        ({"pool": 0}, "pool: expected 1 phantom or more, got 0"),
+        ({"size": "big"}, "size: expected one of full, small, got 'big'"),
+        ({"setting": "mine"}, "setting: expected one of "),
+        ({"all_present": 0.9}, "all_present: expected at most 1 together with without_t1ce, got 0.9 + 0.15"),
+        ({"without_t1ce": -1}, "without_t1ce: expected a chance from 0 to 1, got -1"),
+        ({"ema_decay": 1}, "ema_decay: expected at least 0 and below 1, got 1"),
+        ({"val_cases": 0}, "val_cases: expected 1 or more, got 0"),
+        ({"patches_per_phantom": 0}, "patches_per_phantom: expected 1 or more, got 0"),
+        ({"patch_size": [40, 40, 40]}, "patch_size: expected three multiples of 16"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_is_one_clear_line(
+    knobs: dict[str, Any], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = {**SMALL, "patch_size": [32, 32, 32], "minutes": 1, "output_dir": str(tmp_path / "out"), **knobs}
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    assert cli.main(["pretrain", *arguments]) == 1
+    error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("brats3d: error: ")]
+    assert len(error) == 1 and message in error[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_takes_minutes_and_no_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny = ["--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[48,48,48]", "--patch_size", "[32,32,32]"]
+    small = ["--size", "small", "--val_cases", "1", "--pool", "1", "--epoch_length", "1", "--device", "cpu"]
+    run = tmp_path / "run"
+    assert cli.main(["pretrain", "--minutes", "0.001", "--output", str(run), "--amp", "false", *tiny, *small]) == 0
+    assert (run / "checkpoints" / "best.pt").is_file()
+    printed = capfd.readouterr().out
+    assert f"python -m monai.bundle run training --config_file {config_files('pretrain')[0]} --minutes 0.001" in printed
+    assert cli.main(["pretrain", str(tmp_path)]) == 2
+    assert "expected no folder of cases" in capfd.readouterr().err
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_phantoms_are_made_kept_and_cut_there(pretraining: Pretraining, tmp_path: Path) -> None:
+    made = pretraining(tmp_path, steps=3, device="cuda")
+    assert next(iter(made.train_dataset))["image"].device.type == "cuda"
+    made.run()
+    assert read(tmp_path)["iteration"] == 3
