@@ -21,6 +21,7 @@ __all__ = [
     "Case",
     "Problem",
     "Scan",
+    "absent_warnings",
     "check_folder",
     "check_path_syntax",
     "find_cases",
@@ -90,6 +91,7 @@ def find_cases(
     dataset_dir: str | Path | Sequence[str | Path] | None,
     modalities: Sequence[str] = MODALITIES,
     require_label: bool = False,
+    absent_sequences: bool = False,
 ) -> list[Case]:
     """Find the BraTS cases in a folder as it was downloaded.
 
@@ -97,6 +99,7 @@ def find_cases(
         dataset_dir: the folder of case folders, a folder above it, one case's folder, or a list of such folders.
         modalities: the sequences that every case must have.
         require_label: leave out cases without a segmentation (BraTS's validation cases lie beside the training cases).
+        absent_sequences: whether a case may lack some of the modalities, though never all of them.
 
     Returns:
         The cases in the natural order of their identifiers, with absolute paths.
@@ -105,7 +108,7 @@ def find_cases(
         FileNotFoundError: if ``dataset_dir`` does not exist.
         ValueError: if it is not given, is no folder or holds no case; or with every missing and double file at once.
     """
-    scan = scan_cases(dataset_dir, modalities)
+    scan = scan_cases(dataset_dir, modalities, absent_sequences)
     harmless = {"misnamed"} if require_label else {"misnamed", "ambiguous"}
     problems = [f"{problem.case_id}: {problem.text}" for problem in scan.problems if problem.kind not in harmless]
     where = str(scan.roots[0]) if len(scan.roots) == 1 else f"{scan.roots[0]} and {len(scan.roots) - 1} more"
@@ -121,12 +124,17 @@ def find_cases(
     return [case for case in scan.cases if case.label or not require_label]
 
 
-def scan_cases(dataset_dir: str | Path | Sequence[str | Path] | None, modalities: Sequence[str] = MODALITIES) -> Scan:
+def scan_cases(
+    dataset_dir: str | Path | Sequence[str | Path] | None,
+    modalities: Sequence[str] = MODALITIES,
+    absent_sequences: bool = False,
+) -> Scan:
     """Look at the names of all files in a folder as it was downloaded, and report what is odd instead of raising it.
 
     Args:
         dataset_dir: as for :func:`find_cases`.
         modalities: the sequences that every case should have; others are not looked at.
+        absent_sequences: as for :func:`find_cases`.
 
     Raises:
         FileNotFoundError: if ``dataset_dir`` does not exist.
@@ -139,17 +147,18 @@ def scan_cases(dataset_dir: str | Path | Sequence[str | Path] | None, modalities
     roots = tuple(check_folder(folder) for folder in listed)
     seen: set[str] = set()
     found: dict[str, list[FoundCase]] = {}
-    for each in (each for root in roots for each in find_below(root, modalities, seen)):
+    for each in (each for root in roots for each in find_below(root, modalities, seen, absent_sequences)):
         found.setdefault(each.case_id, []).append(each)
     problems: list[Problem] = []
     for case_id, places in found.items():
-        problems += places[0].problems(modalities)
+        problems += places[0].problems(modalities, absent_sequences)
         if len(places) > 1:
             folders = [each.folder for each in places]
             text = f"found in {len(folders)} folders: {', '.join(folders)}; expected in one"
             problems.append(Problem("case twice", case_id, tuple(map(Path, folders)), text))
     cases = [_to_case(found[case_id][0], modalities) for case_id in sorted(found, key=natural_key)]
-    advice = _advice([each for places in found.values() for each in places], modalities)
+    expected = [] if absent_sequences else modalities
+    advice = _advice([each for places in found.values() for each in places], expected)
     return Scan(roots, tuple(cases), tuple(problems), advice)
 
 
@@ -166,6 +175,14 @@ def make_case(
     patient_id = layout.patient_of(case_id) if patient_id is None else patient_id
     ordered = {m: images[m] for m in sorted(images, key=modality_rank)}
     return Case(case_id, patient_id, ordered, label, layout.name, convention or layout.convention, grade)
+
+
+def absent_warnings(cases: Sequence[Case], modalities: Sequence[str] = MODALITIES) -> list[str]:
+    """What is said of cases that lack some of the modalities, for the network is given zeros there: a line a subset."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for case in cases:
+        lacking.setdefault(tuple(m for m in modalities if m not in case.images), []).append(case.case_id)
+    return [_absent_warning(absent, case_ids) for absent, case_ids in lacking.items() if absent]
 
 
 def natural_key(text: str) -> tuple[list[Any], str]:
@@ -229,6 +246,12 @@ def _to_case(found: FoundCase, modalities: Sequence[str]) -> Case:
     return make_case(found.case_id, images, found.label, grade=_grade(found.folder))
 
 
+def _absent_warning(absent: Sequence[str], case_ids: Sequence[str]) -> str:
+    names = ", ".join(case_ids[:3]) + (f" and {len(case_ids) - 3} more" if len(case_ids) > 3 else "")
+    guess = "; without t1ce the enhancing tumour cannot be told reliably from the rest of the core: ET is a guess"
+    return f"{names}: segmented without {', '.join(absent)}{guess if 't1ce' in absent else ''}"
+
+
 def _grade(folder: str) -> str | None:
     """``HGG`` or ``LGG``, the nearest folder above the files that is called so."""
     return next((part.upper() for part in reversed(Path(folder).parts) if part.upper() in ("HGG", "LGG")), None)
@@ -236,8 +259,9 @@ def _grade(folder: str) -> str | None:
 
 def _advice(found: Sequence[FoundCase], modalities: Sequence[str]) -> str:
     missing = {tuple(each.missing(modalities)) for each in found}
-    rest = [m for m in modalities if missing and m not in next(iter(missing))]
-    if len(missing) == 1 and 0 < len(rest) < len(modalities):
-        names = ",".join(f"'{m}'" for m in rest)
-        return f'add the files, or pass --modalities "[{names}]" to work without {", ".join(next(iter(missing)))}'
-    return "add or remove these files, or move these cases out of the folder"
+    absent = [m for m in modalities if any(m in each for each in missing)]
+    rest = ",".join(f"'{m}'" for m in modalities if m not in absent)
+    if not absent or not rest:
+        return "add or remove these files, or move these cases out of the folder"
+    moved = "" if len(missing) == 1 else " move these cases out of the folder,"
+    return f'add the files,{moved} or pass --modalities "[{rest}]" to work without {", ".join(absent)}'

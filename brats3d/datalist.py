@@ -17,6 +17,7 @@ from typing import Any
 
 from brats3d.cases import (
     Case,
+    absent_warnings,
     check_folder,
     check_path_syntax,
     find_cases,
@@ -56,6 +57,7 @@ def load_datalist(
     datalist: str | Path | None = None,
     folds: int = 5,
     label_convention: str | None = None,
+    absent_sequences: bool = False,
 ) -> list[dict[str, Any]]:
     """The items of one section of a data set, every header checked.
 
@@ -70,6 +72,8 @@ def load_datalist(
         folds: into how many folds to split, at most one a patient.
         label_convention: what the labels of all cases mean, a name in ``labels.CONVENTIONS``; None takes what the names
             of the cases (or the datalist) say.
+        absent_sequences: for inference only: a case may lack some of the modalities, of which a warning is logged; its
+            images are those that are there. :class:`brats3d.datasets.CaseDataset` puts zeros in the others' place.
 
     Raises:
         FileNotFoundError: if ``dataset_dir`` or ``datalist`` does not exist.
@@ -77,8 +81,13 @@ def load_datalist(
     """
     if section not in SECTIONS:
         raise ValueError(f"section: expected one of {', '.join(SECTIONS)}, got {section!r}")
+    if absent_sequences and section != "inference":
+        raise ValueError(f"absent_sequences: expected section 'inference' with it, got {section!r}")
     if section == "inference":
-        cases = [replace(case, label=None) for case in find_cases(dataset_dir, modalities)]
+        found = find_cases(dataset_dir, modalities, absent_sequences=absent_sequences)
+        cases = [replace(case, label=None) for case in found]
+        for warning in absent_warnings(cases, order_modalities(modalities)):
+            logger.warning("%s", warning)
     else:
         parts = read_datalist(dataset_dir, modalities, datalist)
         if parts is None:

@@ -22,6 +22,9 @@ from tqdm import tqdm
 
 from brats3d.cache import DiskCache
 from brats3d.datalist import explain_item, item_to_case
+from brats3d.labels import order_modalities
+from brats3d.layouts import modality_of
+from brats3d.transforms import fill_absent
 
 __all__ = ["CaseDataset", "FillCache", "derive_seed"]
 
@@ -52,9 +55,13 @@ class CaseDataset(Dataset):
         cache_dir: where the cases go that memory has no room for; None keeps none there. Runs may share it.
         ahead: prepare the next case in a thread while the caller works on this one; for cases that are taken in order.
         warn: log a warning where an image looks as if its skull had not been removed.
+        modalities: the sequences of a sample's channels, bound by the names of the item's files; None takes the item's
+            as they are.
+        absent_sequences: put a channel of zeros, after the deterministic part, where an item lacks one of them.
 
     Raises:
-        ValueError: if ``cache`` is not in [0, 1].
+        ValueError: if ``cache`` is not in [0, 1]; when a case is taken that lacks one of the modalities, unless
+            ``absent_sequences``.
     """
 
     def __init__(
@@ -66,6 +73,8 @@ class CaseDataset(Dataset):
         cache_dir: str | Path | None = None,
         ahead: bool = False,
         warn: bool = False,
+        modalities: Sequence[str] | None = None,
+        absent_sequences: bool = False,
     ) -> None:
         if not 0 <= cache <= 1:
             raise ValueError(f"cache: expected a share of the free memory from 0 to 1, got {cache}")
@@ -75,6 +84,8 @@ class CaseDataset(Dataset):
         self.cache = cache
         self.ahead = ahead
         self.warn = warn
+        self.modalities = None if modalities is None else order_modalities(modalities)
+        self.absent_sequences = absent_sequences
         self._random_from = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._disk = (
             DiskCache(cache_dir, self.transform.transforms[: self._random_from], cache) if cache and cache_dir else None
@@ -96,9 +107,9 @@ class CaseDataset(Dataset):
             prepared, entry = self._look_ahead(index) if self.ahead else self._prepare(index)
             kept = self._keep(index, prepared, entry)
         if self._random_from is None:
-            return copy.copy(prepared)
+            return self._bind(copy.copy(prepared), item)
         seed = derive_seed(self.seed, epoch, item["case_id"])
-        own = copy.deepcopy(prepared) if kept else prepared
+        own = self._bind(copy.deepcopy(prepared) if kept else prepared, item)
         return self.transform.set_random_state(seed=seed)(own, start=self._random_from)
 
     def fill(self, workers: int = 2, progress: bool = True) -> None:
@@ -176,6 +187,19 @@ class CaseDataset(Dataset):
         self._prepared[index] = prepared
         return True
 
+    def _bind(self, prepared: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+        """With a channel for each of the modalities, where the files' names say which is which."""
+        present = tuple(map(modality_of, _paths(item["image"])))
+        known = tuple(m for m in present if m is not None)
+        if self.modalities is None or present == self.modalities or len(known) != len(prepared["image"]):
+            return prepared
+        if (missing := [m for m in self.modalities if m not in known]) and not self.absent_sequences:
+            raise ValueError(
+                f"{item['case_id']}: missing {', '.join(missing)}; found {', '.join(known)}; "
+                f"expected {', '.join(self.modalities)}, unless the weights serve cases without a sequence"
+            )
+        return {**prepared, "image": fill_absent(prepared["image"], known, self.modalities)}
+
     def _check(self, prepared: Mapping[str, Any], item: Mapping[str, Any]) -> None:
         """An image that is not finite, or whose box has no background at all, is not what the network was made for."""
         image = torch.as_tensor(prepared["image"])
@@ -227,8 +251,12 @@ def derive_seed(*parts: int | str) -> int:
 
 def _name_channels(image: Any, channels: int, which: Sequence[int]) -> list[str]:
     """The files of some channels, where there is one a channel; else their numbers."""
-    paths = [image] if isinstance(image, str | Path) else list(image)
+    paths = _paths(image)
     return [Path(paths[c]).name if len(paths) == channels else f"channel {c}" for c in which]
+
+
+def _paths(image: Any) -> list[str | Path]:
+    return [image] if isinstance(image, str | Path) else list(image)
 
 
 def _free_memory() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -14,6 +15,8 @@ from brats3d.labels import MODALITIES
 from brats3d.layouts import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
 
 __all__ = ["FoundCase", "Problem", "find_below", "modality_rank"]
+
+logger = logging.getLogger("brats3d")
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,28 @@ class FoundCase:
         known = layout_of(self.case_id) is not ANY_LAYOUT or of_folder
         return known or len(self.files.keys() - {SEGMENTATION}) >= min(2, len(modalities))
 
+    @property
+    def is_lone(self) -> bool:
+        """Whether it is a single image: a case that lacks sequences, or no case at all."""
+        return len(self.files.keys() - {SEGMENTATION}) == 1
+
     def missing(self, modalities: Sequence[str]) -> list[str]:
         """Those of the modalities that have no file."""
         return [m for m in modalities if not self.files.get(m)]
 
-    def problems(self, modalities: Sequence[str]) -> Iterator[Problem]:
-        """What is missing, double or misnamed among the files of these modalities and the segmentation."""
-        if missing := self.missing(modalities):
+    def problems(self, modalities: Sequence[str], absent_sequences: bool = False) -> Iterator[Problem]:
+        """What is missing, double or misnamed among the files of these modalities and the segmentation.
+
+        With ``absent_sequences`` one of the modalities is enough.
+        """
+        missing = self.missing(modalities)
+        if len(missing) > (len(modalities) - 1 if absent_sequences else 0):
             names = ", ".join(map(self._expected, missing))
             found = ", ".join(sorted((m for m, paths in self.files.items() if paths), key=modality_rank)) or "none"
-            text = f"missing {', '.join(missing)}; found {found} in {self.folder}; expected {names}"
+            which, number = (
+                ("no sequence", "one or more of ") if absent_sequences else (f"missing {', '.join(missing)}", "")
+            )
+            text = f"{which}; found {found} in {self.folder}; expected {number}{names}"
             yield Problem("missing", self.case_id, (Path(self.folder),), text)
         for modality in (*modalities, SEGMENTATION):
             if len(paths := self.files.get(modality, [])) > 1:
@@ -94,19 +109,31 @@ class FoundCase:
         return " and ".join(sorted(os.path.relpath(path, self.folder) for path in paths))
 
 
-def find_below(root: Path, modalities: Sequence[str], seen: set[str]) -> list[FoundCase]:
-    """The cases at and below one folder; a ValueError that says what lies there if there is none."""
+def find_below(
+    root: Path, modalities: Sequence[str], seen: set[str], absent_sequences: bool = False
+) -> list[FoundCase]:
+    """The cases at and below one folder; a ValueError that says what lies there if there is none.
+
+    With ``absent_sequences`` a single image under an unknown identifier is a case where nothing else is found, as long
+    as its folder holds no second one.
+    """
     if os.path.realpath(root) in seen:  # listed twice, or below another that was listed
         return []
     found: list[FoundCase] = []
+    lone: list[FoundCase] = []
     n_files, examples = 0, {"any": "", "h5": "", "msd": ""}
     for folder, files in _walk(root, seen):
-        found += [each for each in _group(folder, files) if each.is_case(modalities)]
+        for each in _group(folder, files):
+            if each.is_case(modalities):
+                found.append(each)
+            elif absent_sequences and each.is_lone and len(each.missing(modalities)) < len(modalities):
+                lone.append(each)
         n_files += len(files)
         examples["any"] = examples["any"] or next(iter(files), "")
         if not found:
             examples["h5"] = examples["h5"] or next(filter(_H5_SLICE.fullmatch, files), "")
             examples["msd"] = examples["msd"] or (folder if _is_decathlon(folder, files) else "")
+    found = _with_lone(root, found, lone)
     if refused := next((each for each in found if layout_of(each.case_id).refused), None):
         raise ValueError(
             f"{refused.folder}: {refused.case_id} cannot be used: {layout_of(refused.case_id).refused}; expected the "
@@ -129,6 +156,28 @@ _H5_SLICE = re.compile(r"volume_\d+_slice_\d+\.h5")
 _IGNORED_FOLDERS = ("__MACOSX", "lost+found")
 _MAX_DEPTH = 6  # Kaggle's archive has its cases at depth 3
 _MAX_FOLDERS = 100_000
+
+
+def _with_lone(root: Path, found: list[FoundCase], lone: Sequence[FoundCase]) -> list[FoundCase]:
+    """The cases; if there is none, the single images, each in a folder of its own."""
+    names = [next(path for paths in each.files.values() for path in paths) for each in lone]
+    if found and lone:
+        more = f" and {len(lone) - 1} more" if len(lone) > 1 else ""
+        text = (
+            "%s%s: not taken for a case: a single sequence under an unknown name; if it is one, give its folder alone"
+        )
+        logger.warning(text, names[0], more)
+    if found or not lone:
+        return found
+    folders = [each.folder for each in lone]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        inside = [Path(name).name for name, folder in zip(names, folders, strict=True) if folder == twice]
+        raise ValueError(
+            f"{root}: {len(inside)} files in {twice} are single sequences under different names, such as {inside[0]} "
+            f"and {inside[1]}: the files of one case, or several cases? expected one name for the files of one case, "
+            "or a folder for each case"
+        )
+    return list(lone)
 
 
 def _no_case(root: Path, n_files: int, examples: Mapping[str, str]) -> str:

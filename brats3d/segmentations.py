@@ -75,7 +75,7 @@ class SaveSegmentations:
         self.output_dir = Path(output_dir)
         self.convention = get_convention(convention)
         self.modalities = order_modalities(modalities)
-        self.images = {case.case_id: [str(p) for p in case.images.values()] for case in map(item_to_case, cases)}
+        self.images = {case.case_id: case.images for case in map(item_to_case, cases)}
         self.preview = preview
 
     def attach(self, engine: Engine) -> None:
@@ -99,7 +99,7 @@ class SaveSegmentations:
         for item, out in zip(engine.state.batch, engine.state.output, strict=True):
             case_id = item["case_id"]
             label = torch.as_tensor(out["pred"]).cpu().numpy()[0]
-            like = self.images[case_id][0]
+            like = next(iter(self.images[case_id].values()))
             path = write_segmentation(self.output_dir / f"{case_id}.nii.gz", label, like)
             volumes = _volumes_ml(label, self.convention.regions, like)
             logger.info("%s  %s", path, "  ".join(f"{r} {volumes[r]:.1f} ml" for r in REGIONS_TO_READ))
@@ -109,17 +109,20 @@ class SaveSegmentations:
     def _draw(self, case_id: str, label: np.ndarray) -> None:
         from brats3d.pictures import save_preview
 
-        files = [nib.load(path) for path in self.images[case_id]]
+        images = self.images[case_id]
+        names = self.modalities if len(images) == len(self.modalities) else tuple(images)
+        files = [nib.load(path) for path in images.values()]
         image = np.stack([_to_lps(np.asanyarray(file.dataobj), file.affine) for file in files])
         pred = torch.from_numpy(_to_lps(label, files[0].affine))[None]
         regions = labels_to_regions(pred, self.convention).numpy()
         ref = self._reference(case_id, image.shape[1:])
-        save_preview(self.output_dir / f"{case_id}.png", image, self.modalities, regions, ref, title=case_id)
+        save_preview(self.output_dir / f"{case_id}.png", image, names, regions, ref, title=case_id)
 
     def _reference(self, case_id: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Regions of the segmentation beside the case, if there is one that fits it; a picture is worth no error."""
         try:
-            found = find_cases(Path(self.images[case_id][0]).parent, self.modalities)
+            folder = next(iter(self.images[case_id].values())).parent
+            found = find_cases(folder, self.modalities, absent_sequences=True)
             path = next(case.label for case in found if case.case_id == case_id and case.label)
             file = nib.load(path)
             label = _to_lps(np.asanyarray(file.dataobj), file.affine)

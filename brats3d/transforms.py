@@ -6,7 +6,7 @@ enhancing tumour (MONAI issue 8112). Here the convention is named, and what does
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -18,7 +18,14 @@ from monai.transforms import MapTransform
 from brats3d.checks import check_labels
 from brats3d.labels import BRATS2020, CONVENTIONS, REGIONS, LabelConvention, get_convention
 
-__all__ = ["LabelsToRegionsd", "RegionsToLabelsd", "StandardLabelsd", "labels_to_regions", "regions_to_labels"]
+__all__ = [
+    "LabelsToRegionsd",
+    "RegionsToLabelsd",
+    "StandardLabelsd",
+    "fill_absent",
+    "labels_to_regions",
+    "regions_to_labels",
+]
 
 
 def labels_to_regions(label: torch.Tensor, convention: LabelConvention) -> torch.Tensor:
@@ -62,6 +69,32 @@ def regions_to_labels(regions: torch.Tensor, convention: LabelConvention) -> tor
         channel = REGIONS.index(region)
         label = label.masked_fill(regions[channel : channel + 1] > 0, value)
     return label
+
+
+def fill_absent(image: torch.Tensor, present: Sequence[str], modalities: Sequence[str]) -> torch.Tensor:
+    """Channels of zeros for the sequences that a case lacks.
+
+    Zero is what the background of a normalised image is, so an absent sequence looks like nothing but background.
+
+    Args:
+        image: the sequences that are there, normalised, shape (len(present), H, W, D).
+        present: their names, in the order of its channels, whatever that is.
+        modalities: the names of the channels to make, in order.
+
+    Returns:
+        Shape (len(modalities), H, W, D), with the affine and the applied operations of ``image``.
+
+    Raises:
+        ValueError: if ``present`` does not name the channels of ``image``, or names what ``modalities`` lacks.
+    """
+    if len(set(present)) != image.shape[0] or not set(present) <= set(modalities):
+        raise ValueError(
+            f"image: expected a channel for each of {', '.join(present)}, each once and among {', '.join(modalities)}, "
+            f"got shape {tuple(image.shape)}"
+        )
+    filled = torch.zeros(len(modalities), *image.shape[1:], dtype=image.dtype, device=image.device)
+    filled[[list(modalities).index(m) for m in present]] = torch.as_tensor(image)
+    return _keep_meta(filled, image)
 
 
 class StandardLabelsd(MapTransform):

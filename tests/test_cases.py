@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from brats3d.cases import Case, find_cases, make_case, scan_cases
+from brats3d.cases import Case, absent_warnings, find_cases, make_case, scan_cases
 from brats3d.labels import MODALITIES
 
 CASE_1 = "BraTS20_Training_001"
@@ -322,6 +323,104 @@ def test_no_segmentation_at_all_is_an_error_only_where_one_is_needed(tmp_path):
     with pytest.raises(ValueError, match=r"none of the 1 case\(s\) has a segmentation") as error:
         find_cases(tmp_path, require_label=True)
     one_line(error)
+
+
+def test_where_some_cases_lack_a_sequence_the_way_out_names_those_that_all_have(tmp_path):
+    touch_case(tmp_path / "BraTS20_Training_001")
+    touch_case(tmp_path / "BraTS20_Training_002", ("t1", "t2", "flair"))
+    with pytest.raises(ValueError) as error:
+        find_cases(tmp_path)
+    assert one_line(error).endswith(
+        "add the files, move these cases out of the folder, or pass --modalities \"['t1','t2','flair']\" "
+        "to work without t1ce"
+    )
+
+
+# --- cases that may lack sequences
+
+SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(MODALITIES, n)]
+
+
+@pytest.mark.parametrize("present", SUBSETS, ids="+".join)
+def test_a_case_may_lack_any_sequences_but_not_all(tmp_path, present):
+    touch_case(tmp_path / CASE_1, present)
+    touch_case(tmp_path / "BraTS20_Training_002")
+    cases = find_cases(tmp_path, absent_sequences=True)
+    assert [tuple(case.images) for case in cases] == [present, MODALITIES]
+
+
+@pytest.mark.parametrize("inside", [(), ("seg",)], ids=["empty", "only a segmentation"])
+def test_no_sequence_at_all_is_one_line(tmp_path, inside):
+    folder = touch_case(tmp_path / CASE_1, inside)
+    with pytest.raises(ValueError, match=f"{CASE_1}: no sequence; found {'seg' if inside else 'none'} in") as error:
+        find_cases(tmp_path, absent_sequences=True)
+    assert f"expected one or more of {CASE_1}_t1.nii[.gz], {CASE_1}_t1ce" in one_line(error)
+    (folder / f"{CASE_1}_flair.nii.gz").touch()
+    assert ids(find_cases(tmp_path, absent_sequences=True)) == [CASE_1]
+    with pytest.raises(ValueError, match=r"no sequence; found .*flair"):  # none of those asked for
+        find_cases(tmp_path, ["t1", "t2"], absent_sequences=True)
+
+
+def test_double_files_are_an_error_also_where_others_may_be_absent(tmp_path):
+    folder = touch_case(tmp_path / CASE_1, ("t1", "t2"))
+    (folder / f"{CASE_1}_t1.nii").touch()
+    with pytest.raises(ValueError, match="2 files for t1") as error:
+        find_cases(tmp_path, absent_sequences=True)
+    assert "--modalities" not in one_line(error)
+
+
+@pytest.mark.parametrize("file", ["sub-01/anat/sub-01_FLAIR.nii.gz", "patient 7/FLAIR.nii.gz", "x_flair.nii"])
+def test_a_single_image_of_an_unknown_name_is_a_case_where_it_stands_alone(tmp_path, file):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    (case,) = find_cases(tmp_path, absent_sequences=True)
+    assert dict(case.images) == {"flair": path}
+    assert case.case_id == {"sub-01": "sub-01", "patient 7": "patient 7", "x_flair.nii": "x"}[file.split("/")[0]]
+    with pytest.raises(ValueError, match="no BraTS case here"):
+        find_cases(tmp_path)
+
+
+def test_beside_cases_a_single_image_of_an_unknown_name_is_left_out_with_a_warning(tmp_path, log):
+    touch_case(tmp_path / CASE_1, ("t1", "t2"))
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "t1.nii.gz").touch()
+    (tmp_path / "atlas_t1.nii").touch()
+    assert ids(find_cases(tmp_path, absent_sequences=True)) == [CASE_1]
+    (warning,) = log.messages
+    assert "atlas_t1.nii and 1 more: not taken for a case" in warning
+
+
+def test_single_images_of_several_names_in_one_folder_are_ambiguous(tmp_path):
+    for name in ("a_t1.nii", "b_flair.nii"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        ValueError, match=r"2 files in .* such as a_t1.nii and b_flair.nii: .* a folder for each"
+    ) as error:
+        find_cases(tmp_path, absent_sequences=True)
+    one_line(error)
+
+
+def test_one_cases_sequences_in_a_folder_each_are_ambiguous(tmp_path):
+    for modality in ("t1", "flair"):
+        (tmp_path / modality).mkdir()
+        (tmp_path / modality / f"{CASE_1}_{modality}.nii.gz").touch()
+    with pytest.raises(ValueError, match="found in 2 folders"):
+        find_cases(tmp_path, absent_sequences=True)
+
+
+def test_what_is_said_of_absent_sequences_is_one_line_a_subset(tmp_path):
+    subsets = [("t1", "t2", "flair"), MODALITIES, ("t1", "t1ce", "t2"), ("t1", "t2", "flair")]
+    for n, present in enumerate(subsets, 1):
+        touch_case(tmp_path / f"BraTS2021_{n:05d}", present)
+    cases = find_cases(tmp_path, absent_sequences=True)
+    without_t1ce, without_flair = absent_warnings(cases)
+    assert without_t1ce == (
+        "BraTS2021_00001, BraTS2021_00004: segmented without t1ce; without t1ce the enhancing tumour cannot be told "
+        "reliably from the rest of the core: ET is a guess"
+    )
+    assert without_flair == "BraTS2021_00003: segmented without flair"
+    assert absent_warnings(cases, ("t1", "t2")) == []
 
 
 # --- wrong folders

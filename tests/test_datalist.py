@@ -427,3 +427,52 @@ def test_labels_of_unknown_cases_under_2023s_file_names_must_be_explained(tmp_pa
             (folder / f"{case_id}_{old}.nii.gz").rename(folder / f"{case_id}-{new}.nii.gz")
     with pytest.raises(ValueError, match=r"BraTS-GoAT-0000\d: the names do not say .* brats2023 or brats2024-gli or"):
         load_datalist(tmp_path, "training")
+
+
+# --- cases that lack sequences
+
+
+def test_inference_items_of_cases_that_lack_sequences_hold_what_is_there_and_say_so(make_dataset, log):
+    root = make_dataset(3)
+    for absent in ("1/BraTS20_Training_001_t1ce", "3/BraTS20_Training_003_t1ce", "2/BraTS20_Training_002_t1"):
+        (root / f"BraTS20_Training_00{absent}.nii.gz").unlink()
+    items = load_datalist(root, "inference", absent_sequences=True)
+    assert [len(item["image"]) for item in items] == [3, 3, 3]
+    assert items[1]["image"] == [
+        str(root / ids(items)[1] / f"{ids(items)[1]}_{m}.nii.gz") for m in ("t1ce", "t2", "flair")
+    ]
+    of_t1ce, of_t1 = log.messages
+    assert of_t1ce.startswith(
+        "BraTS20_Training_001, BraTS20_Training_003: segmented without t1ce; without t1ce the enh"
+    )
+    assert of_t1 == "BraTS20_Training_002: segmented without t1"
+
+
+def test_cases_that_lack_nothing_are_not_warned_of(make_dataset, log):
+    root = make_dataset(2)
+    assert load_datalist(root, "inference", absent_sequences=True) == load_datalist(root, "inference")
+    assert log.messages == []
+
+
+@pytest.mark.parametrize("section", ["training", "validation", "inference"])
+def test_cases_that_lack_a_sequence_are_refused_unless_it_is_allowed(make_dataset, section):
+    root = make_dataset(3, modalities=("t1", "t2", "flair"))
+    with pytest.raises(ValueError, match=r"missing t1ce; found t1, t2, flair.*") as error:
+        load_datalist(root, section)
+    assert "--modalities \"['t1','t2','flair']\"" in str(error.value)
+
+
+@pytest.mark.parametrize("section", ["training", "validation"])
+def test_only_inference_goes_without_a_sequence(make_dataset, section):
+    with pytest.raises(ValueError, match=f"absent_sequences: expected section 'inference' with it, got '{section}'"):
+        load_datalist(make_dataset(3), section, absent_sequences=True)
+
+
+def test_no_sequence_at_all_is_an_error(make_dataset):
+    root = make_dataset(2)
+    for file in (root / "BraTS20_Training_002").glob("*_[tf]*"):
+        file.unlink()
+    with pytest.raises(
+        ValueError, match=r"BraTS20_Training_002: no sequence; found seg in .*; expected one or more of"
+    ):
+        load_datalist(root, "inference", absent_sequences=True)

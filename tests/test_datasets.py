@@ -19,6 +19,7 @@ from brats3d.cases import find_cases
 from brats3d.datalist import case_to_item
 from brats3d.datasets import CaseDataset, FillCache, derive_seed
 from brats3d.engines import EpochCaseSampler
+from brats3d.labels import MODALITIES
 
 CASE_BYTES = 16 * 16 * 12 * 4 * (4 + 1)
 """Of one prepared case of conftest's: four images and a label in float32."""
@@ -469,3 +470,56 @@ def test_an_error_while_looking_ahead_comes_with_its_own_case():
     with pytest.raises(ValueError, match=r"^case b: "):
         data[1]
     assert data[2]["case_id"] == "c"
+
+
+# --- absent sequences
+
+
+def plain(item: dict) -> dict:
+    """Channel c is c + 1 everywhere but for a corner."""
+    image = torch.ones(len(item["image"]), 2, 2, 2) * torch.arange(1, len(item["image"]) + 1)[:, None, None, None]
+    image[:, 0, 0, 0] = 0
+    return {**item, "image": image}
+
+
+def sample(names: Sequence[str], **options) -> list[float]:
+    """The values of the channels that are made of one-valued files of these names."""
+    item = {"case_id": "a", "image": [f"a_{name}.nii.gz" for name in names]}
+    return CaseDataset([item], [plain], **options)[0]["image"][:, 1, 1, 1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (("flair",), [0, 0, 0, 1]),
+        (("t1ce", "t2"), [0, 1, 2, 0]),
+        (("t1", "t1ce", "t2", "flair"), [1, 2, 3, 4]),
+        (("flair", "t1"), [2, 0, 0, 1]),
+        (("t2f", "t1n", "t2w", "t1c"), [2, 4, 3, 1]),
+    ],
+    ids=str,
+)
+def test_channels_are_bound_by_the_files_names_and_absent_ones_are_zeros(names, values):
+    assert sample(names, modalities=MODALITIES, absent_sequences=True) == values
+
+
+def test_without_modalities_an_items_channels_stay_as_they_are():
+    assert sample(("flair", "t1")) == [1, 2]
+
+
+def test_files_whose_names_say_nothing_stay_as_they_are():
+    assert sample(("a", "b"), modalities=MODALITIES, absent_sequences=True) == [1, 2]
+
+
+def test_an_absent_sequence_is_refused_unless_it_is_allowed():
+    with pytest.raises(
+        ValueError, match=r"^a: missing t1, t1ce, t2; found flair; expected t1, t1ce, t2, flair, unless"
+    ):
+        sample(("flair",), modalities=MODALITIES)
+
+
+def test_a_cached_case_is_filled_at_every_access_and_only_once():
+    item = {"case_id": "a", "image": ["a_t2.nii.gz"]}
+    data = CaseDataset([item], [plain], cache=1.0, modalities=("t1", "t2"), absent_sequences=True)
+    assert [data[i]["image"].shape[0] for i in (0, 0, (2, 0))] == [2, 2, 2]
+    assert data._prepared[0]["image"].shape[0] == 1

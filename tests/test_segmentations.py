@@ -15,6 +15,7 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from torch.utils.data import DataLoader
 
+from brats3d.labels import MODALITIES
 from brats3d.segmentations import SaveSegmentations, write_segmentation
 
 SHAPE = (5, 4, 3)
@@ -91,10 +92,13 @@ def test_equal_input_gives_equal_bytes(tmp_path, label, monkeypatch):
 def segment(make_dataset, tmp_path):
     """Runs two cases of conftest's box through an engine whose network says box, with the handler under test."""
 
-    def run(modalities=("t1ce", "flair"), empty: bool = False, label: bool = False, **options) -> SimpleNamespace:
-        root, out = make_dataset(2, label=label), tmp_path / "out"
+    def run(
+        modalities=("t1ce", "flair"), empty: bool = False, label: bool = False, files=None, out="out", **options
+    ) -> SimpleNamespace:
+        files = files or modalities
+        root, out = make_dataset(2, root=tmp_path / f"data_{out}", modalities=files, label=label), tmp_path / out
         ids = [f"BraTS20_Training_{i:03d}" for i in (1, 2)]
-        items = [{"case_id": i, "image": [str(root / i / f"{i}_{m}.nii.gz") for m in modalities]} for i in ids]
+        items = [{"case_id": i, "image": [str(root / i / f"{i}_{m}.nii.gz") for m in files]} for i in ids]
         pred = torch.zeros(1, 16, 16, 12, dtype=torch.uint8)
         if not empty:
             pred[0, 2:12, 4:10, 3:9] = 2
@@ -151,6 +155,15 @@ def test_a_preview_has_colour_where_there_is_tumour(segment, empty):
 def test_a_preview_shows_the_segmentation_that_lies_beside_the_case(segment):
     run = segment(preview=True, empty=True, label=True)
     assert min(blue_pixels(run.out / f"{case_id}.png") for case_id in run.ids) > 500
+
+
+def test_a_preview_of_a_case_that_lacks_sequences_shows_those_that_it_has_and_its_reference(segment):
+    whole = segment(preview=True, label=True, out="whole")
+    shown = imread(whole.out / f"{whole.ids[0]}.png").shape[1]
+    run = segment(preview=True, label=True, files=("t2", "flair"), modalities=MODALITIES, out="part")
+    assert imread(run.out / f"{run.ids[0]}.png").shape[1] == shown  # two sequences, reference, prediction
+    image = nib.load(run.out / f"{run.ids[0]}.nii.gz")
+    assert np.array_equal(np.asanyarray(image.dataobj), run.pred)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_first_case(segment, tmp_path):

@@ -11,11 +11,12 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from monai.data import MetaTensor
 from monai.transforms import ConvertToMultiChannelBasedOnBratsClasses, LoadImage
 
-from brats3d.labels import BRATS2020, BRATS2023, CONVENTIONS, REGIONS
+from brats3d.labels import BRATS2020, BRATS2023, CONVENTIONS, MODALITIES, REGIONS
 from brats3d.transforms import (
     LabelsToRegionsd,
     RegionsToLabelsd,
     StandardLabelsd,
+    fill_absent,
     labels_to_regions,
     regions_to_labels,
 )
@@ -174,3 +175,32 @@ def test_a_missing_key_is_passed_by_only_where_allowed(transform):
     assert transform("label", "brats2020", allow_missing_keys=True)({"case_id": "a"}) == {"case_id": "a"}
     with pytest.raises(KeyError):
         transform("label", "brats2020")({"case_id": "a"})
+
+
+# --- absent sequences
+
+
+@pytest.mark.parametrize(
+    "present", [("flair",), ("t1ce", "t2"), ("flair", "t1"), ("t1", "t1ce", "t2", "flair")], ids=str
+)
+def test_absent_sequences_are_zeros_and_the_others_stand_at_their_place(present):
+    image = torch.randn(len(present), 2, 3, 4)
+    filled = fill_absent(image, present, MODALITIES)
+    assert filled.shape == (4, 2, 3, 4)
+    for channel, modality in zip(filled, MODALITIES, strict=True):
+        expected = image[present.index(modality)] if modality in present else torch.zeros(2, 3, 4)
+        assert torch.equal(channel, expected)
+
+
+def test_a_filled_image_keeps_its_geometry_and_its_history():
+    affine = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
+    image = MetaTensor(torch.ones(1, 2, 2, 2), affine=affine, applied_operations=[{"class": "Flip"}])
+    filled = fill_absent(image, ["t2"], ["t1", "t2"])
+    assert torch.equal(filled.affine, affine) and filled.applied_operations == image.applied_operations
+    assert type(fill_absent(torch.ones(1, 2, 2, 2), ["t2"], ["t1", "t2"])) is torch.Tensor
+
+
+@pytest.mark.parametrize(("channels", "present"), [(2, ("t1",)), (2, ("t1", "t1")), (1, ("adc",)), (1, ("t1", "t2"))])
+def test_names_that_are_not_those_of_the_channels_are_refused(channels, present):
+    with pytest.raises(ValueError, match="image: expected a channel for each of"):
+        fill_absent(torch.zeros(channels, 2, 2, 2), present, MODALITIES)

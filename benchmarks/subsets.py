@@ -1,0 +1,211 @@
+"""Dice of weights on labelled cases: with all sequences, with flips averaged, and for each subset of the sequences.
+
+    python benchmarks/subsets.py [DIR] [--checkpoint FILE] [--flips] [--cases 8 --seed 7] [--subsets all|first|none]
+
+DIR is a folder of labelled BraTS cases, of which ``--cases`` takes the first; without it that many full-size phantoms
+are made. Cases are prepared, segmented and scored as ``train.yaml`` does it in validation, at the weights' own patch
+size. Each case is read once; a sequence that is to be absent becomes a channel of zeros, as ``predict`` makes it.
+``--subsets first`` compares T1+T2+FLAIR alone with all sequences. ``--record`` appends the table of phantoms to
+RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import record, rows
+from monai.bundle import ConfigParser
+
+from brats3d.bundle import config_files, installed_bundle
+from brats3d.cases import find_cases
+from brats3d.checkpoints import load_weights, read_checkpoint
+from brats3d.checks import check_headers
+from brats3d.datalist import case_to_item, with_convention
+from brats3d.datasets import CaseDataset
+from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
+from brats3d.metrics import score_case, summarise
+from brats3d.phantom_sets import write_phantoms
+from brats3d.transforms import labels_to_regions
+
+FIRST = ("t1", "t2", "flair")
+ALL, FLIPPED = "all", "all, flips"
+
+
+class Pipeline:
+    """What ``train.yaml`` validates with, and the weights in it.
+
+    Args:
+        checkpoint: which weights; their card says the sequences and the patch size.
+        device: where the network runs; None is the config's own.
+    """
+
+    def __init__(self, checkpoint: str, device: str | None) -> None:
+        card = read_checkpoint(checkpoint)[1]
+        self.modalities = tuple(card["modalities"])
+        config = ConfigParser()
+        config.read_config([str(file) for file in config_files("train")])
+        config["modalities"] = list(self.modalities)
+        config["patch_size"] = card.get("patch_size", config["patch_size"])
+        if device:
+            config["device"] = f"$torch.device({device!r})"
+        self.device, self.amp = config.get_parsed_content("device"), config.get_parsed_content("amp")
+        self.network = config.get_parsed_content("network").eval()
+        load_weights(config.get_parsed_content("network_def"), checkpoint, self.modalities)
+        self.transform = config.get_parsed_content("validate#preprocessing")
+        self.inferer = config.get_parsed_content("validate#inferer")
+
+    @torch.no_grad()
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        """Image (C, H, W, D) -> logits (3, H, W, D)."""
+
+        def window(part: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(part.device.type, torch.bfloat16, enabled=self.amp):
+                return self.network(part).float()
+
+        return self.inferer(image[None].to(self.device), window)[0]
+
+    def segment(self, image: torch.Tensor) -> torch.Tensor:
+        """Image (C, H, W, D) -> regions (3, H, W, D)."""
+        return self.logits(image) > 0
+
+    def segment_flipped(self, image: torch.Tensor) -> torch.Tensor:
+        """The same, from the mean of the probabilities of the image and its seven mirror images."""
+        probs = torch.zeros(len(REGIONS), *image.shape[1:], device=self.device)
+        for axes in (axes for n in range(4) for axes in itertools.combinations((1, 2, 3), n)):
+            probs += self.logits(image.flip(axes)).sigmoid().flip(axes)
+        return probs > 4  # of 8
+
+
+def score(
+    pipeline: Pipeline, item: Mapping[str, Any], settings: Mapping[str, Sequence[str]], flips: bool
+) -> list[dict[str, Any]]:
+    """A row a setting and region: those of :func:`brats3d.metrics.score_case`, and ``setting``.
+
+    Args:
+        pipeline: with its weights.
+        item: the datalist item.
+        settings: name -> the sequences that are there.
+        flips: also score all sequences with flips averaged.
+    """
+    case = CaseDataset([item], pipeline.transform)[0]
+    image, spacing_mm = case["image"].as_tensor(), case["image"].pixdim.tolist()
+    ref = labels_to_regions(case["label"].as_tensor(), get_convention("brats2020")).to(pipeline.device)
+    found = []
+    for name, present in settings.items():
+        kept = torch.tensor([m in present for m in pipeline.modalities])
+        pred = pipeline.segment(image * kept[:, None, None, None])
+        found += [{"setting": name, **row} for row in score_case(pred, ref, item["case_id"], spacing_mm)]
+        if name == ALL and flips:
+            rows_ = score_case(pipeline.segment_flipped(image), ref, item["case_id"], spacing_mm)
+            found += [{"setting": FLIPPED, **row} for row in rows_]
+    return found
+
+
+def subsets_of(modalities: Sequence[str], which: str) -> dict[str, tuple[str, ...]]:
+    """Name -> sequences: all of them, then the subsets asked for, larger ones before smaller ones."""
+    chosen = [s for n in range(len(modalities), 0, -1) for s in itertools.combinations(modalities, n)]
+    chosen = [s for s in chosen[1:] if which == "all" or (which == "first" and s == FIRST)]
+    return {ALL: tuple(modalities), **{"+".join(s): s for s in chosen}}
+
+
+def case_table(found: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """A line a case and the means, for each of these settings; ``false ET`` where the reference has none."""
+    cells = []
+    for name in names:
+        mine = [row for row in found if row["setting"] == name]
+        cells += [
+            [case_id, name, *_cells([row for row in mine if row["case_id"] == case_id])]
+            for case_id in dict.fromkeys(row["case_id"] for row in mine)
+        ]
+        cells.append(["**mean**", name, *_cells(mine)])
+    return rows(["case", "sequences", *_COLUMNS], cells)
+
+
+def subset_table(found: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """A line a subset: the means over the cases, and by how much they differ from those of all sequences."""
+    summaries = {name: summarise(row for row in found if row["setting"] == name) for name in names}
+    cells = [
+        [name, *_cells([row for row in found if row["setting"] == name])]
+        + [f"{summaries[name][region]['dice'] - summaries[ALL][region]['dice']:+.3f}" for region in REGIONS_TO_READ]
+        for name in names
+    ]
+    return rows(["sequences", *_COLUMNS, *(f"{region} against all" for region in REGIONS_TO_READ)], cells)
+
+
+_COLUMNS = [*REGIONS_TO_READ, "ET where present", "false ET, ml"]
+
+
+def _cells(mine: Sequence[dict[str, Any]]) -> list[str]:
+    summary = summarise(mine)
+    et = summary["ET"]
+    more = (et["dice_present"], "{:.3f}"), (et["false_volume_ml"], "{:.2f}")
+    return [f"{summary[region]['dice']:.3f}" for region in REGIONS_TO_READ] + [
+        "" if value is None else text.format(value) for value, text in more
+    ]
+
+
+def _items(folder: str, modalities: Sequence[str], convention: str | None, cases: int | None) -> list[dict[str, Any]]:
+    found = with_convention(find_cases(folder, modalities, require_label=True)[:cases], convention)
+    for case in found:
+        check_headers(case)
+    return [case_to_item(case) for case in found]
+
+
+def measure(folder: str, options: argparse.Namespace) -> list[tuple[str, list[str]]]:
+    """Titles and tables; a line a case is printed on the way."""
+    pipeline = Pipeline(options.checkpoint, options.device)
+    items = _items(folder, pipeline.modalities, options.label_convention, options.cases)
+    settings = subsets_of(pipeline.modalities, options.subsets)
+    found: list[dict[str, Any]] = []
+    for item in items:
+        start = time.perf_counter()
+        scored = score(pipeline, item, settings, options.flips)
+        found += scored
+        text = "  ".join(f"{row['region']} {row['dice']:.3f}" for row in scored if row["setting"] == ALL)
+        print(f"{item['case_id']}  {text}  ({time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
+    tables = [("Dice, case by case", case_table(found, [ALL, FLIPPED] if options.flips else [ALL]))]
+    if len(settings) > 1:
+        tables.append(("Dice of subsets of the sequences", subset_table(found, list(settings))))
+    return tables
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", nargs="?", metavar="DIR")
+    parser.add_argument("--checkpoint", default=str(installed_bundle() / "models" / "model.pt"))
+    parser.add_argument("--flips", action="store_true")
+    parser.add_argument("--cases", type=int)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--subsets", choices=["all", "first", "none"], default="all")
+    parser.add_argument("--label-convention")
+    parser.add_argument("--device")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    if options.record and options.folder:
+        parser.error("--record: only tables of phantoms are kept; leave DIR out")
+    logging.getLogger("monai").setLevel(logging.ERROR)
+    if options.folder:
+        tables, what = measure(options.folder, options), Path(options.folder).name
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            cases = options.cases or 8
+            write_phantoms(folder, cases, seed=options.seed)
+            tables, what = measure(folder, options), f"{cases} phantoms of seed {options.seed}"
+    for title, table in tables:
+        if options.record:
+            record(f"{title}: {what}", table)
+        else:
+            print("\n".join(["", f"{title}: {what}", "", *table]))
+
+
+if __name__ == "__main__":
+    main()
