@@ -132,6 +132,7 @@ class Ranges:
     opacity: Range = (0.3, 1)
     texture: Range = (0.01, 0.06)
     tumour_texture: Range = (0.3, 1.5)  # times texture, beside 0.4 in healthy tissue
+    hindbrain_gain: Range = NEVER  # by what share cerebellum and brain stem are brighter than the same tissue above
     bias: Range = (0, 0.18)
     blurred: float = 0.6
     blur_mm: Range = (0, 0.6)  # standard deviation
@@ -196,7 +197,7 @@ _VARIED = Ranges(
         t1ce_enhancing=(0.06, 1.0),
         t2_wm=(0.2, 0.5),
         t2_gm=(0.03, 0.28),
-        t2_csf=(0.15, 0.8),
+        t2_csf=(0.2, 1.3),
         t2_core=(0.03, 0.7),
         t2_core_low=(0.2, 0.85),
         t2_edema=(0.08, 0.5),
@@ -209,6 +210,7 @@ _VARIED = Ranges(
     ),
     opacity=(0.35, 1),
     texture=(0.01, 0.07),
+    hindbrain_gain=(-0.1, 0.3),
     bias=(0, 0.12),
     blur_mm=(0, 0.8),
     tumour_texture=(0.3, 3),

@@ -90,6 +90,8 @@ def acquire(
     opacity = parts.sum(0)
     extras = _distractors(draw, r, head, tumour.tissue == 0)
     ghost = draw.of("skull's brightness")
+    near_coils = draw.of("hindbrain")
+    hindbrain = _hindbrain(head) if any(r.hindbrain_gain) else torch.zeros(())
     images = {}
     for name in MODALITIES:
         mixed = [values[name][k + 2] for k in kinds]
@@ -98,6 +100,8 @@ def acquire(
         image += texture * (0.4 + opacity * draw.uniform(*r.tumour_texture))
         for extra in extras.get(name, ()):
             image += extra
+        if any(r.hindbrain_gain):
+            image *= 1 + hindbrain * near_coils.uniform(*r.hindbrain_gain)
         if head.skull.any():
             image = torch.where(head.skull, ghost.uniform(0.05, 1.1) + 2 * texture, image)
         images[name] = _scan(draw, draw.of(f"scan {name}"), r, image, head.brain | head.skull, step)
@@ -136,6 +140,14 @@ def _distractors(draw: Draw, ranges: Ranges, head: Head, healthy: torch.Tensor) 
         extras["t2"].append(caps * own.uniform(0.3, 1))
         extras["t1"] = [caps * -own.uniform(0, 0.4)]
     return extras
+
+
+def _hindbrain(head: Head) -> torch.Tensor:
+    """The cerebellum and the lower brain stem, which coils and flow make brighter or darker than the rest. 0 to 1."""
+    _, y, z = to_mni(head.coords)
+    soft = torch.sigmoid((-36 - y) / 4) * torch.sigmoid((-14 - z) / 4)
+    stem = torch.sigmoid((-20 - z) / 4) * torch.sigmoid((-18 - y) / 4)
+    return refine(torch.maximum(soft, stem)[None], head.frame)[0]
 
 
 def _tubes(own: Draw, shape: Sequence[int], step_mm: int) -> torch.Tensor:

@@ -107,13 +107,21 @@ def save_preview(
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110, facecolor="black"))
 
 
-def save_curve(path: str | Path, curves: Mapping[str, Sequence[tuple[int, float]]], title: str = "") -> Path:
+def save_curve(
+    path: str | Path,
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    title: str = "",
+    beside: Mapping[str, float] | None = None,
+    beside_name: str = "",
+) -> Path:
     """A PNG of the Dice curves of a run.
 
     Args:
         path: of the PNG.
         curves: TensorBoard tag -> (iteration, value) pairs, such as ``val_dice_wt``.
         title: stands above.
+        beside: region -> Dice of something to compare the run with, drawn as dashed lines.
+        beside_name: what the dashed lines are.
 
     Returns:
         The path.
@@ -128,6 +136,8 @@ def save_curve(path: str | Path, curves: Mapping[str, Sequence[tuple[int, float]
         region = tag.rsplit("_", 1)[-1].upper()
         steps, values = zip(*points, strict=True) if points else ((), ())
         axes.plot(steps, values, marker="o", markersize=3, label=tag, color=REGION_COLOURS.get(region, "black"))
+    for region, dice in (beside or {}).items():
+        axes.axhline(dice, linestyle="--", color=REGION_COLOURS[region], label=f"{region}, {beside_name}")
     axes.set(xlabel="iteration", ylabel="Dice", ylim=(0, 1), title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -161,6 +171,15 @@ def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
 
 
 if __name__ == "__main__":
+    import json
     import sys
 
-    save_curve(sys.argv[2], read_curves(sys.argv[1]), title="Dice of the validation cases")
+    run_dir, png, shipped = sys.argv[1:]
+    summary = json.loads(Path(shipped).read_text())["summary"]
+    save_curve(
+        png,
+        read_curves(run_dir),
+        title="Dice of the validation cases",
+        beside={region: summary[region]["dice"] for region in REGIONS_TO_READ},
+        beside_name="weights that ship",
+    )

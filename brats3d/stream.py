@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,7 +123,9 @@ class PhantomStream(IterableDataset):
             self._make()
         pooled = self._pool[derive_seed(self.seed, "pick", self.drawn) % len(self._pool)]
         seed = derive_seed(self.seed, pooled.number, pooled.uses)
-        patches = self.transform.set_random_state(seed=seed)(dict(pooled.prepared), start=self._random_from)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Num foregrounds 0")  # a head without a tumour has none
+            patches = self.transform.set_random_state(seed=seed)(dict(pooled.prepared), start=self._random_from)
         patches = patches if isinstance(patches, list) else [patches]
         pooled.uses += 1
         self.drawn += 1
