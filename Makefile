@@ -21,22 +21,27 @@ DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_int
 
 demo: $(READY)
 	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
-	  $(BIN)/brats3d phantom $(DEMO)/cases --cases 30 --seed $(DEMO_SEED) && \
-	  $(BIN)/brats3d phantom $(DEMO)/new.part --cases 2 --seed 104 && mv $(DEMO)/new.part $(DEMO)/new; }
+	  $(BIN)/brats3d phantom $(DEMO)/cases --cases 30 --seed $(DEMO_SEED) --setting plain && \
+	  $(BIN)/brats3d phantom $(DEMO)/new.part --cases 2 --seed 104 --setting plain && mv $(DEMO)/new.part $(DEMO)/new; }
 	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml \
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
 	$(BIN)/python -m monai.bundle run --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']" \
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
+	@echo "The same cases with the weights that ship, which were trained on other synthetic cases:"
+	$(BIN)/python -m monai.bundle run --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']" \
+	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/shipped --checkpoint bundle/models/model.pt
 	$(BIN)/python -m monai.bundle run --config_file bundle/configs/inference.yaml \
 	  --dataset_dir $(DEMO)/new --output_dir $(DEMO)/segmentations --preview True \
 	  --roi_size $(DEMO_PATCH) --checkpoint $(DEMO)/run/checkpoints/best.pt
-	@$(BIN)/python -m brats3d.pictures $(DEMO)/run $(DEMO)/dice_curve.png
+	@$(BIN)/python -m brats3d.pictures $(DEMO)/run $(DEMO)/dice_curve.png $(DEMO)/shipped/metrics.json
 	@echo
 	@echo "Made: $(DEMO)/run/metrics.json            the scores above, a row a case and region"
+	@echo "      $(DEMO)/shipped/metrics.json        the same of the weights that ship (dashed in the curve)"
 	@echo "      $(DEMO)/dice_curve.png               the Dice curve; alive: $(BIN)/tensorboard --logdir $(DEMO)/run"
 	@echo "      $(DEMO)/segmentations/               NIfTI labels of two new cases, and a picture of each"
 	@echo
 	@echo "The same for a folder of real BraTS cases, as downloaded (data/README.md):"
+	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT            with the weights that ship, now"
 	@echo "  $(BIN)/brats3d train DIR"
 	@echo "  $(BIN)/brats3d evaluate DIR"
 	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT --checkpoint runs/fold0/checkpoints/best.pt"

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(folder, options.cases, progress=False)
+        write_phantoms(folder, options.cases, setting="plain", progress=False)
         speed = measure_speed(Path(folder), options.repeats)
     with tempfile.TemporaryDirectory() as folder:
         memory = [measure_memory(Path(folder, str(n)), n) for n in (10, 200)]

@@ -28,7 +28,7 @@ def main() -> None:
     for layout, form in {"h5": "Kaggle's HDF5 slices", "msd": "Decathlon"}.items():
         with tempfile.TemporaryDirectory() as folder:
             src, out = Path(folder, "src"), Path(folder, "out")
-            write_phantoms(src, options.cases, layout=layout, progress=False)
+            write_phantoms(src, options.cases, layout=layout, setting="plain", progress=False)
             start = time.perf_counter()
             done = convert_dataset(src, out, workers=1, progress=False)
             seconds = (time.perf_counter() - start) / len(done.written)

@@ -97,7 +97,7 @@ def main() -> None:
         print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(folder, options.cases, seed=7, progress=False)
+        write_phantoms(folder, options.cases, seed=7, setting="plain", progress=False)
         mine, peer, again = (measure(name, folder) for name in ("ours", "zoo", "ours"))
     seconds = (mine[0] + again[0]) / 2
     cells: list[list[object]] = [

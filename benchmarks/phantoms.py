@@ -1,4 +1,4 @@
-"""Seconds to make and to write a full-size phantom.
+"""Seconds to make and to write a full-size phantom, in each setting.
 
 python benchmarks/phantoms.py [--cases 5]
 """
@@ -14,7 +14,23 @@ import torch
 from machine import record, rows
 
 from brats3d.phantom import make_phantom
+from brats3d.phantom_ranges import SETTINGS
 from brats3d.phantom_sets import write_phantoms
+
+
+def seconds_to_make(seed: int, device: str, setting: str) -> float:
+    """A case as arrays in memory."""
+    start = time.perf_counter()
+    make_phantom(seed, device=device, setting=setting)
+    return time.perf_counter() - start
+
+
+def seconds_to_write(cases: int, device: str, setting: str) -> float:
+    """The mean of a data set's cases, made and written."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        write_phantoms(folder, cases, device=device, setting=setting, progress=False)
+        return (time.perf_counter() - start) / cases
 
 
 def main() -> None:
@@ -22,21 +38,17 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    start = time.perf_counter()
-    make_phantom(0, device=options.device)
-    first = time.perf_counter() - start
-    seconds = []
-    for seed in range(1, options.cases + 1):
-        start = time.perf_counter()
-        make_phantom(seed, device=options.device)
-        seconds.append(time.perf_counter() - start)
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        write_phantoms(folder, options.cases, device=options.device, progress=False)
-        both = (time.perf_counter() - start) / options.cases
-    header = ["first case, with the atlas", "generate, median", "generate, slowest", "generate and write, mean"]
+    first = seconds_to_make(0, options.device, "plain")
+    cells: list[list[object]] = [["generate, median"], ["generate, slowest"], ["generate and write, mean"]]
+    for setting in SETTINGS:
+        seconds = [seconds_to_make(seed, options.device, setting) for seed in range(1, options.cases + 1)]
+        both = seconds_to_write(options.cases, options.device, setting)
+        for line, value in zip(cells, (statistics.median(seconds), max(seconds), both), strict=True):
+            line.append(value)
+    table = rows(["", *SETTINGS], cells)
     record(
-        "Phantoms, seconds a full-size case", rows(header, [[first, statistics.median(seconds), max(seconds), both]])
+        f"Phantoms, seconds a full-size case on {options.device}",
+        [*table, "", f"First case, with the atlas: {first:.3g}"],
     )
 
 

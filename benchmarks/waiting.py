@@ -109,7 +109,7 @@ def main() -> None:
         return
     cells: list[list[object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(folder, options.cases, seed=7, progress=False)
+        write_phantoms(folder, options.cases, seed=7, setting="plain", progress=False)
         for place in PLACES:
             command = [sys.executable, __file__, *sys.argv[1:], "--place", place, "--folder", folder]
             done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -25,6 +25,7 @@ from brats3d.engines import EpochCaseSampler, EvalStep, PlaceSampler, TrainStep,
 from brats3d.labels import MODALITIES
 from brats3d.losses import DiceBCELoss
 from brats3d.metrics import RegionDice, better
+from brats3d.phantom_ranges import Ranges
 from brats3d.tracking import TrackRun
 
 SHAPE = (16, 16, 12)
@@ -130,6 +131,15 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
     monkeypatch.setattr(logger, "disabled", False)
     caplog.set_level(logging.INFO, logger="brats3d")
     return caplog
+
+
+@pytest.fixture
+def still() -> Ranges:
+    """Ranges of phantoms whose voxels have the brightness of their tissue, for steps to be switched on one by one."""
+    none = (0, 0)
+    return Ranges(
+        texture=none, bias=none, noise=none, blurred=0, faint=0, vessel_gain=none, spot_gain=none, gamma=(1, 1)
+    )
 
 
 class ToyCases(Dataset):

@@ -35,7 +35,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same two phantoms in three forms; not to be changed."""
     root = tmp_path_factory.mktemp("originals")
     for layout in ("brats2020", "h5", "msd"):
-        write_phantoms(root / layout, 2, seed=3, size="small", layout=layout, progress=False)
+        write_phantoms(root / layout, 2, 3, "small", layout=layout, setting="plain", progress=False)
     return {path.name: path for path in root.iterdir()}
 
 

@@ -65,7 +65,7 @@ def check_form(case: Phantom, lowest: int = 1) -> None:
 
 
 @given(seed=st.integers(0, 2**40), setting=st.sampled_from(list(SETTINGS)))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=20)
 def test_every_case_has_the_form_of_a_brats_case(seed, setting):
     case = make_phantom(seed, "small", setting=setting)
     assert case.seed == seed
@@ -178,6 +178,15 @@ def test_skull_is_shown_but_never_labelled(still):
     assert shown > 100
 
 
+def test_a_healthy_head_is_the_same_head_without_a_tumour(still):
+    for seed in range(4):
+        plain, healthy = (make_phantom(seed, "small", setting=replace(still, healthy=chance)) for chance in (0, 1))
+        assert plain.label.any()
+        assert not healthy.label.any()
+        for name in MODALITIES:
+            np.testing.assert_array_equal(plain.images[name] != 0, healthy.images[name] != 0)
+
+
 def test_what_is_left_on_the_device_is_the_same_case():
     grown, case = grow_phantom(3, "small"), small(3)
     box = tuple(slice(a, a + n) for a, n in zip(grown.frame.start, grown.frame.shape, strict=True))
@@ -207,6 +216,23 @@ def test_a_full_size_case_fits_the_brats_grid():
 
 
 @pytest.mark.slow
+def test_regions_are_as_large_and_as_many_as_published():
+    """Every third of BraTS 2020's training cases (docs/phantoms.md has the source) is met by varied phantoms."""
+    cases = [small(seed) for seed in range(100)]
+    volumes_ml = {
+        name: np.array([region(case, name).sum() * VOXEL_ML for case in cases]) for name in ("WT", "TC", "ET")
+    }
+    for name, (low, high) in {"WT": (63.1, 125.3), "TC": (19.2, 49.9), "ET": (9.1, 26.2)}.items():
+        found = volumes_ml[name][volumes_ml[name] > 0]
+        shares = np.histogram(found, [0, low, high, np.inf])[0] / len(found)
+        assert shares.min() > 0.1, (name, shares)
+        assert shares.max() < 0.7, (name, shares)
+    assert volumes_ml["WT"].max() < 600
+    assert 0.6 < (volumes_ml["ET"] > 0).mean() < 0.95
+    parts = [np.bincount(ndimage.label(case.label > 0, np.ones((3, 3, 3)))[0].ravel())[1:] * VOXEL_ML for case in cases]
+    assert 0.03 < np.mean([(part >= 1).sum() > 1 for part in parts]) < 0.35
+
+
 @pytest.mark.gpu
 def test_a_case_made_on_a_gpu_has_the_form_too():
     check_form(make_phantom(1, "small", "cuda"), np.iinfo(np.int16).min)

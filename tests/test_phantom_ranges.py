@@ -11,12 +11,12 @@ from brats3d.phantom_ranges import DEFAULT_SETTING, SETTINGS, Contrasts, Ranges,
 NEW_STEPS = (
     *("fold_mm", "ventricle_mm", "gyri", "bitten", "leaves_skull", "more_foci", "small", "infiltrates", "edema_fade"),
     *("shell", "cystic", "bleeds", "tube_gain", "dura_gain", "plexus_gain", "cap_gain", "thick", "ghosts", "rician"),
-    "rings",
+    *("rings", "hindbrain_gain"),
 )
 CHANCES = (
     *("bitten", "leaves_skull", "low_grade", "cerebellar", "second_focus", "more_foci", "small", "pushes"),
     *("has_edema", "low_grade_enhances", "has_necrosis", "shell", "cystic", "bleeds", "faint", "blurred", "thick"),
-    *("ghosts", "rings"),
+    *("ghosts", "rings", "healthy"),
 )
 
 

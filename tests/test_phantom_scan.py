@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from brats3d import phantom_scan as module
 from brats3d.labels import MODALITIES
 from brats3d.phantom import Grown, grow_phantom
-from brats3d.phantom_atlas import NEAR, sample_landmarks
+from brats3d.phantom_atlas import NEAR, sample_landmarks, to_mni
 from brats3d.phantom_head import SIZES, place_head, refine
 from brats3d.phantom_noise import Draw
 from brats3d.phantom_ranges import SETTINGS, Contrasts, Ranges
@@ -129,6 +129,18 @@ def test_caps_are_bright_in_flair_and_t2_dark_in_t1_and_lie_beside_the_ventricle
         beside.append(float((bright * near).sum() / bright.sum()))
         anywhere.append(float(near[on.image[0] != 0].mean()))
     assert np.mean(beside) > 8 * np.mean(anywhere)
+
+
+def test_the_hindbrain_is_as_much_brighter_as_it_says_and_the_rest_is_not(still):
+    unmoved = replace(still, rotation_deg=(0, 0), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0), pushes=0)
+    off, on = grown(unmoved, 3), grown(unmoved, 3, hindbrain_gain=(0.3, 0.3))
+    assert torch.equal(off.label, on.label)
+    _, y, z = to_mni(refine(place_head(draw(), unmoved, SIZES["small"]), on.frame))
+    inside = off.image[0] != 0
+    for name in MODALITIES:
+        ratio = image(on, name) / image(off, name).clamp(min=1)
+        cerebellum, cortex = ratio[inside & (y < -55) & (z < -35)].median(), ratio[inside & (z > 10)].median()
+        assert cerebellum / cortex == pytest.approx(1.3, abs=0.03)
 
 
 def test_a_cyst_is_dark_in_t1_and_as_bright_as_fluid_in_t2_and_still_core(still):

@@ -47,7 +47,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     def make(layout: str) -> Path:
         if layout not in made:
             folder = tmp_path_factory.mktemp(layout)
-            write_phantoms(folder / "raw", cases=3, seed=3, size="small", layout=layout, progress=False)
+            write_phantoms(folder / "raw", 3, 3, "small", layout=layout, setting="plain", progress=False)
             if layout in ("msd", "h5"):
                 convert_dataset(folder / "raw", folder / "converted", workers=1, progress=False)
             made[layout] = folder / ("converted" if layout in ("msd", "h5") else "raw")

@@ -1,0 +1,301 @@
+"""The pictures of docs/phantoms.md: each step of the generator off and on in one case, and galleries.
+
+python docs/phantom_pictures.py [--output docs/phantoms] [--size small] [NAME ...]
+
+It takes about ten minutes on one core; ``--size small`` makes coarse ones in half a minute, to try it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from brats3d.labels import BRATS2020, MODALITIES, REGION_COLOURS, REGIONS_TO_READ
+from brats3d.phantom import Phantom, make_phantom
+from brats3d.phantom_head import SIZES, brain_box, place_head, sample_tissue, strip_skull
+from brats3d.phantom_noise import Draw
+from brats3d.phantom_ranges import SETTINGS, Contrasts, Ranges
+
+NEVER = (0, 0)
+MIDDLE = Contrasts(
+    **{
+        f.name: (sum(v) / 2,) * 2 if isinstance(v := getattr(Contrasts(), f.name), tuple) else 0
+        for f in fields(Contrasts)
+    }
+)
+"""The middle of every range, so that both pictures of a pair have the same contrasts."""
+STILL = Ranges(
+    texture=(0.01, 0.01),
+    bias=NEVER,
+    noise=(0.004, 0.004),
+    blurred=0,
+    faint=0,
+    vessel_gain=NEVER,
+    spot_gain=NEVER,
+    gamma=(1, 1),
+    strip_mm=(1, 1),
+    sharpness=(2, 2),
+    second_focus=0,
+    brain_mean=(1000, 1000),
+    contrasts=MIDDLE,
+)
+"""Little texture and noise, no blur: voxels have about the brightness of their tissue."""
+UNMOVED = {"rotation_deg": NEVER, "scale": (0.9, 0.9), "shift_mm": NEVER, "warp_mm": NEVER}
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+GAP = 6
+"""Pixels between two panels."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the generator, shown off and on.
+
+    Args:
+        seed: of the case.
+        sequence: which is shown.
+        on: what the step changes of the ranges.
+        off: what to set instead, where the step is on in STILL.
+        base: what to change of STILL in both.
+        view: axial, coronal or sagittal.
+        outline: whether the regions are drawn.
+        slice_at: share of the grid's length; the slice in which most changes unless given.
+        crop_mm: edge of a square around the place where most changes; the whole slice unless given.
+    """
+
+    seed: int
+    sequence: str
+    on: Mapping[str, Any]
+    off: Mapping[str, Any]
+    base: Mapping[str, Any]
+    view: str = "axial"
+    outline: bool = False
+    slice_at: float | None = None
+    crop_mm: int | None = None
+
+
+QUIET = {"low_grade": 1, "radius_low_mm": (6, 6), "has_edema": 0, "pushes": 0}
+HIGH = {"low_grade": 0, "radius_high_mm": (24, 24), "edema_high_mm": (18, 18), "has_edema": 1, "pushes": 0}
+LOW = {"low_grade": 1, "radius_low_mm": (28, 28), "edema_low_mm": (10, 10), "has_edema": 1, "pushes": 0}
+SOLID = {**HIGH, "has_necrosis": 0}
+
+STEPS: Mapping[str, Step] = MappingProxyType(
+    {
+        "place": Step(1, "t1", {"rotation_deg": (6, 6), "scale": (0.84, 0.84)}, UNMOVED, QUIET, slice_at=0.5),
+        "warp": Step(1, "t1", {"warp_mm": (5, 5)}, {}, {**QUIET, **UNMOVED}, slice_at=0.5),
+        "fold": Step(1, "t1", {"fold_mm": (1.6, 1.6)}, {}, {**QUIET, **UNMOVED}, slice_at=0.6),
+        "strip": Step(1, "t2", {"strip_mm": (3, 3)}, {"strip_mm": NEVER}, QUIET, "coronal", slice_at=0.55),
+        "bites": Step(4, "t1", {"bitten": 1, "bite_mm": (6.5, 6.5)}, {}, QUIET),
+        "skull": Step(8, "t1", {"leaves_skull": 1, "skull_mm": (4, 4)}, {}, QUIET, slice_at=0.57),
+        "ventricles": Step(1, "t1", {"ventricle_mm": (7, 7)}, {}, QUIET),
+        "gyri": Step(63, "t1", {"gyri": (0.6, 0.6)}, {}, QUIET, slice_at=0.55),
+        "csf": Step(1, "t2", {"csf_weight": (3, 3)}, {}, QUIET, slice_at=0.5),
+        "sharpness": Step(1, "t1", {"sharpness": (3, 3)}, {"sharpness": (1, 1)}, QUIET, slice_at=0.5),
+        "small": Step(63, "flair", {"small": 1, "radius_small_mm": (6, 6)}, {}, HIGH, outline=True),
+        "foci": Step(4, "flair", {"second_focus": 1, "more_foci": 1}, {}, HIGH, outline=True),
+        "push": Step(63, "t1", {"pushes": 1, "push": (0.6, 0.6)}, {"pushes": 1, "push": NEVER}, HIGH, slice_at=0.52),
+        "edema": Step(63, "flair", {"has_edema": 1}, {"has_edema": 0}, HIGH, outline=True),
+        "infiltration": Step(2, "flair", {"infiltrates": True}, {}, HIGH, "coronal", outline=True),
+        "fade": Step(63, "flair", {"edema_fade": (0.7, 0.7)}, {}, HIGH),
+        "roughness": Step(63, "t1ce", {"roughness": (0.45, 0.45)}, {"roughness": NEVER}, SOLID, outline=True),
+        "lobes": Step(63, "t1ce", {"lobes": 3}, {}, SOLID, outline=True),
+        "grade": Step(63, "t1ce", LOW, HIGH, {}, outline=True),
+        "enhancement": Step(63, "t1ce", {"low_grade_enhances": 1, "low_grade_enhancement_level": (0.6, 0.6)}, {}, LOW),
+        "necrosis": Step(63, "t1ce", {"has_necrosis": 1, "necrosis_level": (-1, -1)}, {}, SOLID, outline=True),
+        "shell": Step(63, "t1ce", {"shell": 1, "shell_mm": (8, 8)}, {}, SOLID, outline=True),
+        "cyst": Step(63, "flair", {"cystic": 1}, {}, LOW, outline=True),
+        "blood": Step(63, "t1", {"bleeds": 1, "bleed_level": (0.8, 0.8)}, {}, LOW),
+        "faint": Step(63, "flair", {"opacity": (0.35, 0.35)}, {"opacity": (1, 1)}, {**HIGH, "faint": 1}),
+        "vessels": Step(1, "t1ce", {"vessel_gain": (0.9, 0.9), "vessel_level": (1.2, 1.2)}, {}, QUIET),
+        "spots": Step(1, "flair", {"spot_gain": (0.4, 0.4), "spot_level": (1.8, 1.8)}, {}, QUIET),
+        "tubes": Step(1, "t1ce", {"tube_gain": (1, 1)}, {}, QUIET),
+        "dura": Step(4, "t1ce", {"dura_gain": (0.9, 0.9)}, {}, QUIET, "coronal"),
+        "plexus": Step(4, "t1ce", {"plexus_gain": (0.8, 0.8)}, {}, QUIET),
+        "caps": Step(4, "flair", {"cap_gain": (0.5, 0.5)}, {}, QUIET),
+        "texture": Step(63, "t2", {"texture": (0.07, 0.07), "tumour_texture": (2, 2)}, {}, LOW),
+        "hindbrain": Step(1, "t2", {"hindbrain_gain": (0.3, 0.3)}, {}, QUIET, "sagittal", slice_at=0.49),
+        "bias": Step(1, "t1", {"bias": (0.25, 0.25)}, {}, QUIET),
+        "blur": Step(
+            1, "t2", {"blur_thick_mm": (2.4, 2.4)}, {"blur_thick_mm": NEVER}, {**QUIET, "blurred": 1, "blur_mm": NEVER}
+        ),
+        "slices": Step(63, "flair", {"thick": 1, "slice_mm": (6, 6)}, {}, HIGH, "coronal"),
+        "ghosts": Step(1, "t1", {"ghosts": 1, "ghost": (0.08, 0.08)}, {}, QUIET),
+        "noise": Step(63, "flair", {"noise": (0.05, 0.05), "rician": True}, {}, HIGH),
+        "gamma": Step(1, "t2", {"gamma": (1.4, 1.4)}, {"gamma": (0.7, 0.7)}, QUIET, slice_at=0.5),
+        "rings": Step(3, "t2", {"rings": 1, "ringing": (0.5, 0.5)}, {}, QUIET, crop_mm=60, slice_at=0.5),
+    }
+)
+
+
+@cache
+def made(seed: int, ranges: Ranges, size: str) -> Phantom:
+    """A case, made once."""
+    return make_phantom(seed, size, setting=ranges)
+
+
+def show(plane: np.ndarray, window: tuple[float, float], zoom: int) -> np.ndarray:
+    """A grey picture, uint8 (rows, columns, 3), of a plane that is to be drawn as it lies; background black."""
+    low, high = window
+    grey = (np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
+    grey = np.where(plane == 0, 0, grey).astype(np.uint8)
+    large = Image.fromarray(grey).resize((grey.shape[1] * zoom, grey.shape[0] * zoom), Image.Resampling.BICUBIC)
+    return np.repeat(np.asarray(large)[..., None], 3, -1)
+
+
+def window_of(volume: np.ndarray) -> tuple[float, float]:
+    """From the 1st percentile of what is not background to a little above the 99.7th."""
+    low, high = np.percentile(volume[volume != 0], (1, 99.7))
+    return float(low), float(low + 1.1 * (high - low))
+
+
+def draw_outlines(picture: np.ndarray, label: np.ndarray, zoom: int) -> np.ndarray:
+    """The borders of WT, TC and ET, the outermost first, in the colours of the project's other pictures."""
+    picture = picture.copy()
+    for region in REGIONS_TO_READ:
+        mask = np.isin(label, BRATS2020.regions[region]).repeat(zoom, 0).repeat(zoom, 1)
+        mask = ndimage.gaussian_filter(mask.astype(np.float32), zoom / 2) > 0.5
+        border = mask & ~ndimage.binary_erosion(mask, iterations=max(1, zoom // 2))
+        picture[border] = [int(REGION_COLOURS[region][i : i + 2], 16) for i in (1, 3, 5)]
+    return picture
+
+
+def upright(volume: np.ndarray, view: str, index: int) -> np.ndarray:
+    """A plane as radiologists look at it: anterior or superior up, the patient's right (or front) on the left."""
+    plane = volume.take(index, AXES[view]).T
+    return plane if view == "axial" else plane[::-1]
+
+
+def brain_box_of(volumes: Sequence[np.ndarray], margin: int) -> tuple[slice, ...]:
+    """The box around all that is not background, with a margin."""
+    inside = np.any([volume != 0 for volume in volumes], axis=0)
+    spans = [np.flatnonzero(inside.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return tuple(slice(max(0, s[0] - margin), s[-1] + 1 + margin) for s in spans)
+
+
+def beside(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Panels of one height in a row."""
+    gap = np.zeros((panels[0].shape[0], GAP, 3), np.uint8)
+    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], 1)
+
+
+def below(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows under each other, centred."""
+    width = max(row.shape[1] for row in rows)
+    padded = []
+    for row in rows:
+        left = (width - row.shape[1]) // 2
+        padded += [np.pad(row, ((0, GAP), (left, width - row.shape[1] - left), (0, 0)))]
+    return np.concatenate(padded)[:-GAP]
+
+
+def picture_of(step: Step, size: str) -> np.ndarray:
+    """The step off, and on, in the slice (and about the place) where it changes most."""
+    off, on = (made(step.seed, replace(STILL, **{**step.base, **change}), size) for change in (step.off, step.on))
+    zoom = 2 * SIZES[size].step_mm
+    a, b = (case.images[step.sequence].astype(np.float32) for case in (off, on))
+    both = (a != 0) & (b != 0)
+    change = np.abs(a / a[both].mean() - b / b[both].mean()) if both.any() else np.zeros_like(a)
+    change += (off.label != on.label) * step.outline
+    axis = AXES[step.view]
+    others = tuple({0, 1, 2} - {axis})
+    index = int(change.sum(others).argmax()) if step.slice_at is None else int(step.slice_at * a.shape[axis])
+    box = list(brain_box_of((a, b), 3))
+    if step.crop_mm is not None:
+        edge = step.crop_mm // SIZES[size].step_mm
+        spread = ndimage.uniform_filter(change.take(index, axis), edge // 3)
+        place = np.unravel_index(spread.argmax(), spread.shape)
+        for k, middle in zip(others, place, strict=True):
+            start = int(np.clip(middle - edge // 2, 0, a.shape[k] - edge))
+            box[k] = slice(start, start + edge)
+        zoom *= 2
+    box[axis] = slice(None)
+    window = window_of(a)
+    panels = []
+    for case in (off, on):
+        panel = show(upright(case.images[step.sequence][tuple(box)], step.view, index), window, zoom)
+        label = upright(case.label[tuple(box)], step.view, index)
+        panels.append(draw_outlines(panel, label, zoom) if step.outline else panel)
+    return beside(panels)
+
+
+def atlas_picture(size: str) -> np.ndarray:
+    """The fractions of CSF, grey and white matter in the atlas as it is."""
+    draw = Draw(0, torch.device("cpu"))
+    ranges = replace(STILL, **UNMOVED, sharpness=(1, 1))
+    coords = place_head(draw, ranges, SIZES[size])
+    frame = brain_box(coords, SIZES[size].step_mm)
+    brain, _ = strip_skull(draw, ranges, coords, frame)
+    fractions = (sample_tissue(draw, ranges, coords, frame) * brain).numpy()
+    index = round(fractions.shape[-1] * 0.55)
+    zoom = 2 * SIZES[size].step_mm
+    return beside([show(upright(volume, "axial", index), (0, 1), zoom) for volume in fractions])
+
+
+def case_row(case: Phantom, zoom: int) -> np.ndarray:
+    """A case in T1, T1ce, T2, FLAIR and in FLAIR with its regions, in the slice with most tumour."""
+    index = int((case.label > 0).sum((0, 1)).argmax())
+    middle = [round(n / 2 + shift) for n, shift in zip(case.label.shape, (0, case.label.shape[1] * 0.03), strict=False)]
+    half = [round(n * share) for n, share in zip(case.label.shape, (0.315, 0.4), strict=False)]
+    box = tuple(slice(m - h, m + h) for m, h in zip(middle, half, strict=True))
+    panels = [
+        show(upright(case.images[name][box], "axial", index), window_of(case.images[name]), zoom) for name in MODALITIES
+    ]
+    return beside([*panels, draw_outlines(panels[-1], upright(case.label[box], "axial", index), zoom)])
+
+
+def gallery(seeds: Sequence[int], setting: str, size: str) -> np.ndarray:
+    """Cases under each other."""
+    return below([case_row(made(seed, SETTINGS[setting], size), SIZES[size].step_mm) for seed in seeds])
+
+
+GALLERIES: Mapping[str, tuple[str, Sequence[int]]] = MappingProxyType(
+    {
+        "varied": ("varied", range(8)),
+        "plain": ("plain", (0, 1)),
+        "new-scanner": ("new-scanner", (0, 1)),
+    }
+)
+
+
+def save(picture: np.ndarray, path: Path) -> None:
+    """A small JPEG, grey where it has no colours."""
+    grey = (picture == picture[..., :1]).all()
+    image = Image.fromarray(picture[..., 0] if grey else picture)
+    image.save(path, quality=76, optimize=True, **({} if grey else {"subsampling": 0}))
+
+
+def names() -> list[str]:
+    """Of all pictures."""
+    return ["atlas", *STEPS, *(f"gallery-{name}" for name in GALLERIES)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these pictures")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "phantoms")
+    parser.add_argument("--size", choices=SIZES, default="full")
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in options.names or names():
+        if name == "atlas":
+            picture = atlas_picture(options.size)
+        elif name in STEPS:
+            picture = picture_of(STEPS[name], options.size)
+        else:
+            setting, seeds = GALLERIES[name.removeprefix("gallery-")]
+            picture = gallery(seeds, setting, options.size)
+        save(picture, options.output / f"{name}.jpg")
+        print(options.output / f"{name}.jpg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Bring the table of all ranges in docs/phantoms.md up to date: python docs/phantom_ranges.py"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from brats3d.phantom_ranges import SETTINGS, Contrasts, Ranges
+
+PAGE = Path(__file__).parent / "phantoms.md"
+START, END = "<summary>Every range, chance and switch of the three settings</summary>\n\n", "\n\n</details>"
+
+
+def table() -> str:
+    """Every field of Ranges and Contrasts in Markdown; empty where new-scanner is as varied."""
+    lines = [f"| | {' | '.join(SETTINGS)} |", "|---|" + "---|" * len(SETTINGS)]
+    for kind in (Ranges, Contrasts):
+        for name in (f.name for f in fields(kind) if f.name != "contrasts"):
+            cells = {s: _text(getattr(r if kind is Ranges else r.contrasts, name)) for s, r in SETTINGS.items()}
+            if cells["new-scanner"] == cells["varied"]:
+                cells["new-scanner"] = ""
+            lines.append(f"| `{name}` | {' | '.join(cells.values())} |")
+    return "\n".join(lines)
+
+
+def _text(value: tuple[float, float] | float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, tuple):
+        return f"{value:g}"
+    low, high = value
+    return ("off" if high == 0 else f"{low:g}") if low == high else f"{low:g} to {high:g}"
+
+
+def main() -> None:
+    head, _, rest = PAGE.read_text().partition(START)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(head + START + table() + END + tail)
+
+
+if __name__ == "__main__":
+    main()
