@@ -68,6 +68,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/waiting.py
+	$(BIN)/python benchmarks/phantom_regions.py
+	$(BIN)/python benchmarks/subsets.py --record
+	$(BIN)/python benchmarks/finetuning.py --record
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel
