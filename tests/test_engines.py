@@ -141,11 +141,12 @@ def test_longer_gradients_are_shortened(max_norm, moved):
     assert (before - network.weight).flatten().tolist() == pytest.approx([moved, 0, 0], rel=1e-5)
 
 
+@pytest.mark.parametrize("max_norm", [None, 12])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_is_no_step(bad, log):
+def test_a_gradient_that_is_not_finite_is_no_step(bad, max_norm, log):
     network, losses = Spy(), iter([1.0, bad, 1.0])
     weights = []
-    trainer = trainer_of(network, TrainStep(False, 12), lambda logits, _: logits.mean() * next(losses), length=3)
+    trainer = trainer_of(network, TrainStep(False, max_norm), lambda logits, _: logits.mean() * next(losses), length=3)
     trainer.add_event_handler(
         Events.ITERATION_COMPLETED, lambda e: weights.append(network.conv.weight.detach().clone())
     )
