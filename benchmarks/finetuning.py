@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from machine import record, rows
+from machine import rows, show
 
 from brats3d.bundle import installed_bundle
 from brats3d.labels import MODALITIES
@@ -81,10 +81,7 @@ def main() -> None:
         ),
     }
     for title, table in tables.items():
-        if options.record:
-            record(f"{title}: {what}", table)
-        else:
-            print("\n".join(["", f"{title}: {what}", "", *table]))
+        show(f"{title}: {what}", table, options.record)
 
 
 if __name__ == "__main__":

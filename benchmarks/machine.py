@@ -34,6 +34,14 @@ def record(title: str, table: list[str]) -> None:
         file.write(text + "\n")
 
 
+def show(title: str, table: list[str], keep: bool) -> None:
+    """Print the table, and append it to RESULTS.md if it is to be kept."""
+    if keep:
+        record(title, table)
+    else:
+        print("\n".join(["", title, "", *table]))
+
+
 def rows(header: list[str], cells: list[list[object]]) -> list[str]:
     """A Markdown table; numbers with three significant digits."""
     text = [[f"{c:.3g}" if isinstance(c, float) else str(c) for c in line] for line in cells]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import record, rows
+from machine import rows, show
 from monai.bundle import ConfigParser
 
 from brats3d.bundle import config_files, installed_bundle
@@ -31,6 +31,7 @@ from brats3d.checkpoints import load_weights, read_checkpoint
 from brats3d.checks import check_headers
 from brats3d.datalist import case_to_item, with_convention
 from brats3d.datasets import CaseDataset
+from brats3d.dropout import subsets
 from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.metrics import score_case, summarise
 from brats3d.phantom_sets import write_phantoms
@@ -112,7 +113,7 @@ def score(
 
 def subsets_of(modalities: Sequence[str], which: str) -> dict[str, tuple[str, ...]]:
     """Name -> sequences: all of them, then the subsets asked for, larger ones before smaller ones."""
-    chosen = [s for n in range(len(modalities), 0, -1) for s in itertools.combinations(modalities, n)]
+    chosen = sorted(subsets(modalities), key=len, reverse=True)
     chosen = [s for s in chosen[1:] if which == "all" or (which == "first" and s == FIRST)]
     return {ALL: tuple(modalities), **{"+".join(s): s for s in chosen}}
 
@@ -201,10 +202,7 @@ def main() -> None:
             write_phantoms(folder, cases, seed=options.seed)
             tables, what = measure(folder, options), f"{cases} phantoms of seed {options.seed}"
     for title, table in tables:
-        if options.record:
-            record(f"{title}: {what}", table)
-        else:
-            print("\n".join(["", f"{title}: {what}", "", *table]))
+        show(f"{title}: {what}", table, options.record)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import torch
 
 from brats3d.labels import MODALITIES
 from brats3d.phantom_head import (
-    SIZES,
     Frame,
     Head,
     brain_box,
+    get_size,
     move_ventricles,
     place_head,
     sample_tissue,
@@ -85,7 +85,7 @@ def make_phantom(
         ValueError: if size or setting is unknown or seed negative.
     """
     grown = grow_phantom(seed, size, device, setting)
-    shape = SIZES[size].shape
+    shape = get_size(size).shape
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = shape[1] - 1
     return Phantom(
@@ -107,11 +107,10 @@ def grow_phantom(
     setting: str | Ranges = DEFAULT_SETTING,
 ) -> Grown:
     """The same case as :func:`make_phantom`'s, left on the device: for training that makes its cases as it goes."""
-    check(size in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
+    grid = get_size(size)
     check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
     ranges = get_ranges(setting)
     draw = Draw(seed, torch.device(device))
-    grid = SIZES[size]
     low_grade = draw.chance(ranges.low_grade)
 
     coords = place_head(draw, ranges, grid)

@@ -54,9 +54,8 @@ def load_atlas(step_mm: int, device: torch.device) -> torch.Tensor:
         (3, X, Y, Z) float32: fraction of grey matter, of white matter, and depth in mm below the brain's surface
         (0 outside, at most 8). The origin of atlas coordinates is the middle of the array.
     """
-    gm, wm, mask, _ = _read_atlas()
-    depth = _distance(mask).clip(max=8)
-    atlas = torch.from_numpy(np.stack([gm, wm, depth]).astype(np.float32))
+    gm, wm, depth, _ = _read_atlas()
+    atlas = torch.from_numpy(np.stack([gm, wm, depth.clip(max=8)]).astype(np.float32))
     return F.avg_pool3d(atlas, step_mm).to(device)
 
 
@@ -70,14 +69,15 @@ def load_landmarks(device: torch.device) -> torch.Tensor:
     """
     from scipy import ndimage
 
-    gm, wm, mask, position = _read_atlas()
-    depth = _distance(mask)
+    gm, wm, depth, position = _read_atlas()
     x, y, z = position  # MNI millimetres, right, anterior and superior positive
     box = (np.abs(x) < 36) & (y > -50) & (y < 36) & (z > -8) & (z < 34)
     fluid = box & (depth > 18) & (1 - gm - wm > 0.5)
     numbers, _ = ndimage.label(fluid)
     ventricles = numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
-    maps = torch.from_numpy(np.stack([ventricles, _distance(~mask), depth]).astype(np.float32))
+    maps = torch.from_numpy(
+        np.stack([ventricles, ndimage.distance_transform_edt(depth == 0), depth]).astype(np.float32)
+    )
     inside, outside, depth = F.avg_pool3d(maps, COARSE_MM)
     near = blur(inside, [8 / COARSE_MM / 2] * 3)
     near = near / near.max()
@@ -113,7 +113,7 @@ def _look_up(volume: torch.Tensor, coords: torch.Tensor, step_mm: int) -> torch.
 
 @lru_cache(maxsize=1)
 def _read_atlas() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
-    """GM, WM and the mask of the brain, all (X, Y, Z) of 1 mm in LPS order, and the voxels' MNI coordinates."""
+    """GM, WM and mm below the brain's surface, (X, Y, Z) of 1 mm in LPS order, and the voxels' MNI coordinates."""
     from nilearn import datasets
     from scipy import ndimage
 
@@ -128,11 +128,4 @@ def _read_atlas() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]
     mni = [(n - 1 - k if axis < 2 else k) + origin[axis] for axis, (n, k) in enumerate(zip(shape, steps, strict=True))]
     gm, wm, mask = (np.pad(volume[box], pad) for volume in (gm * mask, wm * mask, mask))
     mask = ndimage.binary_fill_holes(mask > 0)  # a few single voxels, which skull-stripping would widen
-    return gm, wm, mask, list(np.meshgrid(*mni, indexing="ij", sparse=True))
-
-
-def _distance(mask: np.ndarray) -> np.ndarray:
-    """Millimetres from each voxel within the mask to the nearest one outside it; 0 outside."""
-    from scipy import ndimage
-
-    return ndimage.distance_transform_edt(mask)
+    return gm, wm, ndimage.distance_transform_edt(mask), list(np.meshgrid(*mni, indexing="ij", sparse=True))

@@ -23,6 +23,7 @@ __all__ = [
     "Head",
     "Size",
     "brain_box",
+    "get_size",
     "move_ventricles",
     "place_head",
     "refine",
@@ -42,6 +43,17 @@ class Size:
 SIZES: Mapping[str, Size] = MappingProxyType({"full": Size((240, 240, 155), 1), "small": Size((48, 48, 40), COARSE_MM)})
 """``small`` is the same head sampled every 4 mm. Its files still say 1 mm, so that they pass for BraTS: volumes and
 distances read from them are 1/64 and 1/4 of the head's."""
+
+
+def get_size(size: str) -> Size:
+    """The size of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
+    return SIZES[size]
 
 
 @dataclass(frozen=True)

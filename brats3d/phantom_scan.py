@@ -91,7 +91,8 @@ def acquire(
     extras = _distractors(draw, r, head, tumour.tissue == 0)
     ghost = draw.of("skull's brightness")
     near_coils = draw.of("hindbrain")
-    hindbrain = _hindbrain(head) if any(r.hindbrain_gain) else torch.zeros(())
+    hindbrain = _hindbrain(head) if any(r.hindbrain_gain) else None
+    has_skull = bool(head.skull.any())
     images = {}
     for name in MODALITIES:
         mixed = [values[name][k + 2] for k in kinds]
@@ -100,9 +101,9 @@ def acquire(
         image += texture * (0.4 + opacity * draw.uniform(*r.tumour_texture))
         for extra in extras.get(name, ()):
             image += extra
-        if any(r.hindbrain_gain):
+        if hindbrain is not None:
             image *= 1 + hindbrain * near_coils.uniform(*r.hindbrain_gain)
-        if head.skull.any():
+        if has_skull:
             image = torch.where(head.skull, ghost.uniform(0.05, 1.1) + 2 * texture, image)
         images[name] = _scan(draw, draw.of(f"scan {name}"), r, image, head.brain | head.skull, step)
     return images

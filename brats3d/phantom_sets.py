@@ -27,7 +27,7 @@ from brats3d.files import (
 )
 from brats3d.labels import MODALITIES
 from brats3d.phantom import Phantom, check, make_phantom
-from brats3d.phantom_head import SIZES
+from brats3d.phantom_head import get_size
 from brats3d.phantom_ranges import DEFAULT_SETTING, Ranges, get_ranges
 
 __all__ = ["LAYOUTS", "FileNames", "case_seed", "write_phantoms"]
@@ -100,7 +100,7 @@ def write_phantoms(
 
     check(cases >= 1, f"cases: expected at least 1, got {cases}")
     check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
-    check(size in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
+    get_size(size)
     check(layout in LAYOUTS, f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     ranges = get_ranges(setting)
     _check_device(device)

@@ -238,7 +238,8 @@ def _detour_mm(own: Draw, ranges: Ranges, coords: torch.Tensor, focus: Focus) ->
     start = straight[box] <= max(1.5 * COARSE_MM, float(straight.min()))
     time = torch.where(start, straight[box], 1e6).expand_as(slowness).contiguous()
     steps = [d for d in product((-1, 0, 1), repeat=3) if any(d)]
-    lengths = [float(torch.tensor([d[k] * COARSE_MM for k in range(3)]).div(focus.stretch.cpu()).norm()) for d in steps]
+    stretch = focus.stretch.cpu()
+    lengths = [float(torch.tensor([k * COARSE_MM for k in d]).div(stretch).norm()) for d in steps]
     ways = []
     for step, length in zip(steps, lengths, strict=True):
         to, since = (

@@ -83,10 +83,7 @@ def run_training(
             return
         logger.info("going on in %s after epoch %d", output_dir, trainer.state.epoch)
     else:
-        load_weights(network, checkpoint, settings["modalities"])
-        if idist.get_rank() == 0:
-            _write_settings(output_dir, settings)
-        logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
+        _begin(network, checkpoint, settings, output_dir)
     trainer.run()
     logger.info("finished: %s; weights in %s", _best(evaluator), last.with_name("best.pt"))
 
@@ -129,9 +126,7 @@ def run_pretraining(
             return
         logger.info("going on in %s after %s", output_dir, so_far)
     else:
-        load_weights(network, checkpoint, settings["modalities"])
-        _write_settings(output_dir, settings)
-        logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
+        _begin(network, checkpoint, settings, output_dir)
     trainer.run()
     logger.info(
         "the %g minutes are up: %d steps, %s; weights in %s",
@@ -250,9 +245,13 @@ def _read_settings(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _write_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
-    text = json.dumps(dict(settings), indent=2, default=str)
-    write_whole(output_dir / "settings.json", lambda file: file.write(text.encode()))
+def _begin(network: nn.Module, checkpoint: str | Path | None, settings: Mapping[str, Any], output_dir: Path) -> None:
+    """Load the weights to start from, and keep the settings of a run that has just begun."""
+    load_weights(network, checkpoint, settings["modalities"])
+    if idist.get_rank() == 0:
+        text = json.dumps(dict(settings), indent=2, default=str)
+        write_whole(output_dir / "settings.json", lambda file: file.write(text.encode()))
+    logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
 
 
 def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any], free: frozenset[str] = FREE_SETTINGS) -> None:

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset, IterableDataset
 from brats3d.datasets import derive_seed
 from brats3d.labels import MODALITIES, order_modalities
 from brats3d.phantom import grow_phantom
-from brats3d.phantom_head import SIZES
-from brats3d.phantom_ranges import SETTINGS, Ranges
+from brats3d.phantom_head import get_size
+from brats3d.phantom_ranges import Ranges, get_ranges
 from brats3d.phantom_sets import case_seed
 
 __all__ = ["PhantomCases", "PhantomStream", "grow_case"]
@@ -81,7 +81,7 @@ class PhantomStream(IterableDataset):
         pool: int = 8,
         patches_per_phantom: float = 8,
     ) -> None:
-        _check(size, setting)
+        get_size(size)
         if not 0 <= healthy <= 1:
             raise ValueError(f"healthy: expected a chance from 0 to 1, got {healthy!r}")
         if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1:
@@ -89,7 +89,7 @@ class PhantomStream(IterableDataset):
         if not isinstance(patches_per_phantom, int | float) or not patches_per_phantom >= 1:
             raise ValueError(f"patches_per_phantom: expected 1 or more, got {patches_per_phantom!r}")
         self.size = size
-        self.setting = replace(SETTINGS[setting], healthy=healthy)
+        self.setting = replace(get_ranges(setting), healthy=healthy)
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
         self.modalities = order_modalities(modalities)
         self.seed = seed
@@ -168,12 +168,12 @@ class PhantomCases(Dataset):
         modalities: Sequence[str],
         device: str | torch.device = "cpu",
     ) -> None:
-        _check(size, setting)
+        get_size(size)
         if count < 1:
             raise ValueError(f"val_cases: expected 1 or more, got {count}")
         self.count = count
         self.size = size
-        self.setting = SETTINGS[setting]
+        self.setting = get_ranges(setting)
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
         self.modalities = order_modalities(modalities)
         self.device = torch.device(device)
@@ -205,9 +205,3 @@ class _Pooled:
 def _plain(case: dict[str, Any]) -> dict[str, Any]:
     """Copies of the crop alone, without metadata: a view would keep the whole grid in memory."""
     return {k: v.as_subclass(torch.Tensor).clone() if isinstance(v, torch.Tensor) else v for k, v in case.items()}
-
-
-def _check(size: str, setting: str) -> None:
-    for name, value, known in (("size", size, SIZES), ("setting", setting, SETTINGS)):
-        if value not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
