@@ -13,7 +13,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from brats3d.phantom_atlas import COARSE_MM, DEPTH, INSIDE, OUTSIDE, SLOPE, TISSUE, sample_atlas, sample_landmarks
+from brats3d.phantom_atlas import (
+    COARSE_MM,
+    DEPTH,
+    INSIDE,
+    NEAR,
+    OUTSIDE,
+    SLOPE,
+    TISSUE,
+    sample_atlas,
+    sample_landmarks,
+    to_mni,
+)
 from brats3d.phantom_noise import Draw
 from brats3d.phantom_ranges import Ranges
 
@@ -133,8 +144,10 @@ def move_ventricles(draw: Draw, ranges: Ranges, coords: torch.Tensor) -> torch.T
     """
     if not any(ranges.ventricle_mm):
         return coords
-    slope = sample_landmarks(coords, SLOPE)
-    return coords + draw.of("ventricles").uniform(*ranges.ventricle_mm) * slope
+    own = draw.of("ventricles")
+    move_mm = own.uniform(*ranges.ventricle_mm)
+    side = torch.tanh(to_mni(coords)[0] / COARSE_MM)  # -1 on the left, 1 on the right
+    return coords + move_mm * (1 - own.uniform(*ranges.ventricle_skew) * side) * sample_landmarks(coords, SLOPE)
 
 
 def strip_skull(draw: Draw, ranges: Ranges, coords: torch.Tensor, frame: Frame) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,14 +162,17 @@ def strip_skull(draw: Draw, ranges: Ranges, coords: torch.Tensor, frame: Frame) 
     cut = draw.uniform(*r.strip_mm)
     cut_at = (cut + min(cut, 1) * draw.field(depth.shape, 15 / frame.step_mm)).clamp_(0.5)
     own = draw.of("skull")
-    if own.chance(r.bitten):
-        cut_at += own.uniform(*r.bite_mm) * own.fractal(depth.shape, (50, 20), frame.step_mm).sub_(1.2).clamp_(0, 1)
     brain = depth > cut_at
+    stripped = ~brain
+    if own.chance(r.bitten):
+        bites = own.uniform(*r.bite_mm) * own.fractal(depth.shape, (50, 20), frame.step_mm).sub_(1.2).clamp_(0, 1)
+        inside = refine(sample_landmarks(coords, INSIDE), frame)[0]  # depth ends at 8 mm, this does not
+        brain &= torch.maximum(depth, inside) > cut_at + bites
     skull = torch.zeros_like(brain)
     if own.chance(r.leaves_skull):
         outside = refine(sample_landmarks(coords, OUTSIDE), frame)[0]
         patches = own.fractal(depth.shape, (40, 16), frame.step_mm) > own.uniform(0.3, 1.8)
-        skull = patches & ~brain & (outside < own.uniform(*r.skull_mm))
+        skull = patches & stripped & (outside < own.uniform(*r.skull_mm))
     for axis, whole in zip(frame.axes_mm(coords.device), frame.whole, strict=True):
         inside = axis.abs() < (whole - 2) / 2 * frame.step_mm  # background all around, even where a large head is cut
         brain &= inside
@@ -175,10 +191,33 @@ def sample_tissue(draw: Draw, ranges: Ranges, coords: torch.Tensor, frame: Frame
     csf = (1 - gm - wm).clamp_(0)
     if any(ranges.gyri):
         csf, gm, wm = _cut_gyri(draw.of("gyri"), ranges, coords, frame, csf, gm, wm)
+    if any(ranges.ventricle_level):
+        csf, gm, wm = _wall_ventricles(draw.of("walls"), ranges, coords, frame, csf, gm, wm)
     if ranges.csf_weight != (1, 1):
         csf *= draw.of("csf").ratio(*ranges.csf_weight)
     tissue = torch.stack([csf, gm, wm]).clamp_(1e-4) ** draw.uniform(*ranges.sharpness)
     return tissue / tissue.sum(0)
+
+
+def _wall_ventricles(
+    own: Draw,
+    ranges: Ranges,
+    coords: torch.Tensor,
+    frame: Frame,
+    csf: torch.Tensor,
+    gm: torch.Tensor,
+    wm: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Give the lateral ventricles walls: nothing but fluid within, no more than a voxel or two of transition.
+
+    The average of many heads has a third of tissue in half of its ventricles, as no single head has.
+    """
+    level = own.uniform(*ranges.ventricle_level)
+    near = (refine(sample_landmarks(coords, NEAR), frame)[0] * 4 - 0.6).clamp_(0, 1)
+    cavity = ((csf - level) * 4 + 0.5).clamp_(0, 1)
+    fluid = csf + near * (cavity - csf)
+    rest = (1 - fluid) / (1 - csf).clamp(min=1e-3)
+    return fluid, gm * rest, wm * rest
 
 
 def _cut_gyri(

@@ -34,6 +34,12 @@ def contrast(draw: Draw, ranges: Ranges, low_grade: bool) -> dict[str, list[floa
     n1, e1 = g1 - core, g1 - edema
     # The agent, and a second scan, shift what does not enhance a little.
     c1c, g1c, w1c, n1c, e1c = (x + draw.normal(k.t1ce_shift) for x in (c1, g1, w1, n1, e1))
+    w1c = max(w1c, g1c + (w1 - g1) / 4)
+    other = draw.of("another T1")
+    if other.chance(k.t1ce_other):
+        c1c, g1c = other.uniform(*k.t1_csf), other.uniform(*k.t1_gm)
+        w1c = g1c + other.uniform(*k.t1_wm)
+        n1c, e1c = (g1c - darker * other.uniform(0.6, 1.5) for darker in (core, edema))
     w2 = u(*k.t2_wm)
     g2 = w2 + u(*k.t2_gm)
     wf = u(*k.flair_wm)
@@ -86,17 +92,23 @@ def acquire(
     if any(r.edema_fade):
         parts[1] *= 1 - tumour.fade * draw.of("fade").uniform(*r.edema_fade)
     if draw.chance(r.faint):
-        parts = blur(parts, [0.8 / step] * 3) * draw.uniform(*r.opacity)
+        soft = draw.of("soft").uniform(*r.soft_mm)
+        parts = blur(parts, [soft / step] * 3) * draw.uniform(*r.opacity)
     opacity = parts.sum(0)
     extras = _distractors(draw, r, head, tumour.tissue == 0)
     ghost = draw.of("skull's brightness")
     near_coils = draw.of("hindbrain")
+    places = _Places(draw.of("places"), r, head) if any(r.regional) or any(r.deep_gm) else None
+    variation = _vary_tumour(draw.of("variation"), r, parts, kinds, values["t1ce"], step)
     hindbrain = _hindbrain(head) if any(r.hindbrain_gain) else None
     has_skull = bool(head.skull.any())
     images = {}
     for name in MODALITIES:
         mixed = [values[name][k + 2] for k in kinds]
-        image = _mix(values[name][:3], tissue) * (1 - opacity) + _mix(mixed, parts)
+        image = places.mix(name, values[name]) if places else _mix(values[name][:3], tissue)
+        image = image * (1 - opacity) + _mix(mixed, parts)
+        for box, change in variation.get(name, ()):
+            image[box] += change
         texture = draw.fractal(shape, (10, 5, 3), step) * draw.uniform(*r.texture)
         image += texture * (0.4 + opacity * draw.uniform(*r.tumour_texture))
         for extra in extras.get(name, ()):
@@ -128,7 +140,8 @@ def _distractors(draw: Draw, ranges: Ranges, head: Head, healthy: torch.Tensor) 
         midline = refine(to_mni(head.coords)[:1], head.frame)[0].abs() < own.uniform(1, 4)
         patches = own.fractal(shape, (40, 12), step)
         dura = (depth < own.uniform(1, 4)) & (patches > own.uniform(-1, 1.5))
-        sinus = midline & (depth < own.uniform(3, 9)) & (csf + gm > 0.6)
+        vault = refine(_vault(head.coords)[None], head.frame)[0] > 0.5
+        sinus = midline & vault & (depth < own.uniform(3, 9)) & (csf + gm > 0.6)
         extras["t1ce"].append((healthy & dura) * own.uniform(*r.dura_gain))
         extras["t1ce"].append((healthy & sinus) * own.uniform(*r.dura_gain))
         fine = own.fractal(shape, (8, 4), step)
@@ -136,11 +149,95 @@ def _distractors(draw: Draw, ranges: Ranges, head: Head, healthy: torch.Tensor) 
         extras["t1ce"].append(plexus)
         extras["flair"].append(plexus * own.uniform(0, 0.5))
         caps = ((near - own.uniform(0.1, 0.5)) * 4 + patches * 0.4).clamp_(0, 1) * (wm * healthy)
+        caps *= (near * 5).clamp_(max=1)
         caps *= own.uniform(*r.cap_gain)
         extras["flair"].append(caps)
         extras["t2"].append(caps * own.uniform(0.3, 1))
         extras["t1"] = [caps * -own.uniform(0, 0.4)]
+        flow = (healthy & (csf > 0.5)) * (-0.5 - fine).clamp_(0, 1) * own.uniform(*r.flow_gain)
+        extras["flair"].append(flow)
+        extras["t2"].append(flow * -own.uniform(0, 1))
     return extras
+
+
+class _Places:
+    """Healthy tissue that is not the same everywhere: each of grey and white matter by a smooth share of its own, and
+    grey matter deep in the brain by how near it is to white matter (iron and myelin make it so).
+
+    What differs is the tissue, so that it shows in all sequences, in each to another extent, and in T1ce as in T1.
+    """
+
+    def __init__(self, own: Draw, ranges: Ranges, head: Head) -> None:
+        self.own, self.ranges, self.head = own, ranges, head
+        shape, step = head.brain.shape, head.frame.step_mm
+        length = own.uniform(*ranges.regional_mm)
+        self.fields = own.white((2, 2, *(round(n * step / length) + 2 for n in shape)))
+        self.deep = refine(_deep(head.coords)[None], head.frame)[0] * head.tissue[1]
+        self.weights: dict[str, tuple[list[float], float]] = {}
+        for name in MODALITIES:
+            drawn = [own.normal(1) * own.uniform(*ranges.regional) for _ in range(2)], own.uniform(*ranges.deep_gm)
+            self.weights[name] = self.weights["t1"] if name == "t1ce" else drawn
+
+    def mix(self, name: str, values: Sequence[float]) -> torch.Tensor:
+        """The image of a sequence without a tumour, from the brightness of CSF, grey and white matter."""
+        csf, gm, wm = values[:3]
+        weights, deep = self.weights[name]
+        field = sum(weight * field for weight, field in zip(weights, self.fields, strict=True))
+        share = F.interpolate(field[None], self.head.brain.shape, mode="trilinear", align_corners=True)[0]
+        share = share.clamp_(-0.5, 0.5).add_(1)
+        _, grey, white = self.head.tissue
+        image = csf * self.head.tissue[0] + gm * grey * share[0] + wm * white * share[1]
+        return image + (deep * (wm - gm)) * self.deep
+
+
+def _vary_tumour(
+    own: Draw, ranges: Ranges, parts: torch.Tensor, kinds: Sequence[int], t1ce: Sequence[float], step_mm: int
+) -> dict[str, list[tuple[tuple[slice, ...], torch.Tensor]]]:
+    """What makes a tumour's parts unlike one another: more and less fluid, more and less of the agent taken up.
+
+    Fluid makes T1 darker and T2 brighter, and FLAIR either.
+
+    Args:
+        parts: (K, X, Y, Z) fractions of the tumour's tissues.
+        kinds: which tissues these are.
+        t1ce: brightness of all tissues in T1ce.
+
+    Returns:
+        Sequence -> boxes and what is to be added in them.
+    """
+    found = parts.amax(0) > 0
+    if not found.any() or not (any(ranges.core_variation) or any(ranges.uptake_variation)):
+        return {}
+    ends = [found.flatten(1).any(1) if axis == 0 else found.movedim(axis, 0).flatten(1).any(1) for axis in range(3)]
+    box = tuple(slice(int(e.nonzero()[0]), int(e.nonzero()[-1]) + 1) for e in ends)
+    inside = parts[:, *box]
+    part = {kind: inside[index] for index, kind in enumerate(kinds)}
+    solid = part[CORE] + part[ENHANCING] + 0.5 * part[EDEMA]
+    fluid = own.fractal(solid.shape, (24, 12, 6), step_mm) * solid * own.uniform(*ranges.core_variation)
+    dark = -own.uniform(0.2, 1)
+    lack = own.fractal(solid.shape, (12, 6), step_mm).add_(1).div_(2).clamp_(0, 1)
+    uptake = (t1ce[CORE + 2] - t1ce[ENHANCING + 2]) * own.uniform(*ranges.uptake_variation)
+    return {
+        "t1": [(box, dark * fluid)],
+        "t1ce": [(box, dark * fluid + uptake * lack * part[ENHANCING])],
+        "t2": [(box, own.uniform(0.2, 1.2) * fluid)],
+        "flair": [(box, own.uniform(-1, 1) * fluid)],
+    }
+
+
+def _deep(coords: torch.Tensor) -> torch.Tensor:
+    """Where the basal ganglia and the thalamus lie, 0 to 1 with an edge of about 6 mm."""
+    x, y, z = to_mni(coords)
+    inside = torch.sigmoid((33 - x.abs()) / 3)
+    for axis, low, high in ((y, -34, 22), (z, -14, 20)):
+        inside = inside * torch.sigmoid((axis - low) / 3) * torch.sigmoid((high - axis) / 3)
+    return inside
+
+
+def _vault(coords: torch.Tensor) -> torch.Tensor:
+    """1 beside the vault of the skull, along which the sagittal sinus runs; 0 beside its base."""
+    _, y, z = to_mni(coords)
+    return ((z > 5) | (y < -75)).float()
 
 
 def _hindbrain(head: Head) -> torch.Tensor:

@@ -133,7 +133,8 @@ def grow_tumour(draw: Draw, ranges: Ranges, head: Head, foci: Sequence[Focus], l
         voxel_ml = head.frame.step_mm**3 / 1000
         if (tissue == ENHANCING).sum() * voxel_ml < MIN_ENHANCING_ML:
             tissue = torch.where(tissue == ENHANCING, CORE, tissue)
-        enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and ((tissue > 0) & (tissue != EDEMA)).any()
+        core_ml = ((tissue > 0) & (tissue != EDEMA)).sum() * voxel_ml
+        enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and core_ml > 0 and core_ml >= ranges.min_core_ml
         if enough or not foci:
             return Tumour(tissue, fade)
         foci = [replace(focus, radius_mm=focus.radius_mm * 1.3) for focus in foci]
