@@ -20,6 +20,7 @@ def describe() -> str:
         device = torch.cuda.get_device_name()
     else:
         device = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+        device = f"{device} ({torch.backends.cpu.get_cpu_capability()})"
     return (
         f"{date.today()}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"monai {monai.__version__}, brats3d {brats3d.__version__}"

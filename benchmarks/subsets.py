@@ -32,6 +32,7 @@ from brats3d.checks import check_headers
 from brats3d.datalist import case_to_item, with_convention
 from brats3d.datasets import CaseDataset
 from brats3d.dropout import subsets
+from brats3d.engines import autocast
 from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.metrics import score_case, summarise
 from brats3d.phantom_sets import write_phantoms
@@ -69,7 +70,7 @@ class Pipeline:
         """Image (C, H, W, D) -> logits (3, H, W, D)."""
 
         def window(part: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(part.device.type, torch.bfloat16, enabled=self.amp):
+            with autocast(part.device, self.amp):
                 return self.network(part).float()
 
         return self.inferer(image[None].to(self.device), window)[0]

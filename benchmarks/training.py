@@ -15,6 +15,7 @@ import torch
 from machine import record, rows
 from monai.networks.nets import UNet
 
+from brats3d.engines import autocast
 from brats3d.losses import DiceBCELoss
 
 WIDTHS = {
@@ -34,7 +35,7 @@ def stepper(channels: tuple[int, ...], patch: int, device: str):
 
     def step() -> float:
         start = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(torch.device(device), amp=True):
             logits = network(image)
         loss(logits.float(), target).backward()
         optimizer.step()
