@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from brats3d.phantom_atlas import COARSE_MM, DEPTH, INSIDE, NEAR, OUTSIDE, sample_atlas, sample_landmarks
+from brats3d.phantom_atlas import COARSE_MM, DEPTH, INSIDE, NEAR, OUTSIDE, sample_atlas, sample_landmarks, to_mni
 from brats3d.phantom_head import (
     SIZES,
     Frame,
@@ -132,6 +132,50 @@ def test_ventricles_grow_and_shrink_and_nothing_else_does():
     np.testing.assert_allclose(cortex_ml, cortex_ml[1], rtol=0.01)
 
 
+def ventricles_ml(**on: object) -> tuple[float, float]:
+    """Fluid in and about the left and the right lateral ventricle."""
+    coords, frame = still_head()
+    near, right_mm = refine(sample_landmarks(coords, NEAR), frame)[0], refine(to_mni(coords)[:1], frame)[0]
+    csf = tissue(**on)[0]
+    return tuple(float(csf[(near > 0.2) & side].sum()) * 0.064 for side in (right_mm < 0, right_mm > 0))
+
+
+def test_a_skew_moves_the_wall_of_one_side_further_and_of_the_other_less():
+    move = {"ventricle_mm": (6, 6)}
+    even, left, right = (ventricles_ml(**move, ventricle_skew=(skew, skew)) for skew in (0, 0.6, -0.6))
+    assert left[0] > 1.1 * even[0]
+    assert left[1] < 0.9 * even[1]
+    assert right[0] < 0.9 * even[0]
+    assert right[1] > 1.1 * even[1]
+    assert ventricles_ml(ventricle_skew=(0.6, 0.6)) == ventricles_ml()  # a share of no movement
+
+
+@pytest.mark.parametrize("level", [0.2, 0.4, 0.65])
+def test_walls_hold_nothing_but_fluid_and_change_nothing_far_from_the_ventricles(level):
+    coords, frame = still_head()
+    near = refine(sample_landmarks(coords, NEAR), frame)[0]
+    blurred, walled = tissue(), tissue(ventricle_level=(level, level))
+    np.testing.assert_allclose(walled.sum(0), 1, atol=1e-5)
+    assert walled.min() > 0
+    between = [float(((t[0] > 0.1) & (t[0] < 0.9))[near > 0.4].float().mean()) for t in (blurred, walled)]
+    assert between[0] > 0.8  # the average has blurred every wall
+    assert between[1] < 0.3  # the voxels of 4 mm through which the wall goes
+    assert walled[0][near > 0.4].max() > 0.99
+    assert (walled - blurred).abs().sum(0)[near < 0.1].max() < 1e-3
+
+
+def test_walls_leave_grey_and_white_matter_in_the_shares_that_they_had():
+    blurred, walled = (tissue(ventricle_level=level) for level in ((0, 0), (0.5, 0.5)))
+    both = (walled[1:] > 0.02).all(0) & (blurred[1:] > 0.02).all(0)
+    np.testing.assert_allclose((walled[1] / walled[2])[both], (blurred[1] / blurred[2])[both], rtol=1e-3)
+
+
+def test_ventricles_are_the_smaller_the_more_fluid_a_wall_asks_for():
+    volumes_ml = [sum(ventricles_ml(ventricle_level=(level, level))) for level in (0.2, 0.4, 0.65)]
+    assert volumes_ml == sorted(volumes_ml, reverse=True)
+    assert volumes_ml[2] < 0.8 * volumes_ml[0]
+
+
 def test_csf_weight_widens_sulci_and_narrows_them():
     coords, frame = still_head()
     brain = sample_atlas(refine(coords, frame), SMALL.step_mm, DEPTH)[0] > 0
@@ -183,6 +227,30 @@ def test_bites_only_take_away_and_skull_lies_outside_the_brain(seed):
     assert not (left & brain).any()
     coords, frame = still_head()
     assert not (left & (refine(sample_landmarks(coords, OUTSIDE), frame)[0] >= 4)).any()
+
+
+def test_a_bite_takes_nothing_deeper_than_it_says():
+    coords, frame = still_head()
+    depth = refine(sample_landmarks(coords, INSIDE), frame)[0]
+    deepest = 0
+    for seed in range(8):
+        whole, bitten = (strip(seed, strip_mm=(2, 2), bitten=chance, bite_mm=(14, 14))[0] for chance in (0, 1))
+        gone = whole & ~bitten
+        assert not gone[depth > 14 + 2 + 4].any()  # the cut is uneven by a few mm
+        deepest = max(deepest, float(depth[gone].max()))
+    assert deepest > 10
+
+
+def test_skull_never_lies_in_a_bite():
+    beside = 0
+    for seed in range(12):
+        on = {"bitten": 1, "bite_mm": (10, 10)}
+        whole, (bitten, skull) = strip(seed)[0], strip(seed, **on, leaves_skull=1, skull_mm=(4, 4))
+        assert torch.equal(bitten, strip(seed, **on)[0])
+        assert not (skull & whole).any()
+        bite = (whole & ~bitten).numpy()
+        beside += int((ndimage.binary_dilation(bite, iterations=2) & skull.numpy()).sum())
+    assert beside > 20  # there was skull that could have gone in
 
 
 def test_some_cases_are_bitten_and_some_keep_skull():

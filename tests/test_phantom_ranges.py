@@ -11,7 +11,8 @@ from brats3d.phantom_ranges import DEFAULT_SETTING, SETTINGS, Contrasts, Ranges,
 NEW_STEPS = (
     *("fold_mm", "ventricle_mm", "gyri", "bitten", "leaves_skull", "more_foci", "small", "infiltrates", "edema_fade"),
     *("shell", "cystic", "bleeds", "tube_gain", "dura_gain", "plexus_gain", "cap_gain", "thick", "ghosts", "rician"),
-    *("rings", "hindbrain_gain"),
+    *("rings", "hindbrain_gain", "ventricle_skew", "ventricle_level", "flow_gain", "regional", "deep_gm"),
+    *("core_variation", "uptake_variation", "min_core_ml"),
 )
 CHANCES = (
     *("bitten", "leaves_skull", "low_grade", "cerebellar", "second_focus", "more_foci", "small", "pushes"),
@@ -36,7 +37,7 @@ def test_every_range_rises_and_every_chance_is_one(setting):
         assert low <= high, name
     for name in CHANCES:
         assert 0 <= getattr(table, name) <= 1, name
-    assert {f.name for f in fields(table) if f.type == "float"} == {*CHANCES, "edema_in_white_matter_mm"}
+    assert {f.name for f in fields(table) if f.type == "float"} == {*CHANCES, "edema_in_white_matter_mm", "min_core_ml"}
     assert table.lobes >= 1
 
 
@@ -47,6 +48,9 @@ def test_plain_has_none_of_the_later_steps_and_varied_has_them_all():
         assert on not in (0, False, (0, 0)), name
     assert SETTINGS["plain"].lobes == 1
     assert SETTINGS["plain"].csf_weight == (1, 1)
+    assert SETTINGS["plain"].soft_mm == (0.8, 0.8)
+    assert SETTINGS["plain"].contrasts.t1ce_other == 0
+    assert SETTINGS["varied"].contrasts.t1ce_other > 0
 
 
 def test_contrasts_cannot_invert_a_sequence():

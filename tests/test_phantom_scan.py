@@ -10,15 +10,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from brats3d import phantom_scan as module
 from brats3d.labels import MODALITIES
 from brats3d.phantom import Grown, grow_phantom
-from brats3d.phantom_atlas import NEAR, sample_landmarks, to_mni
-from brats3d.phantom_head import SIZES, place_head, refine
+from brats3d.phantom_atlas import INSIDE, NEAR, sample_landmarks, to_mni
+from brats3d.phantom_head import SIZES, Head, brain_box, place_head, refine, sample_tissue, strip_skull
 from brats3d.phantom_noise import Draw
 from brats3d.phantom_ranges import SETTINGS, Contrasts, Ranges
 from brats3d.phantom_scan import TISSUES, contrast
+from brats3d.phantom_tumour import CORE, EDEMA, ENHANCING
 
 SETTING = st.sampled_from(list(SETTINGS))
 SEED = st.integers(0, 2**40)
@@ -66,6 +68,43 @@ def test_t1ce_repeats_t1_where_no_agent_is_taken_up():
         assert [values["t1ce"][i] for i in same] == [values["t1"][i] for i in same]
 
 
+@pytest.mark.parametrize("setting", ["varied", "new-scanner"])
+@pytest.mark.parametrize("low_grade", [False, True])
+def test_contrast_keeps_every_order_in_thousands_of_draws(setting, low_grade):
+    values = [contrast(draw(seed), SETTINGS[setting], low_grade) for seed in range(2000)]
+    v = {name: dict(zip(TISSUES, np.transpose([case[name] for case in values]), strict=True)) for name in MODALITIES}
+    assert (v["t1"]["csf"] < v["t1"]["gm"]).all()
+    assert (v["t1"]["gm"] < v["t1"]["wm"]).all()
+    assert (v["t1ce"]["gm"] < v["t1ce"]["wm"]).all()
+    for name in ("csf", "gm", "wm", "core"):
+        assert (v["t1ce"]["enhancing"] > v["t1ce"][name]).all()
+    assert (v["t2"]["wm"] < v["t2"]["gm"]).all()
+    assert (v["t2"]["gm"] < v["t2"]["csf"]).all()
+    assert (v["flair"]["csf"] < v["flair"]["wm"]).all()
+    assert (v["flair"]["wm"] <= v["flair"]["gm"]).all()
+    for name in ("t2", "flair"):
+        assert (v[name]["edema"] > v[name]["gm"]).all()
+
+
+def test_another_t1_is_drawn_from_the_ranges_of_t1_and_leaves_the_other_sequences_as_they_were():
+    far = 0
+    for seed in range(200):
+        same, other = (
+            contrast(draw(seed), replace(Ranges(), contrasts=replace(Contrasts(), t1ce_other=chance)), False)
+            for chance in (0, 1)
+        )
+        assert all(same[name] == other[name] for name in ("t1", "t2", "flair"))
+        v, k = dict(zip(TISSUES, other["t1ce"], strict=True)), Contrasts()
+        assert k.t1_csf[0] <= v["csf"] <= k.t1_csf[1]
+        assert k.t1_gm[0] <= v["gm"] <= k.t1_gm[1]
+        assert k.t1_wm[0] <= v["wm"] - v["gm"] <= k.t1_wm[1] + 1e-9
+        darker_in_t1, darker = other["t1"][1] - other["t1"][3], v["gm"] - v["core"]
+        assert 0.6 * darker_in_t1 <= darker + 1e-9 <= 1.5 * darker_in_t1 + 2e-9
+        assert v["enhancing"] > max(v["gm"], v["wm"])
+        far += abs(v["gm"] - other["t1"][1]) > 3 * k.t1ce_shift
+    assert far > 30
+
+
 def test_low_grade_cores_are_as_a_rule_darker_in_t1_and_brighter_in_t2_than_edema():
     darker, brighter = [], []
     for seed in range(200):
@@ -94,6 +133,25 @@ def added(off: Grown, on: Grown, name: str) -> torch.Tensor:
     inside = a != 0
     scale = (b[inside] / a[inside]).median()  # most voxels are as they were
     return torch.where(inside, b / scale - a, 0) / a[inside].mean()
+
+
+@pytest.mark.parametrize(
+    ("step", "base"),
+    [
+        ("regional", {}),
+        ("deep_gm", {}),
+        ("core_variation", {}),
+        ("uptake_variation", {}),
+        ("flow_gain", {"cap_gain": (0.1, 0.1)}),
+    ],
+)
+def test_a_step_that_is_hardly_on_leaves_the_case_as_it_was(still, step, base):
+    """It draws from a stream of its own, and what it does is in proportion."""
+    noisy = replace(still, noise=(0.02, 0.02), texture=(0.03, 0.03), **base)
+    for seed in range(3):
+        off, on = grown(noisy, seed), grown(noisy, seed, **{step: (1e-6, 1e-6)})
+        assert torch.equal(off.label, on.label)
+        np.testing.assert_allclose(on.image, off.image, atol=1)
 
 
 @pytest.mark.parametrize("step", ["tube_gain", "dura_gain", "plexus_gain"])
@@ -204,6 +262,208 @@ def test_faded_edema_stands_out_less_but_is_labelled_all_the_same(still):
     edema = on.label == 2
     assert added(off, on, "flair")[edema].mean() < -0.02
     assert added(off, on, "flair")[on.label == 0].abs().max() < 0.02
+
+
+def test_soft_edges_reach_further_the_wider_they_are_and_are_labelled_all_the_same(still):
+    sharp, softer, soft = (
+        grown(still, 3, has_edema=1, faint=1, opacity=(1, 1), soft_mm=(mm, mm)) for mm in (0.1, 2.5, 5)
+    )
+    assert torch.equal(sharp.label, soft.label)
+    around = ndimage.binary_dilation((sharp.label > 0).numpy()) & (sharp.label == 0).numpy()
+    around = torch.from_numpy(around) & (image(sharp, "flair") != 0)
+    brighter = [float(added(sharp, case, "flair")[around].mean()) for case in (softer, soft)]
+    assert 0.01 < brighter[0] < brighter[1]
+
+
+# --- in a head that stands still: what is added to it, before the scanner ---
+
+
+@cache
+def still_head(still: Ranges) -> Head:
+    """The atlas as it is, sharp, without a tumour."""
+    ranges = replace(still, rotation_deg=(0, 0), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0), sharpness=(2, 2))
+    coords = place_head(draw(), ranges, SIZES["small"])
+    frame = brain_box(coords, SIZES["small"].step_mm)
+    brain, skull = strip_skull(draw(), replace(ranges, strip_mm=(0, 0)), coords, frame)
+    return Head(frame, brain, skull, sample_tissue(draw(), ranges, coords, frame), coords)
+
+
+def distractors(still: Ranges, seed: int, **on: object) -> dict[str, torch.Tensor]:
+    """What is added to each sequence."""
+    head = still_head(still)
+    none = torch.zeros(head.brain.shape)
+    extras = module._distractors(draw(seed), replace(still, **on), head, torch.ones_like(head.brain))
+    return {name: sum(extras.get(name, []), none) for name in MODALITIES}
+
+
+def test_flow_is_bright_in_flair_and_dark_in_t2_and_in_fluid_alone(still):
+    found = 0
+    fluid = still_head(still).brain & (still_head(still).tissue[0] > 0.5)
+    for seed in range(6):
+        off, on = (distractors(still, seed, cap_gain=(0.1, 0.1), flow_gain=(g, g)) for g in (0, 0.4))
+        change = {name: on[name] - off[name] for name in MODALITIES}
+        assert not any(change[name].any() for name in ("t1", "t1ce"))
+        assert not any(values[~fluid].any() for values in change.values())
+        assert change["flair"].min() >= 0
+        assert change["flair"].max() <= 0.4 + 1e-6
+        assert change["t2"].max() <= 0
+        assert (change["t2"].abs() <= change["flair"] + 1e-6).all()
+        found += int((change["flair"] > 0.05).sum())
+    assert found > 100
+
+
+def test_caps_are_none_where_the_ventricles_are_not_near(still):
+    head = still_head(still)
+    near = refine(sample_landmarks(head.coords, NEAR), head.frame)[0]
+    bright = 0
+    for seed in range(20):
+        caps = distractors(still, seed, cap_gain=(0.3, 0.3))["flair"]
+        assert (caps <= 0.3 * (near * 5).clamp(max=1) + 1e-6).all()
+        assert caps[near < 0.01].max() < 0.016
+        bright += int((caps > 0.1).sum())
+    assert bright > 100
+
+
+def test_the_sagittal_sinus_runs_along_the_vault_and_not_along_the_base(still):
+    head = still_head(still)
+    _, y, z = to_mni(refine(head.coords, head.frame))
+    depth = refine(sample_landmarks(head.coords, INSIDE), head.frame)[0]
+    deep = depth > 4  # patches of dura end there
+    base, vault = deep & (z < 2) & (y > -70), deep & (z > 8)
+    bright = 0
+    for seed in range(20):
+        after_contrast = distractors(still, seed, dura_gain=(1, 1))["t1ce"]
+        assert not after_contrast[base].any()
+        bright += int((after_contrast[vault] > 0).sum())
+    assert bright > 100
+
+
+VALUES = {"t1": (0.2, 0.5, 0.8), "t1ce": (0.2, 0.5, 0.8), "t2": (0.9, 0.5, 0.3), "flair": (0.2, 0.6, 0.5)}
+"""Brightness of CSF, grey and white matter."""
+
+
+def places(still: Ranges, seed: int, **on: object) -> dict[str, torch.Tensor]:
+    """The sequences of a healthy head, mixed from place to place."""
+    mixer = module._Places(draw(seed), replace(still, **on), still_head(still))
+    return {name: mixer.mix(name, values) for name, values in VALUES.items()}
+
+
+def even(still: Ranges) -> dict[str, torch.Tensor]:
+    return {name: module._mix(values, still_head(still).tissue) for name, values in VALUES.items()}
+
+
+def test_tissue_is_the_same_everywhere_unless_it_is_told_to_vary(still):
+    for name, plain in even(still).items():
+        np.testing.assert_allclose(places(still, 0)[name], plain, atol=1e-6)
+
+
+def test_tissue_varies_from_place_to_place_in_t1ce_as_in_t1_and_otherwise_in_t2(still):
+    plain, tissue = even(still), still_head(still).tissue
+    alike, spread = [], []
+    for seed in range(6):
+        mixed = places(still, seed, regional=(0.1, 0.1), regional_mm=(30, 30))
+        assert torch.equal(mixed["t1ce"], mixed["t1"])
+        for name in MODALITIES:
+            share = mixed[name] / plain[name] - 1
+            assert share.abs().max() <= 0.5 + 1e-5
+            assert share[tissue[0] > 0.995].abs().max() < 0.02  # fluid is fluid
+        share = {name: (mixed[name] / plain[name] - 1)[tissue[2] > 0.9] for name in ("t1", "t2")}
+        spread.append(float(share["t1"].square().mean().sqrt()))
+        alike.append(bool(torch.allclose(share["t1"], share["t2"], atol=0.01)))
+    assert 0.03 < np.mean(spread) < 0.2
+    assert not any(alike)
+
+
+def test_variation_from_place_to_place_is_smooth(still):
+    field = (places(still, 1, regional=(0.1, 0.1), regional_mm=(60, 60))["t1"] / even(still)["t1"]).numpy()
+    white = (still_head(still).tissue[2] > 0.95).numpy()
+    both = white[1:] & white[:-1]
+    steps, size = np.abs(field[1:] - field[:-1])[both], np.abs(field - 1)[white]
+    assert steps.mean() < 0.4 * size.mean()
+
+
+def test_deep_grey_matter_can_be_as_bright_as_white_and_cortex_stays(still):
+    head, plain = still_head(still), even(still)
+    x, y, z = to_mni(refine(head.coords, head.frame))
+    thalamus = (x.abs() < 18) & (y.abs() + 10 < 20) & (z > 0) & (z < 10)
+    outside = (x.abs() > 50) | (y < -55) | (y > 43) | (z > 41) | (z < -35)
+    cortex = outside & (head.tissue[1] > 0.5)
+    assert head.tissue[1][thalamus].max() > 0.7
+    assert cortex.sum() > 1000
+    for share in (1, 0.5, -0.2):
+        mixed = places(still, 0, deep_gm=(share, share))
+        for name, (csf, gm, wm) in VALUES.items():
+            deep = gm + share * (wm - gm)
+            expected = module._mix((csf, deep, wm), head.tissue)
+            np.testing.assert_allclose(mixed[name][thalamus], expected[thalamus], atol=0.01)
+            np.testing.assert_allclose(mixed[name][cortex], plain[name][cortex], atol=0.005)
+
+
+KINDS = (CORE, EDEMA, ENHANCING)
+T1CE = (0.2, 0.5, 0.7, 0.4, 0.45, 1.0, 0.2, 0.8)
+
+
+def parts_of_a_tumour() -> torch.Tensor:
+    """Core in enhancement in edema, a ball off the middle of its box."""
+    axes = torch.meshgrid(*[torch.arange(40) - 22.0] * 3, indexing="ij")
+    distance = sum(a**2 for a in axes).sqrt()
+    borders = ((0, 5), (9, 14), (5, 9))  # of core, edema and enhancement
+    return torch.stack([((distance >= a) & (distance < b)).float() for a, b in borders])
+
+
+def variation(still: Ranges, seed: int, **on: object) -> dict[str, torch.Tensor]:
+    """What is added to each sequence, in the whole volume."""
+    parts = parts_of_a_tumour()
+    whole = {}
+    for name, boxes in module._vary_tumour(draw(seed), replace(still, **on), parts, KINDS, T1CE, 1).items():
+        whole[name] = torch.zeros(parts.shape[1:])
+        for box, change in boxes:
+            whole[name][box] += change
+    return whole
+
+
+def test_tumours_vary_within_themselves_alone_and_not_unless_they_are_told_to(still):
+    assert not variation(still, 0)
+    core, edema, enhancing = parts_of_a_tumour() > 0
+    ratios = []
+    for seed in range(8):
+        change = variation(still, seed, core_variation=(0.25, 0.25))
+        assert list(change) == list(MODALITIES)
+        for values in change.values():
+            assert not values[~(core | edema | enhancing)].any()
+        assert torch.equal(change["t1"], change["t1ce"])  # fluid, not the agent
+        assert (change["t1"] * change["t2"] <= 0).all()  # what is dark in T1 is bright in T2
+        assert change["t1"][core].abs().max() > 0.02
+        ratios.append(float(change["t2"][edema].std() / change["t2"][core | enhancing].std()))
+    assert 0.3 < np.mean(ratios) < 0.8  # edema half as much
+
+
+def test_lacking_uptake_only_darkens_what_enhances_in_t1ce_and_never_below_the_core(still):
+    enhancing = parts_of_a_tumour()[2] > 0
+    lacking = 0
+    for seed in range(8):
+        change = variation(still, seed, uptake_variation=(0.8, 0.8))
+        assert not any(change[name].any() for name in ("t1", "t2", "flair"))
+        assert not change["t1ce"][~enhancing].any()
+        assert change["t1ce"].max() <= 0
+        assert change["t1ce"].min() >= -0.8 * (T1CE[5] - T1CE[3]) - 1e-6
+        lacking += bool((change["t1ce"][enhancing] < -0.3).any() and (change["t1ce"][enhancing] > -0.1).any())
+    assert lacking >= 6
+
+
+def test_there_is_nothing_to_vary_without_a_tumour(still):
+    on = replace(still, core_variation=(0.25, 0.25), uptake_variation=(0.8, 0.8))
+    assert module._vary_tumour(draw(), on, torch.zeros(3, 8, 8, 8), KINDS, T1CE, 1) == {}
+
+
+@pytest.mark.parametrize(("step", "seen"), [("core_variation", "t2"), ("uptake_variation", "t1ce")])
+def test_varied_tumours_leave_the_healthy_brain_and_the_label_as_they_were(still, step, seen):
+    for seed in range(4):
+        off, on = grown(still, seed, low_grade=0), grown(still, seed, low_grade=0, **{step: (0.3, 0.3)})
+        assert torch.equal(off.label, on.label)
+        for name in MODALITIES:
+            assert added(off, on, name)[on.label == 0].abs().max() < 0.02
+        assert added(off, on, seen)[on.label > 0].abs().max() > 0.03
 
 
 # --- the scanner ---

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from brats3d import phantom_tumour as module
+from brats3d.phantom import grow_phantom
 from brats3d.phantom_atlas import COARSE_MM, DEPTH, sample_atlas, to_mni
 from brats3d.phantom_head import SIZES, Head, brain_box, place_head, refine, sample_tissue, strip_skull
 from brats3d.phantom_noise import Draw
@@ -331,6 +332,27 @@ def test_a_tiny_tumour_grows_until_it_is_one():
     tumour = grow(focus_at(30, -20, 30, radius_mm=1, edema_mm=0))
     assert (tumour.tissue > 0).sum() * VOXEL_ML >= MIN_TUMOUR_ML
     assert core_of(tumour).any()
+
+
+@pytest.mark.parametrize("low_grade", [False, True])
+def test_a_tumour_with_too_small_a_core_grows_until_it_is_large_enough(low_grade):
+    focus = focus_at(30, -20, 30, radius_mm=6, edema_mm=20)
+    small, grown = (grow(focus, low_grade=low_grade, min_core_ml=ml) for ml in (0, 3))
+    assert core_of(small).sum() * VOXEL_ML < 2
+    assert core_of(grown).sum() * VOXEL_ML >= 3
+    assert not (core_of(small) & ~core_of(grown)).any()
+    large = focus_at(30, -20, 30)
+    assert torch.equal(*(grow(large, low_grade=low_grade, min_core_ml=ml).tissue for ml in (0, 3)))
+
+
+def test_no_varied_case_has_a_smaller_core_than_its_table_says():
+    varied = replace(SETTINGS["varied"], small=1)
+    volumes_ml = {}
+    for least_ml in (0, varied.min_core_ml):
+        cases = (grow_phantom(seed, "small", setting=replace(varied, min_core_ml=least_ml)) for seed in range(4, 10))
+        volumes_ml[least_ml] = [float(((c.label == 1) | (c.label == 4)).sum()) * VOXEL_ML for c in cases]
+    assert min(volumes_ml[0]) < varied.min_core_ml  # as it would be
+    assert min(volumes_ml[varied.min_core_ml]) >= varied.min_core_ml
 
 
 def test_a_speck_of_enhancement_is_none():
