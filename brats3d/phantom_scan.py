@@ -98,7 +98,7 @@ def acquire(
     extras = _distractors(draw, r, head, tumour.tissue == 0)
     ghost = draw.of("skull's brightness")
     near_coils = draw.of("hindbrain")
-    places = _Places(draw.of("places"), r, head) if any(r.regional) or any(r.deep_gm) else None
+    places = _Places(draw.of("places"), r, head) if any(r.regional) or any(r.deep_gm) or any(r.folia) else None
     variation = _vary_tumour(draw.of("variation"), r, parts, kinds, values["t1ce"], step)
     hindbrain = _hindbrain(head) if any(r.hindbrain_gain) else None
     has_skull = bool(head.skull.any())
@@ -160,9 +160,14 @@ def _distractors(draw: Draw, ranges: Ranges, head: Head, healthy: torch.Tensor) 
     return extras
 
 
+_FOLIA_GM = 0.7
+"""Share of grey matter in a voxel of folia: the cortex of the cerebellum is most of it."""
+
+
 class _Places:
     """Healthy tissue that is not the same everywhere: each of grey and white matter by a smooth share of its own, and
-    grey matter deep in the brain by how near it is to white matter (iron and myelin make it so).
+    grey matter deep in the brain by how near it is to white matter (iron and myelin make it so), and both in the
+    cerebellum by how they mix.
 
     What differs is the tissue, so that it shows in all sequences, in each to another extent, and in T1ce as in T1.
     """
@@ -177,6 +182,8 @@ class _Places:
         for name in MODALITIES:
             drawn = [own.normal(1) * own.uniform(*ranges.regional) for _ in range(2)], own.uniform(*ranges.deep_gm)
             self.weights[name] = self.weights["t1"] if name == "t1ce" else drawn
+        mixed = own.uniform(*ranges.folia) * _hindbrain(head)
+        self.share_gm, self.share_wm = mixed * (1 - _FOLIA_GM), mixed * _FOLIA_GM
 
     def mix(self, name: str, values: Sequence[float]) -> torch.Tensor:
         """The image of a sequence without a tumour, from the brightness of CSF, grey and white matter."""
@@ -187,7 +194,7 @@ class _Places:
         share = share.clamp_(-0.5, 0.5).add_(1)
         _, grey, white = self.head.tissue
         image = csf * self.head.tissue[0] + gm * grey * share[0] + wm * white * share[1]
-        return image + (deep * (wm - gm)) * self.deep
+        return image + (wm - gm) * (deep * self.deep + grey * self.share_gm - white * self.share_wm)
 
 
 def _vary_tumour(
@@ -266,7 +273,9 @@ def _scan(
         sigma_mm[draw.integer(3)] = draw.uniform(*r.blur_thick_mm)
         image = blur(image, [sigma / step_mm for sigma in sigma_mm])
     if own.chance(r.thick):
-        image = _resample_slices(image, own.integer(3), max(1, round(own.uniform(*r.slice_mm) / step_mm)))
+        axis = 2 if own.chance(r.axial) else own.integer(3)
+        thickness = max(1, round(own.uniform(*r.slice_mm) / step_mm))
+        image = _resample_slices(image, axis, thickness, own.integer(thickness))
     if own.chance(r.ghosts):
         image = _add_ghosts(own, r.ghost, image * inside)
     sigma = draw.uniform(*r.noise)
@@ -283,14 +292,17 @@ def _scan(
     return torch.where(image == 0, 1, image) * inside
 
 
-def _resample_slices(image: torch.Tensor, axis: int, thickness: int) -> torch.Tensor:
-    """Average over slices ``thickness`` voxels thick along an axis, and back to the grid by linear interpolation."""
+def _resample_slices(image: torch.Tensor, axis: int, thickness: int, start: int = 0) -> torch.Tensor:
+    """Average over slices ``thickness`` voxels thick along an axis, and back to the grid by linear interpolation.
+
+    The first slice begins ``start`` voxels before the image: no two sequences need to share their slices.
+    """
     length = image.shape[axis]
     lines = image.movedim(axis, -1)
     flat = lines.reshape(1, -1, length)
-    slices = F.avg_pool1d(F.pad(flat, (0, -length % thickness), mode="replicate"), thickness)
+    slices = F.avg_pool1d(F.pad(flat, (start, -(length + start) % thickness), mode="replicate"), thickness)
     back = F.interpolate(slices, size=slices.shape[-1] * thickness, mode="linear", align_corners=False)
-    return back[..., :length].reshape(lines.shape).movedim(-1, axis)
+    return back[..., start : start + length].reshape(lines.shape).movedim(-1, axis)
 
 
 def _add_ghosts(own: Draw, ghost: Range, image: torch.Tensor) -> torch.Tensor:

@@ -87,6 +87,7 @@ QUIET = {"low_grade": 1, "radius_low_mm": (6, 6), "has_edema": 0, "pushes": 0}
 HIGH = {"low_grade": 0, "radius_high_mm": (24, 24), "edema_high_mm": (18, 18), "has_edema": 1, "pushes": 0}
 LOW = {"low_grade": 1, "radius_low_mm": (28, 28), "edema_low_mm": (10, 10), "has_edema": 1, "pushes": 0}
 SOLID = {**HIGH, "has_necrosis": 0}
+TINY = {**SOLID, "radius_high_mm": (4, 4), "edema_high_mm": (8, 8), "roughness": (0.1, 0.1)}
 
 STEPS: Mapping[str, Step] = MappingProxyType(
     {
@@ -94,9 +95,18 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "warp": Step(1, "t1", {"warp_mm": (5, 5)}, {}, {**QUIET, **UNMOVED}, slice_at=0.5),
         "fold": Step(1, "t1", {"fold_mm": (1.6, 1.6)}, {}, {**QUIET, **UNMOVED}, slice_at=0.6),
         "strip": Step(1, "t2", {"strip_mm": (3, 3)}, {"strip_mm": NEVER}, QUIET, "coronal", slice_at=0.55),
-        "bites": Step(4, "t1", {"bitten": 1, "bite_mm": (6.5, 6.5)}, {}, QUIET),
+        "bites": Step(4, "t1", {"bitten": 1, "bite_mm": (10, 10)}, {}, QUIET),
         "skull": Step(8, "t1", {"leaves_skull": 1, "skull_mm": (4, 4)}, {}, QUIET, slice_at=0.57),
         "ventricles": Step(1, "t1", {"ventricle_mm": (7, 7)}, {}, QUIET),
+        "skew": Step(
+            1,
+            "t1",
+            {"ventricle_skew": (0.6, 0.6)},
+            {},
+            {**QUIET, "ventricle_mm": (4.5, 4.5), "ventricle_level": (0.4, 0.4)},
+            crop_mm=80,
+        ),
+        "walls": Step(1, "t1", {"ventricle_level": (0.4, 0.4)}, {}, QUIET, crop_mm=80),
         "gyri": Step(63, "t1", {"gyri": (0.6, 0.6)}, {}, QUIET, slice_at=0.55),
         "csf": Step(1, "t2", {"csf_weight": (3, 3)}, {}, QUIET, slice_at=0.5),
         "sharpness": Step(1, "t1", {"sharpness": (3, 3)}, {"sharpness": (1, 1)}, QUIET, slice_at=0.5),
@@ -114,13 +124,29 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "shell": Step(63, "t1ce", {"shell": 1, "shell_mm": (8, 8)}, {}, SOLID, outline=True),
         "cyst": Step(63, "flair", {"cystic": 1}, {}, LOW, outline=True),
         "blood": Step(63, "t1", {"bleeds": 1, "bleed_level": (0.8, 0.8)}, {}, LOW),
+        "least-core": Step(63, "t1ce", {"min_core_ml": 2}, {}, TINY, outline=True, crop_mm=90),
+        "other-t1": Step(
+            8,
+            "t1ce",
+            {"contrasts": replace(Contrasts(), t1ce_other=1)},
+            {"contrasts": Contrasts()},
+            {**HIGH, "has_necrosis": 1},
+        ),
+        "soft": Step(
+            63, "flair", {"soft_mm": (2.5, 2.5)}, {"soft_mm": (0.5, 0.5)}, {**HIGH, "faint": 1, "opacity": (1, 1)}
+        ),
+        "regional": Step(1, "t1", {"regional": (0.1, 0.1), "regional_mm": (40, 40)}, {}, QUIET),
+        "deep": Step(1, "t1", {"deep_gm": (1, 1)}, {}, QUIET),
+        "variation": Step(63, "t2", {"core_variation": (0.25, 0.25)}, {}, LOW),
+        "uptake": Step(63, "t1ce", {"uptake_variation": (0.8, 0.8)}, {}, SOLID),
         "faint": Step(63, "flair", {"opacity": (0.35, 0.35)}, {"opacity": (1, 1)}, {**HIGH, "faint": 1}),
         "vessels": Step(1, "t1ce", {"vessel_gain": (0.9, 0.9), "vessel_level": (1.2, 1.2)}, {}, QUIET),
         "spots": Step(1, "flair", {"spot_gain": (0.4, 0.4), "spot_level": (1.8, 1.8)}, {}, QUIET),
         "tubes": Step(1, "t1ce", {"tube_gain": (1, 1)}, {}, QUIET),
-        "dura": Step(4, "t1ce", {"dura_gain": (0.9, 0.9)}, {}, QUIET, "coronal"),
+        "dura": Step(4, "t1ce", {"dura_gain": (0.9, 0.9)}, {}, QUIET, "coronal", slice_at=0.62),
         "plexus": Step(4, "t1ce", {"plexus_gain": (0.8, 0.8)}, {}, QUIET),
         "caps": Step(4, "flair", {"cap_gain": (0.5, 0.5)}, {}, QUIET),
+        "flow": Step(1, "flair", {"flow_gain": (0.4, 0.4)}, {}, {**QUIET, "cap_gain": (1e-3, 1e-3)}),
         "texture": Step(63, "t2", {"texture": (0.07, 0.07), "tumour_texture": (2, 2)}, {}, LOW),
         "hindbrain": Step(1, "t2", {"hindbrain_gain": (0.3, 0.3)}, {}, QUIET, "sagittal", slice_at=0.49),
         "bias": Step(1, "t1", {"bias": (0.25, 0.25)}, {}, QUIET),
