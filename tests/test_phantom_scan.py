@@ -140,6 +140,7 @@ def added(off: Grown, on: Grown, name: str) -> torch.Tensor:
     [
         ("regional", {}),
         ("deep_gm", {}),
+        ("folia", {}),
         ("core_variation", {}),
         ("uptake_variation", {}),
         ("flow_gain", {"cap_gain": (0.1, 0.1)}),
@@ -399,6 +400,19 @@ def test_deep_grey_matter_can_be_as_bright_as_white_and_cortex_stays(still):
             np.testing.assert_allclose(mixed[name][cortex], plain[name][cortex], atol=0.005)
 
 
+def test_folia_mix_the_tissue_of_the_cerebellum_and_no_other(still):
+    head, plain = still_head(still), even(still)
+    _, y, z = to_mni(refine(head.coords, head.frame))
+    cerebellum, cerebrum = head.brain & (y < -52) & (z < -32), head.brain & (z > 10)
+    half, mixed = places(still, 0, folia=(0.5, 0.5)), places(still, 0, folia=(1, 1))
+    for name, (csf, gm, wm) in VALUES.items():
+        one = 0.7 * gm + 0.3 * wm
+        expected = module._mix((csf, one, one), head.tissue)
+        np.testing.assert_allclose(mixed[name][cerebellum], expected[cerebellum], atol=0.02)
+        np.testing.assert_allclose(half[name], (plain[name] + mixed[name]) / 2, atol=1e-5)
+        np.testing.assert_allclose(mixed[name][cerebrum], plain[name][cerebrum], atol=0.005)
+
+
 KINDS = (CORE, EDEMA, ENHANCING)
 T1CE = (0.2, 0.5, 0.7, 0.4, 0.45, 1.0, 0.2, 0.8)
 
@@ -502,6 +516,27 @@ def test_thick_slices_are_straight_lines_along_one_axis_alone():
         assert {i + 1 for i in range(18) if bends[i] > 1e-5} == {2, 7, 12, 17}  # the middles of the slices
         means = volume.movedim(axis, 0).reshape(4, 5, 20, 20).mean(1)
         np.testing.assert_allclose(lines[[2, 7, 12, 17]], means, atol=1e-6)
+
+
+def test_slices_may_begin_before_the_image():
+    volume = torch.rand(20, 4, 4, generator=torch.Generator().manual_seed(0))
+    lines = module._resample_slices(volume, 0, 5, 2)
+    bends = (lines[2:] - 2 * lines[1:-1] + lines[:-2]).abs().amax((1, 2))
+    assert {i + 1 for i in range(18) if bends[i] > 1e-5} == {5, 10, 15}  # two voxels earlier; the ends are level
+    np.testing.assert_allclose(lines[5], volume[3:8].mean(0), atol=1e-6)
+    assert lines.shape == volume.shape
+
+
+def test_axial_slices_are_thick_from_below_to_above_alone(still):
+    volume = torch.rand(20, 20, 20, generator=torch.Generator().manual_seed(0)) + 0.5
+    smooth = []
+    for seed in range(12):
+        out = scan(volume, still, seed, thick=1, slice_mm=(5, 5), axial=1)
+        left, front, below = ((out.diff(dim=axis)).abs().mean() for axis in range(3))
+        assert below < 0.5 * min(left, front)
+        any_axis = scan(volume, still, seed, thick=1, slice_mm=(5, 5), axial=0)
+        smooth.append(int(np.argmin([any_axis.diff(dim=axis).abs().mean() for axis in range(3)])))
+    assert set(smooth) == {0, 1, 2}
 
 
 def test_slices_that_do_not_divide_the_grid_keep_its_shape():
