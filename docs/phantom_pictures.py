@@ -137,6 +137,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         ),
         "regional": Step(1, "t1", {"regional": (0.1, 0.1), "regional_mm": (40, 40)}, {}, QUIET),
         "deep": Step(1, "t1", {"deep_gm": (1, 1)}, {}, QUIET),
+        "folia": Step(1, "t1", {"folia": (0.9, 0.9)}, {}, QUIET, "coronal", slice_at=0.7),
         "variation": Step(63, "t2", {"core_variation": (0.25, 0.25)}, {}, LOW),
         "uptake": Step(63, "t1ce", {"uptake_variation": (0.8, 0.8)}, {}, SOLID),
         "faint": Step(63, "flair", {"opacity": (0.35, 0.35)}, {"opacity": (1, 1)}, {**HIGH, "faint": 1}),
@@ -153,7 +154,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "blur": Step(
             1, "t2", {"blur_thick_mm": (2.4, 2.4)}, {"blur_thick_mm": NEVER}, {**QUIET, "blurred": 1, "blur_mm": NEVER}
         ),
-        "slices": Step(63, "flair", {"thick": 1, "slice_mm": (6, 6)}, {}, HIGH, "coronal"),
+        "slices": Step(63, "flair", {"thick": 1, "axial": 1, "slice_mm": (6, 6)}, {}, HIGH, "coronal"),
         "ghosts": Step(1, "t1", {"ghosts": 1, "ghost": (0.08, 0.08)}, {}, QUIET),
         "noise": Step(63, "flair", {"noise": (0.05, 0.05), "rician": True}, {}, HIGH),
         "gamma": Step(1, "t2", {"gamma": (1.4, 1.4)}, {"gamma": (0.7, 0.7)}, QUIET, slice_at=0.5),
