@@ -147,7 +147,10 @@ def move_ventricles(draw: Draw, ranges: Ranges, coords: torch.Tensor) -> torch.T
     own = draw.of("ventricles")
     move_mm = own.uniform(*ranges.ventricle_mm)
     side = torch.tanh(to_mni(coords)[0] / COARSE_MM)  # -1 on the left, 1 on the right
-    return coords + move_mm * (1 - own.uniform(*ranges.ventricle_skew) * side) * sample_landmarks(coords, SLOPE)
+    move_mm = move_mm * (1 - own.uniform(*ranges.ventricle_skew) * side)
+    for _ in range(3):  # a single step of more than 7 mm would fold the atlas
+        coords = coords + move_mm / 3 * sample_landmarks(coords, SLOPE)
+    return coords
 
 
 def strip_skull(draw: Draw, ranges: Ranges, coords: torch.Tensor, frame: Frame) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,6 +216,7 @@ def _wall_ventricles(
     The average of many heads has a third of tissue in half of its ventricles, as no single head has.
     """
     level = own.uniform(*ranges.ventricle_level)
+    csf, gm, wm = torch.stack([csf, gm, wm]) / (csf + gm + wm)  # gyri add to more than 1
     near = (refine(sample_landmarks(coords, NEAR), frame)[0] * 4 - 0.6).clamp_(0, 1)
     cavity = ((csf - level) * 4 + 0.5).clamp_(0, 1)
     fluid = csf + near * (cavity - csf)

@@ -19,9 +19,9 @@ class Contrasts:
 
     The order of the healthy tissues is what defines a sequence (T1: CSF < GM < WM; T2: WM < GM < CSF; FLAIR: CSF < WM
     <= GM): each is drawn as a distance from the one before it, so that no draw can invert it. T1ce repeats T1 but for a
-    small shift of each tissue, by which GM and WM that are nearly alike may change places. What tumours look like is
-    written as a distance from grey matter: in T1 how much darker, in T2 and FLAIR how much brighter. ``_low`` is of
-    low-grade tumours.
+    small shift of each tissue, which keeps at least a quarter of the distances; or is drawn as T1 is, where the two
+    were scanned in different ways. What tumours look like is written as a distance from grey matter: in T1 how much
+    darker, in T2 and FLAIR how much brighter. ``_low`` is of low-grade tumours.
     """
 
     t1_csf: Range = (0.1, 0.35)

@@ -24,8 +24,9 @@ TISSUES = ("csf", "gm", "wm", "core", "edema", "enhancing", "cyst", "blood")
 def contrast(draw: Draw, ranges: Ranges, low_grade: bool) -> dict[str, list[float]]:
     """Brightness of :data:`TISSUES` in each sequence, see :class:`Contrasts`.
 
-    T1ce repeats T1 but for what enhances: tissue that takes up no agent looks alike in both. The core of a low-grade
-    tumour is as a rule darker in T1 and brighter in T2 than the edema around it.
+    T1ce repeats T1 but for what enhances: tissue that takes up no agent looks alike in both, unless they were scanned
+    in different ways (``t1ce_other``). The core of a low-grade tumour is as a rule darker in T1 and brighter in T2 than
+    the edema around it.
     """
     u, k = draw.uniform, ranges.contrasts
     c1, g1 = u(*k.t1_csf), u(*k.t1_gm)
@@ -34,7 +35,7 @@ def contrast(draw: Draw, ranges: Ranges, low_grade: bool) -> dict[str, list[floa
     n1, e1 = g1 - core, g1 - edema
     # The agent, and a second scan, shift what does not enhance a little.
     c1c, g1c, w1c, n1c, e1c = (x + draw.normal(k.t1ce_shift) for x in (c1, g1, w1, n1, e1))
-    w1c = max(w1c, g1c + (w1 - g1) / 4)
+    c1c, w1c = min(c1c, g1c - (g1 - c1) / 4), max(w1c, g1c + (w1 - g1) / 4)
     other = draw.of("another T1")
     if other.chance(k.t1ce_other):
         c1c, g1c = other.uniform(*k.t1_csf), other.uniform(*k.t1_gm)
@@ -135,7 +136,7 @@ def _distractors(draw: Draw, ranges: Ranges, head: Head, healthy: torch.Tensor) 
     own = draw.of("distractors")
     if any(r.tube_gain):
         extras["t1ce"].append(_tubes(own, shape, step) * (healthy * own.uniform(*r.tube_gain)))
-    if any(r.dura_gain) or any(r.plexus_gain) or any(r.cap_gain):
+    if any(r.dura_gain) or any(r.plexus_gain) or any(r.cap_gain) or any(r.flow_gain):
         near, depth = (refine(sample_landmarks(head.coords, part), head.frame)[0] for part in (NEAR, INSIDE))
         midline = refine(to_mni(head.coords)[:1], head.frame)[0].abs() < own.uniform(1, 4)
         patches = own.fractal(shape, (40, 12), step)

@@ -147,7 +147,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "dura": Step(4, "t1ce", {"dura_gain": (0.9, 0.9)}, {}, QUIET, "coronal", slice_at=0.62),
         "plexus": Step(4, "t1ce", {"plexus_gain": (0.8, 0.8)}, {}, QUIET),
         "caps": Step(4, "flair", {"cap_gain": (0.5, 0.5)}, {}, QUIET),
-        "flow": Step(1, "flair", {"flow_gain": (0.4, 0.4)}, {}, {**QUIET, "cap_gain": (1e-3, 1e-3)}),
+        "flow": Step(1, "flair", {"flow_gain": (0.4, 0.4)}, {}, QUIET),
         "texture": Step(63, "t2", {"texture": (0.07, 0.07), "tumour_texture": (2, 2)}, {}, LOW),
         "hindbrain": Step(1, "t2", {"hindbrain_gain": (0.3, 0.3)}, {}, QUIET, "sagittal", slice_at=0.49),
         "bias": Step(1, "t1", {"bias": (0.25, 0.25)}, {}, QUIET),
