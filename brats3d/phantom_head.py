@@ -33,6 +33,7 @@ __all__ = [
     "Frame",
     "Head",
     "Size",
+    "box_around",
     "brain_box",
     "get_size",
     "move_ventricles",
@@ -134,7 +135,8 @@ def place_head(draw: Draw, ranges: Ranges, grid: Size) -> torch.Tensor:
 
 
 def move_ventricles(draw: Draw, ranges: Ranges, coords: torch.Tensor) -> torch.Tensor:
-    """Move the walls of the lateral ventricles out (age, atrophy) or in (youth), by up to ``ventricle_mm``.
+    """Move the walls of the lateral ventricles out (age, atrophy) or in (youth), by up to ``ventricle_mm``; by
+    ``ventricle_skew`` of it more on one side and less on the other.
 
     Args:
         coords: (3, x, y, z) atlas coordinates in mm on the coarse grid.
@@ -145,9 +147,9 @@ def move_ventricles(draw: Draw, ranges: Ranges, coords: torch.Tensor) -> torch.T
     if not any(ranges.ventricle_mm):
         return coords
     own = draw.of("ventricles")
-    move_mm = own.uniform(*ranges.ventricle_mm)
+    most_mm = own.uniform(*ranges.ventricle_mm)
     side = torch.tanh(to_mni(coords)[0] / COARSE_MM)  # -1 on the left, 1 on the right
-    move_mm = move_mm * (1 - own.uniform(*ranges.ventricle_skew) * side)
+    move_mm = most_mm * (1 - own.uniform(*ranges.ventricle_skew) * side)
     for _ in range(3):  # a single step of more than 7 mm would fold the atlas
         coords = coords + move_mm / 3 * sample_landmarks(coords, SLOPE)
     return coords
@@ -169,8 +171,8 @@ def strip_skull(draw: Draw, ranges: Ranges, coords: torch.Tensor, frame: Frame) 
     stripped = ~brain
     if own.chance(r.bitten):
         bites = own.uniform(*r.bite_mm) * own.fractal(depth.shape, (50, 20), frame.step_mm).sub_(1.2).clamp_(0, 1)
-        inside = refine(sample_landmarks(coords, INSIDE), frame)[0]  # depth ends at 8 mm, this does not
-        brain &= torch.maximum(depth, inside) > cut_at + bites
+        unclipped = refine(sample_landmarks(coords, INSIDE), frame)[0]  # depth ends at 8 mm
+        brain &= torch.maximum(depth, unclipped) > cut_at + bites
     skull = torch.zeros_like(brain)
     if own.chance(r.leaves_skull):
         outside = refine(sample_landmarks(coords, OUTSIDE), frame)[0]
@@ -213,7 +215,7 @@ def _wall_ventricles(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Give the lateral ventricles walls: nothing but fluid within, no more than a voxel or two of transition.
 
-    The average of many heads has a third of tissue in half of its ventricles, as no single head has.
+    The average of many heads has blurred them, so that its ventricles are full of tissue at their edges.
     """
     level = own.uniform(*ranges.ventricle_level)
     csf, gm, wm = torch.stack([csf, gm, wm]) / (csf + gm + wm)  # gyri add to more than 1
@@ -259,6 +261,12 @@ def brain_box(coords: torch.Tensor, step_mm: int) -> Frame:
         whole=tuple(n * fine for n in inside.shape),
         step_mm=step_mm,
     )
+
+
+def box_around(mask: torch.Tensor) -> tuple[slice, ...]:
+    """The smallest box that holds every voxel of a mask, which is not empty."""
+    found = mask.nonzero()
+    return tuple(slice(int(lo), int(hi) + 1) for lo, hi in zip(found.amin(0), found.amax(0), strict=True))
 
 
 def refine(volume: torch.Tensor, frame: Frame) -> torch.Tensor:

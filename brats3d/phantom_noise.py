@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Draw", "Range", "blur", "resize"]
+__all__ = ["Draw", "Range", "blur", "nodes", "resize"]
 
 Range = tuple[float, float]
 
@@ -63,7 +63,7 @@ class Draw:
 
     def field(self, shape: Sequence[int], length_voxels: float) -> torch.Tensor:
         """Smooth noise: unit normal values at nodes ``length_voxels`` apart, linear between them."""
-        return resize(self.white(_nodes(shape, length_voxels)), shape)
+        return resize(self.white(nodes(shape, length_voxels)), shape)
 
     def fractal(self, shape: Sequence[int], lengths_mm: Sequence[float], step_mm: int) -> torch.Tensor:
         """Noise of several lengths, coarse first, each 0.6 as strong as the one before.
@@ -71,7 +71,7 @@ class Draw:
         Of unit deviation at its nodes together; interpolation between them leaves 0.7 to 0.8 of it ("unit noise").
         Each scale is added on its own nodes, so that only the last is brought to full resolution.
         """
-        layers = (self.white(_nodes(shape, length / step_mm)) * 0.6**i for i, length in enumerate(lengths_mm))
+        layers = (self.white(nodes(shape, length / step_mm)) * 0.6**i for i, length in enumerate(lengths_mm))
         total = next(layers)
         for layer in layers:
             total = resize(total, layer.shape) + layer
@@ -94,5 +94,6 @@ def blur(volume: torch.Tensor, sigma_voxels: Sequence[float]) -> torch.Tensor:
     return volume
 
 
-def _nodes(shape: Sequence[int], length_voxels: float) -> list[int]:
+def nodes(shape: Sequence[int], length_voxels: float) -> list[int]:
+    """How many nodes about ``length_voxels`` apart reach across a volume, with one to spare."""
     return [round(n / max(length_voxels, 1)) + 2 for n in shape]

@@ -34,7 +34,7 @@ class Contrasts:
     t1_enhancing: Range = (-0.12, 0.2)  # below GM, before the agent
     t1ce_shift: float = 0.03  # standard deviation by which T1ce differs from T1 where no agent is taken up
     t1ce_other: float = 0  # chance that T1ce is another kind of T1: CSF, GM and WM are drawn anew, from T1's ranges
-    t1ce_enhancing: Range = (0.1, 0.9)  # above the brighter of GM and WM
+    t1ce_enhancing: Range = (0.1, 0.9)  # above WM
     t2_wm: Range = (0.25, 0.45)
     t2_gm: Range = (0.05, 0.25)  # above WM
     t2_csf: Range = (0.2, 0.6)  # above GM
@@ -149,7 +149,7 @@ class Ranges:
     blurred: float = 0.6
     blur_mm: Range = (0, 0.6)  # standard deviation
     blur_thick_mm: Range = (0, 2.4)  # across slices; clinical ones of 5 mm are about 2.1
-    thick: float = 0  # chance a sequence that slices of `slice_mm` were resampled to the grid, along any axis
+    thick: float = 0  # chance a sequence that slices of `slice_mm` were resampled to the grid
     slice_mm: Range = (2, 6)
     axial: float = 0  # chance that thick slices are axial, as most are; else along any axis
     ghosts: float = 0  # chance a sequence of motion ghosts

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from brats3d.labels import MODALITIES
 from brats3d.phantom_atlas import INSIDE, NEAR, sample_landmarks, to_mni
-from brats3d.phantom_head import Head, refine
-from brats3d.phantom_noise import Draw, blur
+from brats3d.phantom_head import Head, box_around, refine
+from brats3d.phantom_noise import Draw, blur, nodes
 from brats3d.phantom_ranges import Range, Ranges
 from brats3d.phantom_tumour import BLOOD, CORE, CYST, EDEMA, ENHANCING, Tumour
 
@@ -47,7 +47,7 @@ def contrast(draw: Draw, ranges: Ranges, low_grade: bool) -> dict[str, list[floa
     gf = wf + u(*k.flair_gm)
     values = {
         "t1": [c1, g1, w1, n1, e1, g1 - u(*k.t1_enhancing)],
-        "t1ce": [c1c, g1c, w1c, n1c, e1c, max(g1c, w1c) + u(*k.t1ce_enhancing)],
+        "t1ce": [c1c, g1c, w1c, n1c, e1c, w1c + u(*k.t1ce_enhancing)],
         "t2": [g2 + u(*k.t2_csf), g2, w2, g2 + u(*k.t2_core), g2 + u(*k.t2_edema), g2 + u(*k.t2_enhancing)],
         "flair": [
             wf - u(*k.flair_csf),
@@ -87,7 +87,7 @@ def acquire(
     Returns:
         Sequence -> (X, Y, Z) float32 of whole numbers, 0 outside the brain and nowhere within.
     """
-    r, tissue, shape, step = ranges, head.tissue, head.brain.shape, head.frame.step_mm
+    r, shape, step = ranges, head.brain.shape, head.frame.step_mm
     kinds = [k for k in (CORE, EDEMA, ENHANCING, CYST, BLOOD) if k <= ENHANCING or (tumour.tissue == k).any()]
     parts = torch.stack([tumour.tissue == k for k in kinds]).float()
     if any(r.edema_fade):
@@ -99,22 +99,21 @@ def acquire(
     extras = _distractors(draw, r, head, tumour.tissue == 0)
     ghost = draw.of("skull's brightness")
     near_coils = draw.of("hindbrain")
-    places = _Places(draw.of("places"), r, head) if any(r.regional) or any(r.deep_gm) or any(r.folia) else None
-    variation = _vary_tumour(draw.of("variation"), r, parts, kinds, values["t1ce"], step)
-    hindbrain = _hindbrain(head) if any(r.hindbrain_gain) else None
+    hindbrain = _hindbrain(head) if any(r.hindbrain_gain) or any(r.folia) else 0
+    healthy = _mix_healthy(draw.of("places"), r, head, hindbrain, values)
+    box, variation = _vary_tumour(draw.of("variation"), r, parts, values["t1ce"], step)
     has_skull = bool(head.skull.any())
     images = {}
     for name in MODALITIES:
         mixed = [values[name][k + 2] for k in kinds]
-        image = places.mix(name, values[name]) if places else _mix(values[name][:3], tissue)
-        image = image * (1 - opacity) + _mix(mixed, parts)
-        for box, change in variation.get(name, ()):
-            image[box] += change
+        image = healthy[name] * (1 - opacity) + _mix(mixed, parts)
+        if name in variation:
+            image[box] += variation[name]
         texture = draw.fractal(shape, (10, 5, 3), step) * draw.uniform(*r.texture)
         image += texture * (0.4 + opacity * draw.uniform(*r.tumour_texture))
         for extra in extras.get(name, ()):
             image += extra
-        if hindbrain is not None:
+        if any(r.hindbrain_gain):
             image *= 1 + hindbrain * near_coils.uniform(*r.hindbrain_gain)
         if has_skull:
             image = torch.where(head.skull, ghost.uniform(0.05, 1.1) + 2 * texture, image)
@@ -138,10 +137,11 @@ def _distractors(draw: Draw, ranges: Ranges, head: Head, healthy: torch.Tensor) 
         extras["t1ce"].append(_tubes(own, shape, step) * (healthy * own.uniform(*r.tube_gain)))
     if any(r.dura_gain) or any(r.plexus_gain) or any(r.cap_gain) or any(r.flow_gain):
         near, depth = (refine(sample_landmarks(head.coords, part), head.frame)[0] for part in (NEAR, INSIDE))
-        midline = refine(to_mni(head.coords)[:1], head.frame)[0].abs() < own.uniform(1, 4)
+        x, y, z = refine(to_mni(head.coords), head.frame)
+        midline = x.abs() < own.uniform(1, 4)
         patches = own.fractal(shape, (40, 12), step)
         dura = (depth < own.uniform(1, 4)) & (patches > own.uniform(-1, 1.5))
-        vault = refine(_vault(head.coords)[None], head.frame)[0] > 0.5
+        vault = (z > 5) | (y < -75)  # not the base of the skull
         sinus = midline & vault & (depth < own.uniform(3, 9)) & (csf + gm > 0.6)
         extras["t1ce"].append((healthy & dura) * own.uniform(*r.dura_gain))
         extras["t1ce"].append((healthy & sinus) * own.uniform(*r.dura_gain))
@@ -165,87 +165,78 @@ _FOLIA_GM = 0.7
 """Share of grey matter in a voxel of folia: the cortex of the cerebellum is most of it."""
 
 
-class _Places:
-    """Healthy tissue that is not the same everywhere: each of grey and white matter by a smooth share of its own, and
-    grey matter deep in the brain by how near it is to white matter (iron and myelin make it so), and both in the
-    cerebellum by how they mix.
+def _mix_healthy(
+    own: Draw, ranges: Ranges, head: Head, hindbrain: torch.Tensor | float, values: Mapping[str, Sequence[float]]
+) -> dict[str, torch.Tensor]:
+    """Each sequence without a tumour, from healthy tissue that is not the same everywhere.
 
-    What differs is the tissue, so that it shows in all sequences, in each to another extent, and in T1ce as in T1.
+    Each of grey and white matter varies by a smooth share of its own, grey matter deep in the brain is nearer to white
+    matter (iron and myelin make it so), and both mix in the cerebellum. What differs is the tissue, so that it shows in
+    all sequences, and in T1ce as in T1.
+
+    Args:
+        hindbrain: (X, Y, Z) from 0 to 1.
+        values: sequence -> brightness of :data:`TISSUES`.
     """
-
-    def __init__(self, own: Draw, ranges: Ranges, head: Head) -> None:
-        self.own, self.ranges, self.head = own, ranges, head
-        shape, step = head.brain.shape, head.frame.step_mm
-        length = own.uniform(*ranges.regional_mm)
-        self.fields = own.white((2, 2, *(round(n * step / length) + 2 for n in shape)))
-        self.deep = refine(_deep(head.coords)[None], head.frame)[0] * head.tissue[1]
-        self.weights: dict[str, tuple[list[float], float]] = {}
-        for name in MODALITIES:
-            drawn = [own.normal(1) * own.uniform(*ranges.regional) for _ in range(2)], own.uniform(*ranges.deep_gm)
-            self.weights[name] = self.weights["t1"] if name == "t1ce" else drawn
-        mixed = own.uniform(*ranges.folia) * _hindbrain(head)
-        self.share_gm, self.share_wm = mixed * (1 - _FOLIA_GM), mixed * _FOLIA_GM
-
-    def mix(self, name: str, values: Sequence[float]) -> torch.Tensor:
-        """The image of a sequence without a tumour, from the brightness of CSF, grey and white matter."""
-        csf, gm, wm = values[:3]
-        weights, deep = self.weights[name]
-        field = sum(weight * field for weight, field in zip(weights, self.fields, strict=True))
-        share = F.interpolate(field[None], self.head.brain.shape, mode="trilinear", align_corners=True)[0]
-        share = share.clamp_(-0.5, 0.5).add_(1)
-        _, grey, white = self.head.tissue
-        image = csf * self.head.tissue[0] + gm * grey * share[0] + wm * white * share[1]
-        return image + (wm - gm) * (deep * self.deep + grey * self.share_gm - white * self.share_wm)
+    r, tissue, shape = ranges, head.tissue, head.brain.shape
+    if not (any(r.regional) or any(r.deep_gm) or any(r.folia)):
+        return {name: _mix(values[name][:3], tissue) for name in MODALITIES}
+    _, grey, white = tissue
+    length = own.uniform(*r.regional_mm) / head.frame.step_mm
+    patterns = own.white((2, 2, *nodes(shape, length)))  # two for grey, two for white matter
+    deep = refine(_deep(head.coords)[None], head.frame)[0] * grey
+    folia = own.uniform(*r.folia) * hindbrain
+    to_white = grey * folia * (1 - _FOLIA_GM) - white * folia * _FOLIA_GM
+    images: dict[str, torch.Tensor] = {}
+    for name in ("t1", "t2", "flair"):
+        pattern = sum(own.normal(1) * own.uniform(*r.regional) * part for part in patterns)
+        share = F.interpolate(pattern[None], shape, mode="trilinear", align_corners=True)[0].clamp_(-0.5, 0.5).add_(1)
+        whiter = to_white + own.uniform(*r.deep_gm) * deep
+        for alike in (name, "t1ce") if name == "t1" else (name,):
+            csf, gm, wm = values[alike][:3]
+            images[alike] = _mix((csf, gm, wm), (tissue[0], grey * share[0], white * share[1])) + (wm - gm) * whiter
+    return images
 
 
 def _vary_tumour(
-    own: Draw, ranges: Ranges, parts: torch.Tensor, kinds: Sequence[int], t1ce: Sequence[float], step_mm: int
-) -> dict[str, list[tuple[tuple[slice, ...], torch.Tensor]]]:
+    own: Draw, ranges: Ranges, parts: torch.Tensor, t1ce: Sequence[float], step_mm: int
+) -> tuple[tuple[slice, ...], dict[str, torch.Tensor]]:
     """What makes a tumour's parts unlike one another: more and less fluid, more and less of the agent taken up.
 
     Fluid makes T1 darker and T2 brighter, and FLAIR either.
 
     Args:
-        parts: (K, X, Y, Z) fractions of the tumour's tissues.
-        kinds: which tissues these are.
-        t1ce: brightness of all tissues in T1ce.
+        parts: (K, X, Y, Z) fractions of core, edema, enhancing and other tissue of the tumour.
+        t1ce: brightness of :data:`TISSUES` in T1ce.
 
     Returns:
-        Sequence -> boxes and what is to be added in them.
+        The box around the tumour, and sequence -> what is to be added in it; nothing where nothing varies.
     """
-    found = parts.amax(0) > 0
+    found = parts.amax(0) > 1e-3  # a blur has no end
     if not found.any() or not (any(ranges.core_variation) or any(ranges.uptake_variation)):
-        return {}
-    ends = [found.flatten(1).any(1) if axis == 0 else found.movedim(axis, 0).flatten(1).any(1) for axis in range(3)]
-    box = tuple(slice(int(e.nonzero()[0]), int(e.nonzero()[-1]) + 1) for e in ends)
-    inside = parts[:, *box]
-    part = {kind: inside[index] for index, kind in enumerate(kinds)}
-    solid = part[CORE] + part[ENHANCING] + 0.5 * part[EDEMA]
-    fluid = own.fractal(solid.shape, (24, 12, 6), step_mm) * solid * own.uniform(*ranges.core_variation)
+        return (), {}
+    box = box_around(found)
+    core, edema, enhancing = parts[:3, *box]
+    wet = core + enhancing + 0.5 * edema
+    fluid = own.fractal(wet.shape, (24, 12, 6), step_mm) * wet * own.uniform(*ranges.core_variation)
     dark = -own.uniform(0.2, 1)
-    lack = own.fractal(solid.shape, (12, 6), step_mm).add_(1).div_(2).clamp_(0, 1)
-    uptake = (t1ce[CORE + 2] - t1ce[ENHANCING + 2]) * own.uniform(*ranges.uptake_variation)
-    return {
-        "t1": [(box, dark * fluid)],
-        "t1ce": [(box, dark * fluid + uptake * lack * part[ENHANCING])],
-        "t2": [(box, own.uniform(0.2, 1.2) * fluid)],
-        "flair": [(box, own.uniform(-1, 1) * fluid)],
+    lack = own.fractal(wet.shape, (12, 6), step_mm).add_(1).div_(2).clamp_(0, 1)
+    uptake = min(0, t1ce[CORE + 2] - t1ce[ENHANCING + 2]) * own.uniform(*ranges.uptake_variation)
+    return box, {
+        "t1": dark * fluid,
+        "t1ce": dark * fluid + uptake * lack * enhancing,
+        "t2": own.uniform(0.2, 1.2) * fluid,
+        "flair": own.uniform(-1, 1) * fluid,
     }
 
 
 def _deep(coords: torch.Tensor) -> torch.Tensor:
-    """Where the basal ganglia and the thalamus lie, 0 to 1 with an edge of about 6 mm."""
+    """Where the basal ganglia and the thalamus lie: 0 to 1, most of it over about 12 mm at the edge."""
     x, y, z = to_mni(coords)
     inside = torch.sigmoid((33 - x.abs()) / 3)
     for axis, low, high in ((y, -34, 22), (z, -14, 20)):
         inside = inside * torch.sigmoid((axis - low) / 3) * torch.sigmoid((high - axis) / 3)
     return inside
-
-
-def _vault(coords: torch.Tensor) -> torch.Tensor:
-    """1 beside the vault of the skull, along which the sagittal sinus runs; 0 beside its base."""
-    _, y, z = to_mni(coords)
-    return ((z > 5) | (y < -75)).float()
 
 
 def _hindbrain(head: Head) -> torch.Tensor:
@@ -321,5 +312,5 @@ def _ring(own: Draw, ringing: Range, image: torch.Tensor) -> torch.Tensor:
     return image + (image - mean) * own.uniform(*ringing)
 
 
-def _mix(values: Sequence[float], fractions: torch.Tensor) -> torch.Tensor:
+def _mix(values: Sequence[float], fractions: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     return sum(value * fraction for value, fraction in zip(values, fractions, strict=True))

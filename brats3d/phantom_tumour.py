@@ -14,7 +14,7 @@ from itertools import product
 import torch
 
 from brats3d.phantom_atlas import COARSE_MM, sample_atlas, to_mni
-from brats3d.phantom_head import Frame, Head, refine
+from brats3d.phantom_head import Frame, Head, box_around, refine
 from brats3d.phantom_noise import Draw
 from brats3d.phantom_ranges import Ranges
 
@@ -124,19 +124,22 @@ def push_tissue(coords: torch.Tensor, foci: Sequence[Focus]) -> torch.Tensor:
 
 def grow_tumour(draw: Draw, ranges: Ranges, head: Head, foci: Sequence[Focus], low_grade: bool) -> Tumour:
     """Grow the foci, larger and larger until the whole tumour has :data:`MIN_TUMOUR_ML`; no foci, no tumour."""
+    noise = draw
     while True:
         tissue = torch.zeros_like(head.brain, dtype=torch.uint8)
         fade = torch.ones(head.brain.shape, device=tissue.device)
         for number, focus in enumerate(foci):
-            tissue, fade = _grow_focus(draw, draw.of(f"focus {number}"), ranges, head, focus, tissue, fade, low_grade)
+            tissue, fade = _grow_focus(noise, draw.of(f"focus {number}"), ranges, head, focus, tissue, fade, low_grade)
         tissue *= head.brain
         voxel_ml = head.frame.step_mm**3 / 1000
         if (tissue == ENHANCING).sum() * voxel_ml < MIN_ENHANCING_ML:
             tissue = torch.where(tissue == ENHANCING, CORE, tissue)
         core_ml = ((tissue > 0) & (tissue != EDEMA)).sum() * voxel_ml
-        enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and core_ml > 0 and core_ml >= ranges.min_core_ml
-        if enough or not foci:
+        enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and core_ml > 0
+        if (enough and core_ml >= ranges.min_core_ml) or not foci:
             return Tumour(tissue, fade)
+        if enough:
+            noise = draw.of("larger core")  # so that the rest of the case stays as it was
         foci = [replace(focus, radius_mm=focus.radius_mm * 1.3) for focus in foci]
 
 
@@ -233,8 +236,7 @@ def _detour_mm(own: Draw, ranges: Ranges, coords: torch.Tensor, focus: Focus) ->
     slow = torch.where(falx | (depth <= 0), 12.0, slow.clamp(min=1))
     _, straight = _distance_mm(focus, _coarse_frame(coords))
     reach = focus.radius_mm + focus.edema_mm + 30
-    found = (straight < reach).nonzero()
-    box = tuple(slice(int(lo), int(hi) + 1) for lo, hi in zip(found.amin(0), found.amax(0), strict=True))
+    box = box_around(straight < reach)
     slowness = torch.stack([slow[box], torch.ones_like(slow[box])])
     start = straight[box] <= max(1.5 * COARSE_MM, float(straight.min()))
     time = torch.where(start, straight[box], 1e6).expand_as(slowness).contiguous()

@@ -132,6 +132,14 @@ def test_ventricles_grow_and_shrink_and_nothing_else_does():
     np.testing.assert_allclose(cortex_ml, cortex_ml[1], rtol=0.01)
 
 
+@pytest.mark.parametrize("skew", [-0.6, 0.6])
+def test_the_widest_ventricles_do_not_fold_the_atlas(skew):
+    coords, _ = still_head()
+    moved = move_ventricles(draw(), replace(AS_IS, ventricle_mm=(9, 9), ventricle_skew=(skew, skew)), coords)
+    columns = torch.stack(torch.gradient(moved, spacing=COARSE_MM, dim=(1, 2, 3)), 1)
+    assert torch.linalg.det(columns.permute(2, 3, 4, 0, 1)).min() >= 0
+
+
 def ventricles_ml(**on: object) -> tuple[float, float]:
     """Fluid in and about the left and the right lateral ventricle."""
     coords, frame = still_head()

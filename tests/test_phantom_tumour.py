@@ -355,6 +355,16 @@ def test_no_varied_case_has_a_smaller_core_than_its_table_says():
     assert min(volumes_ml[varied.min_core_ml]) >= varied.min_core_ml
 
 
+def test_a_core_that_had_to_grow_leaves_the_healthy_brain_as_it_was():
+    varied = replace(SETTINGS["varied"], small=1)
+    small, grown = (grow_phantom(8, "small", setting=replace(varied, min_core_ml=ml)) for ml in (0, 0.3))
+    assert not torch.equal(small.label, grown.label)
+    far = (small.label == 0) & (grown.label == 0) & (small.image[2] != 0)
+    scale = grown.image[2][far].median() / small.image[2][far].median()
+    assert np.corrcoef(small.image[2][far], grown.image[2][far])[0, 1] > 0.995
+    assert 0.97 < scale < 1.03
+
+
 def test_a_speck_of_enhancement_is_none():
     specks = [
         grow(focus_at(30, -20, 30), seed, True, low_grade_enhances=1, low_grade_enhancement_level=(2, 3)).tissue
