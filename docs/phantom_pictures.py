@@ -130,7 +130,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
             "t1ce",
             {"contrasts": replace(Contrasts(), t1ce_other=1)},
             {"contrasts": Contrasts()},
-            {**HIGH, "has_necrosis": 1},
+            QUIET,
         ),
         "soft": Step(
             63, "flair", {"soft_mm": (2.5, 2.5)}, {"soft_mm": (0.5, 0.5)}, {**HIGH, "faint": 1, "opacity": (1, 1)}
