@@ -1,4 +1,4 @@
-# make demo    the whole job on synthetic cases, in ten to twenty minutes on two cores
+# make demo    the whole job on synthetic cases, in 10 to 25 minutes on two cores
 # make test    every quick test          make test-slow    the rest
 # make lint    ruff and mypy             make bench        the measurements of benchmarks/
 #
