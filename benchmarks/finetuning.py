@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from machine import rows, show
 
-from brats3d.bundle import config_files, installed_bundle
+from brats3d.bundle import command_line, installed_bundle
 from brats3d.labels import MODALITIES
 from brats3d.phantom_sets import write_phantoms
 from brats3d.pictures import read_curves
@@ -31,22 +32,17 @@ INTERVAL = 4
 
 def run(workflow: str, cases: Path, output: Path, options: argparse.Namespace, checkpoint: str | None) -> None:
     """``train.yaml``, or ``evaluate.yaml`` over it, by MONAI's command."""
-    files = [str(file) for file in config_files(workflow)]
-    patch = [options.patch] * 3
     ids = {
-        "bundle_root": installed_bundle(),
         "dataset_dir": cases,
         "output_dir": output,
         "modalities": options.modalities,
-        "patch_size": patch,
+        "patch_size": [options.patch] * 3,
         "epochs": options.epochs,
         "val_interval": INTERVAL,
         "batch_size": 1,
-        "checkpoint": checkpoint,
     }
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files)]
-    command += [text for name, value in ids.items() if value is not None for text in (f"--{name}", str(value))]
-    done = subprocess.run(command, capture_output=True, text=True)
+    line = command_line(workflow, ids | ({"checkpoint": checkpoint} if checkpoint else {}))
+    done = subprocess.run([sys.executable, *shlex.split(line)[1:]], capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
 

@@ -251,9 +251,9 @@ def _cut_gyri(
 def brain_box(coords: torch.Tensor, step_mm: int) -> Frame:
     """The box around the brain, with a coarse voxel to spare."""
     inside = sample_atlas(coords, COARSE_MM, DEPTH)[0] > 0
-    found = inside.nonzero()
-    start = (found.min(0).values - 1).clamp(min=0).tolist()
-    stop = [min(n, hi + 2) for n, hi in zip(inside.shape, found.max(0).values.tolist(), strict=True)]
+    box = box_around(inside)
+    start = [max(0, side.start - 1) for side in box]
+    stop = [min(n, side.stop + 1) for n, side in zip(inside.shape, box, strict=True)]
     fine = COARSE_MM // step_mm
     return Frame(
         start=tuple(lo * fine for lo in start),
