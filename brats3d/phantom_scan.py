@@ -92,6 +92,8 @@ def acquire(
     parts = torch.stack([tumour.tissue == k for k in kinds]).float()
     if any(r.edema_fade):
         parts[1] *= 1 - tumour.fade * draw.of("fade").uniform(*r.edema_fade)
+    if tumour.thin is not None:
+        parts[0] *= 1 - tumour.thin
     if draw.chance(r.faint):
         soft = draw.of("soft").uniform(*r.soft_mm)
         parts = blur(parts, [soft / step] * 3) * draw.uniform(*r.opacity)

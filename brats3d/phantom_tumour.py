@@ -64,10 +64,12 @@ class Tumour:
         tissue: (X, Y, Z) uint8, 0 or one of the tissues above; all within the brain. The core is never empty
             where there are foci.
         fade: (X, Y, Z) from 0 beside the core to 1 where edema ends.
+        thin: (X, Y, Z) share of the core's contrast that is lost, in diffuse tumours; None where there is none.
     """
 
     tissue: torch.Tensor
     fade: torch.Tensor
+    thin: torch.Tensor | None = None
 
 
 def place_tumour(draw: Draw, ranges: Ranges, coords: torch.Tensor, low_grade: bool) -> list[Focus]:
@@ -128,8 +130,11 @@ def grow_tumour(draw: Draw, ranges: Ranges, head: Head, foci: Sequence[Focus], l
     while True:
         tissue = torch.zeros_like(head.brain, dtype=torch.uint8)
         fade = torch.ones(head.brain.shape, device=tissue.device)
+        deepest = torch.zeros_like(fade)
         for number, focus in enumerate(foci):
-            tissue, fade = _grow_focus(noise, draw.of(f"focus {number}"), ranges, head, focus, tissue, fade, low_grade)
+            own = draw.of(f"focus {number}")
+            tissue, fade, depth = _grow_focus(noise, own, ranges, head, focus, tissue, fade, low_grade)
+            deepest = torch.maximum(deepest, depth)
         tissue *= head.brain
         voxel_ml = head.frame.step_mm**3 / 1000
         if (tissue == ENHANCING).sum() * voxel_ml < MIN_ENHANCING_ML:
@@ -137,7 +142,7 @@ def grow_tumour(draw: Draw, ranges: Ranges, head: Head, foci: Sequence[Focus], l
         core_ml = ((tissue > 0) & (tissue != EDEMA)).sum() * voxel_ml
         enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and core_ml > 0
         if (enough and core_ml >= ranges.min_core_ml) or not foci:
-            return Tumour(tissue, fade)
+            return Tumour(tissue, fade, _thin_out(draw.of("diffuse"), ranges, deepest) if low_grade else None)
         if enough:
             noise = draw.of("larger core")  # so that the rest of the case stays as it was
         foci = [replace(focus, radius_mm=focus.radius_mm * 1.3) for focus in foci]
@@ -152,8 +157,12 @@ def _grow_focus(
     tissue: torch.Tensor,
     fade: torch.Tensor,
     low_grade: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Paint one focus: edema where there is none yet, then the core, what of it enhances, cysts and blood."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Paint one focus: edema where there is none yet, then the core, what of it enhances, cysts and blood.
+
+    Returns:
+        The tissue, the fading of the edema, and how many mm below the core's surface a voxel lies.
+    """
     r, radius, shape, step = ranges, focus.radius_mm, tissue.shape, head.frame.step_mm
     csf, _, wm = head.tissue
     _, distance = _distance_mm(focus, head.frame)
@@ -182,7 +191,18 @@ def _grow_focus(
         if draw.chance(r.has_necrosis):
             patches = draw.fractal(shape, (14, 7), step) > draw.uniform(*r.necrosis_level)
             tissue = torch.where(core & patches & (depth > draw.uniform(*r.rim_mm)), CORE, tissue)
-    return _fill_core(own, r, head.frame, focus, core, depth, tissue), fade
+    return _fill_core(own, r, head.frame, focus, core, depth, tissue), fade, depth
+
+
+def _thin_out(own: Draw, ranges: Ranges, depth: torch.Tensor) -> torch.Tensor | None:
+    """Diffuse tumours: cells grow fewer towards the surface, so that the core merges into what is around it.
+
+    Args:
+        depth: (X, Y, Z) mm below the core's surface.
+    """
+    if not own.chance(ranges.diffuse):
+        return None
+    return (1 - depth / own.uniform(*ranges.margin_mm)).clamp_(0, 1) * own.uniform(*ranges.margin_fade)
 
 
 def _core_distance(
