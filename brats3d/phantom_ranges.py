@@ -111,9 +111,9 @@ class Ranges:
     # --- tumour: what the core holds ---
     low_grade_enhances: float = 0.3
     low_grade_enhancement_level: Range = (1.6, 1.6)  # of unit noise, above which the core enhances
-    diffuse: float = 0  # chance that a low-grade core has no edge: its contrast is lost over `margin_mm` below it
+    diffuse: float = 0  # chance that a low-grade core has no edge: it merges into what is around it over `margin_mm`
     margin_mm: Range = (6, 20)
-    margin_fade: Range = (0.3, 0.8)  # share of its contrast that such a core has lost at its surface
+    margin_fade: Range = (0.3, 0.8)  # share of such a core that has given way at its surface
     rim_mm: Range = (1.5, 9)  # thickness of the enhancing rim
     necrosis_level: Range = (-2.5, 0.3)  # of unit noise: low, the whole inside is necrotic; high, patches of it
     has_necrosis: float = 0.85

@@ -93,7 +93,9 @@ def acquire(
     if any(r.edema_fade):
         parts[1] *= 1 - tumour.fade * draw.of("fade").uniform(*r.edema_fade)
     if tumour.thin is not None:
-        parts[0] *= 1 - tumour.thin
+        lost = parts[0] * tumour.thin
+        parts[0] -= lost
+        parts[1] += lost * tumour.around
     if draw.chance(r.faint):
         soft = draw.of("soft").uniform(*r.soft_mm)
         parts = blur(parts, [soft / step] * 3) * draw.uniform(*r.opacity)

@@ -64,12 +64,14 @@ class Tumour:
         tissue: (X, Y, Z) uint8, 0 or one of the tissues above; all within the brain. The core is never empty
             where there are foci.
         fade: (X, Y, Z) from 0 beside the core to 1 where edema ends.
-        thin: (X, Y, Z) share of the core's contrast that is lost, in diffuse tumours; None where there is none.
+        thin: (X, Y, Z) share of the core that has given way to what is around it, in diffuse tumours; otherwise None.
+        around: share of that which is edema and not healthy tissue.
     """
 
     tissue: torch.Tensor
     fade: torch.Tensor
     thin: torch.Tensor | None = None
+    around: float = 0
 
 
 def place_tumour(draw: Draw, ranges: Ranges, coords: torch.Tensor, low_grade: bool) -> list[Focus]:
@@ -142,7 +144,8 @@ def grow_tumour(draw: Draw, ranges: Ranges, head: Head, foci: Sequence[Focus], l
         core_ml = ((tissue > 0) & (tissue != EDEMA)).sum() * voxel_ml
         enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and core_ml > 0
         if (enough and core_ml >= ranges.min_core_ml) or not foci:
-            return Tumour(tissue, fade, _thin_out(draw.of("diffuse"), ranges, deepest) if low_grade else None)
+            thin = _thin_out(draw.of("diffuse"), ranges, deepest) if low_grade else None
+            return Tumour(tissue, fade, thin, max((min(focus.edema_mm / 5, 1) for focus in foci), default=0))
         if enough:
             noise = draw.of("larger core")  # so that the rest of the case stays as it was
         foci = [replace(focus, radius_mm=focus.radius_mm * 1.3) for focus in foci]

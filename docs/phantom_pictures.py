@@ -120,6 +120,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "lobes": Step(63, "t1ce", {"lobes": 3}, {}, SOLID, outline=True),
         "grade": Step(63, "t1ce", LOW, HIGH, {}, outline=True),
         "enhancement": Step(63, "t1ce", {"low_grade_enhances": 1, "low_grade_enhancement_level": (0.6, 0.6)}, {}, LOW),
+        "diffuse": Step(63, "t2", {"diffuse": 1, "margin_mm": (18, 18), "margin_fade": (0.8, 0.8)}, {}, LOW),
         "necrosis": Step(63, "t1ce", {"has_necrosis": 1, "necrosis_level": (-1, -1)}, {}, SOLID, outline=True),
         "shell": Step(63, "t1ce", {"shell": 1, "shell_mm": (8, 8)}, {}, SOLID, outline=True),
         "cyst": Step(63, "flair", {"cystic": 1}, {}, LOW, outline=True),

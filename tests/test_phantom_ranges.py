@@ -12,12 +12,12 @@ NEW_STEPS = (
     *("fold_mm", "ventricle_mm", "gyri", "bitten", "leaves_skull", "more_foci", "small", "infiltrates", "edema_fade"),
     *("shell", "cystic", "bleeds", "tube_gain", "dura_gain", "plexus_gain", "cap_gain", "thick", "ghosts", "rician"),
     *("rings", "hindbrain_gain", "ventricle_skew", "ventricle_level", "flow_gain", "regional", "deep_gm"),
-    *("core_variation", "uptake_variation", "min_core_ml", "folia", "axial"),
+    *("core_variation", "uptake_variation", "min_core_ml", "folia", "axial", "diffuse"),
 )
 CHANCES = (
     *("bitten", "leaves_skull", "low_grade", "cerebellar", "second_focus", "more_foci", "small", "pushes"),
     *("has_edema", "low_grade_enhances", "has_necrosis", "shell", "cystic", "bleeds", "faint", "blurred", "thick"),
-    *("ghosts", "rings", "healthy", "axial"),
+    *("ghosts", "rings", "healthy", "axial", "diffuse"),
 )
 
 

@@ -255,6 +255,18 @@ def test_faded_edema_stands_out_less_but_is_labelled_all_the_same(still):
     assert added(off, on, "flair")[on.label == 0].abs().max() < 0.02
 
 
+def test_a_diffuse_core_stands_out_less_near_its_surface_alone(still):
+    low = {"low_grade": 1, "radius_low_mm": (30, 30), "low_grade_enhances": 0, "has_edema": 0, "second_focus": 0}
+    off, on = (grown(still, 3, **low, diffuse=share, margin_mm=(8, 8), margin_fade=(0.7, 0.7)) for share in (0, 1))
+    assert torch.equal(off.label, on.label)
+    core = off.label == 1
+    deep = torch.from_numpy(ndimage.distance_transform_edt(core.numpy()) * 4 > 14)
+    darker = added(off, on, "t2")
+    assert darker[core & ~deep].mean() < -0.05
+    assert darker[deep].abs().max() < 0.02
+    assert darker[off.label == 0].abs().max() < 0.02
+
+
 def test_soft_edges_reach_further_the_wider_they_are_and_are_labelled_all_the_same(still):
     sharp, softer, soft = (
         grown(still, 3, has_edema=1, faint=1, opacity=(1, 1), soft_mm=(mm, mm)) for mm in (0.1, 2.5, 5)

@@ -250,6 +250,23 @@ def test_edema_fades_from_the_core_outwards():
     assert tumour.fade.min() >= 0 and tumour.fade.max() <= 1
 
 
+def test_a_diffuse_core_thins_out_towards_its_surface_and_its_labels_stay():
+    focus = focus_at(35, -20, 35, radius_mm=30)
+    firm = grow(focus, low_grade=True)
+    tumour = grow(focus, low_grade=True, diffuse=1, margin_mm=(16, 16), margin_fade=(0.6, 0.6))
+    assert firm.thin is None
+    assert torch.equal(firm.tissue, tumour.tissue)
+    core = core_of(tumour)
+    below_mm = torch.from_numpy(ndimage.distance_transform_edt(core.numpy()) * COARSE_MM)
+    assert tumour.thin[core & (below_mm <= 4)].mean() > 0.4
+    assert tumour.thin[core & (below_mm > 20)].max() == 0
+    assert tumour.thin.min() >= 0 and tumour.thin.max() <= 0.6
+
+
+def test_only_low_grade_cores_are_diffuse():
+    assert grow(focus_at(35, -20, 35), low_grade=False, diffuse=1).thin is None
+
+
 # --- shape and content ---
 
 
