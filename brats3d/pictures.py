@@ -166,7 +166,7 @@ def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
     if not any(folder.glob("events.out.tfevents.*")):
         raise FileNotFoundError(f"{folder}: no TensorBoard events; expected the output_dir of a training")
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if "dice" in tag]
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("val_dice_", "val_mean_dice"))]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 

@@ -24,7 +24,7 @@ from brats3d.checkpoints import KeepCheckpoints
 from brats3d.engines import EpochCaseSampler, EvalStep, PlaceSampler, TrainStep, ValidateLast
 from brats3d.labels import MODALITIES
 from brats3d.losses import DiceBCELoss
-from brats3d.metrics import RegionDice, better
+from brats3d.metrics import RegionScores, better
 from brats3d.phantom_ranges import Ranges
 from brats3d.tracking import TrackRun
 
@@ -162,7 +162,7 @@ class ToyCases(Dataset):
 
 
 class ScriptedScore:
-    """A key metric with a given value for each epoch, in the place of RegionDice."""
+    """A key metric with a given value for each epoch, in the place of RegionScores."""
 
     def __init__(self, scores: Mapping[int, float]) -> None:
         self.scores = scores
@@ -196,7 +196,7 @@ def _toy_run(
         network=network,
         iteration_update=EvalStep(amp=False),
         postprocessing=AsDiscreted(keys="pred", threshold=0.0),
-        key_val_metric={"val_mean_dice": RegionDice() if scores is None else ScriptedScore(scores)},
+        key_val_metric={"val_mean_dice": RegionScores(full_every=0) if scores is None else ScriptedScore(scores)},
         metric_cmp_fn=compare,
     )
     handlers = [

@@ -21,7 +21,18 @@ from monai.metrics import DiceMetric
 from torch.utils.data import DataLoader
 
 from brats3d.labels import REGIONS
-from brats3d.metrics import RegionDice, ReportScores, better, format_table, score_case, summarise, write_scores
+from brats3d.metrics import (
+    MEASURES,
+    RULES,
+    RegionScores,
+    ReportScores,
+    better,
+    format_table,
+    get_rules,
+    score_case,
+    summarise,
+    write_scores,
+)
 
 MM = (1.0, 1.0, 1.0)
 
@@ -61,6 +72,24 @@ def test_a_case_is_scored_by_hand():
 def test_the_rule_for_empty_regions(pred, ref, dice):
     rows = score_case(masks(et=pred), masks(et=ref), "a", MM)
     assert dice_of(rows) == {"WT": 1.0, "TC": 1.0, "ET": dice}
+
+
+def test_a_missing_region_costs_what_the_challenge_says():
+    missed = {name: dice_of(score_case(masks(), masks(et=9), "a", MM, get_rules(name)), "hd95_mm") for name in RULES}
+    assert {name: values["ET"] for name, values in missed.items()} == pytest.approx(
+        {"brats2023": 374, "brats2023-men": 374, "brats2023-met": 374, "brats2020": 373.12866}
+    )
+    assert {values["WT"] for values in missed.values()} == {0}
+    with pytest.raises(ValueError, match=r"convention: expected one of brats2023, .*, got 'brats2019'"):
+        get_rules("brats2019")
+
+
+def test_sensitivity_and_specificity_are_counted_by_hand():
+    row = score_case(masks(wt=10, start=4), masks(wt=8), "a", MM, rules=None)[0]
+    assert row["sensitivity"] == 4 / 8
+    assert row["specificity"] == (512 - 14) / (512 - 8)
+    assert row["volume_error_ml"] == pytest.approx(0.002)
+    assert "hd95_mm" not in row
 
 
 def test_monais_default_ignores_128_false_voxels_and_ours_does_not():
@@ -105,9 +134,23 @@ def rows() -> list[dict]:
 
 def test_a_summary_tells_cases_that_have_the_region_from_those_that_do_not(rows):
     summary = summarise(rows)
+    measures = {region: values.pop("measures") for region, values in summary.items()}
     assert summary["WT"] == {"cases": 2, "dice": 1.0, "present": 2, "dice_present": 1.0, "false_volume_ml": None}
     et = {"cases": 2, "dice": 0.5, "present": 1, "dice_present": 1.0, "false_volume_ml": pytest.approx(0.1)}
     assert summary["ET"] == et
+    assert list(measures["ET"]) == list(MEASURES)
+    assert measures["ET"]["hd95_mm"]["mean"] == 374 / 2  # 0 where it is right, a missing one where it is false
+    assert measures["ET"]["volume_error_ml"]["mean"] == pytest.approx(0.05)
+
+
+def test_a_summary_has_mean_deviation_median_and_quartiles():
+    volume = {"ref_volume_ml": 1.0, "pred_volume_ml": 1.0}
+    rows = [{"case_id": f"c{i}", "region": "TC", "dice": i / 10, **volume} for i in (4, 1, 2, 3, 0)]
+    assert summarise(rows)["TC"]["measures"] == {
+        "dice": pytest.approx({"mean": 0.2, "sd": 0.1 * 2.5**0.5, "median": 0.2, "q1": 0.1, "q3": 0.3})
+    }
+    one = summarise(rows[:1])["TC"]["measures"]["dice"]
+    assert one == {"mean": 0.4, "sd": None, "median": 0.4, "q1": 0.4, "q3": 0.4}
 
 
 def test_a_summary_of_nothing_is_none_and_not_nan():
@@ -117,6 +160,7 @@ def test_a_summary_of_nothing_is_none_and_not_nan():
         "present": 0,
         "dice_present": None,
         "false_volume_ml": None,
+        "measures": {},
     }
 
 
@@ -128,6 +172,8 @@ def test_the_table_has_a_line_a_case_then_the_means(rows):
         ["mean", "1.000", "1.000", "0.500"],
         ["where", "present", "1.000", "1.000", "1.000"],
         ["false,", "ml", "-", "-", "0.10"],
+        ["HD95,", "mm", "0.0", "0.0", "187.0"],
+        ["lesion-wise", "1.000", "1.000", "0.500"],
     ]
 
 
@@ -153,7 +199,7 @@ def cases(*names: str) -> list[dict]:
     return [{"case_id": n, "image": ref, "label": ref, "pred": masks(k, k, k)} for n, k in found.items()]
 
 
-def evaluate(data: list[dict], batch_size: int = 1, handlers=(), metric: RegionDice | None = None) -> SimpleNamespace:
+def evaluate(data: list[dict], batch_size: int = 1, handlers=(), metric: RegionScores | None = None) -> SimpleNamespace:
     """The state of a real evaluator whose network says what stands in ``pred``."""
 
     def step(engine: Engine, batch: dict) -> dict:
@@ -166,7 +212,7 @@ def evaluate(data: list[dict], batch_size: int = 1, handlers=(), metric: RegionD
         val_data_loader=DataLoader(data, batch_size=batch_size),
         network=torch.nn.Identity(),
         iteration_update=step,
-        key_val_metric={"val_mean_dice": metric or RegionDice()},
+        key_val_metric={"val_mean_dice": metric or RegionScores()},
         metric_cmp_fn=better,
         val_handlers=list(handlers),
     )
@@ -178,9 +224,12 @@ def test_an_evaluator_gets_the_mean_each_regions_mean_and_the_rows():
     data = cases("a8", "b4")  # Dice 1 and 8/12 in each region
     data[0]["pred"][REGIONS.index("ET")] = 0
     state = evaluate(data)
-    assert state.metrics == pytest.approx(
-        {"val_mean_dice": (1 + 1 + 0 + 3 * 2 / 3) / 6, "val_dice_wt": 5 / 6, "val_dice_tc": 5 / 6, "val_dice_et": 1 / 3}
-    )
+    dice = {"val_mean_dice": (1 + 1 + 0 + 3 * 2 / 3) / 6, "val_dice_wt": 5 / 6, "val_dice_tc": 5 / 6}
+    dice |= {"val_dice_et": 1 / 3}
+    assert {name: state.metrics[name] for name in dice} == pytest.approx(dice)
+    assert state.metrics["val_hd95_et"] > 100
+    assert state.metrics["val_lesion_dice_wt"] == 1  # 8 mm³ are no lesion, so there is nothing to find or to miss
+    assert len(state.metrics) == 1 + 3 * 3
     assert [(r["case_id"], r["region"]) for r in state.metric_details["val_mean_dice"]] == [
         (case, region) for case in ("a8", "b4") for region in ("WT", "TC", "ET")
     ]
@@ -199,14 +248,33 @@ def test_a_case_that_comes_twice_counts_once():
     assert evaluate([*cases("a8", "b0"), *cases("a8")]).metrics["val_mean_dice"] == 0.5
 
 
+def test_distances_come_with_every_so_many_validations():
+    metric = RegionScores(val_interval=5, full_every=2)
+    assert [metric.is_full(epoch) for epoch in (5, 10, 15, 20, 23)] == [False, True, False, True, False]
+    assert not any(RegionScores(full_every=0).is_full(epoch) for epoch in range(1, 30))
+    assert all(RegionScores().is_full(epoch) for epoch in range(1, 30))
+    assert evaluate(cases("a8"), metric=metric).metrics.keys() == {
+        "val_mean_dice",
+        *(f"val_dice_{r}" for r in ("wt", "tc", "et")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"full_every": -1}, "from 0, got -1"), ({"val_interval": True}, "from 1, got True")]
+)
+def test_an_interval_that_is_none_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        RegionScores(**wrong)
+
+
 def test_a_second_validation_forgets_the_first():
-    metric = RegionDice()
+    metric = RegionScores()
     evaluate(cases("a8"), metric=metric)
     assert evaluate(cases("b0"), metric=metric).metrics["val_mean_dice"] == 0.0
 
 
 def test_processes_gather_their_cases_and_one_that_padding_doubled_counts_once(monkeypatch):
-    parts = [RegionDice(), RegionDice()]
+    parts = [RegionScores(), RegionScores()]
     for metric, names in zip(parts, [("a8", "c0"), ("b4", "a8")], strict=True):
         metric.update([(c["case_id"], c["pred"], c["label"]) for c in cases(*names)])
     monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
@@ -217,14 +285,14 @@ def test_processes_gather_their_cases_and_one_that_padding_doubled_counts_once(m
 
 def test_volumes_follow_the_references_voxel_size():
     ref = MetaTensor(masks(8, 8, 8), affine=torch.diag(torch.tensor([-2.0, 2.0, 3.0, 1.0])))
-    metric = RegionDice()
+    metric = RegionScores()
     metric.update([("a", ref.as_tensor(), ref)])
     assert metric.rows()[0]["ref_volume_ml"] == pytest.approx(8 * 12 / 1000)
 
 
 def test_nothing_scored_is_an_error_and_not_a_nan():
     with pytest.raises(NotComputableError):
-        RegionDice().compute()
+        RegionScores().compute()
 
 
 def test_a_report_logs_the_means_and_writes_the_rows(tmp_path, log):

@@ -11,9 +11,9 @@ PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
-    | {"phantom_noise"},
+    | {"phantom_noise", "surfaces"},
     {"layouts", "cards", "weights", "pictures", "kaggle_h5", "decathlon", "cache", "dropout", "provenance"}
-    | {"phantom_ranges", "phantom_atlas"},
+    | {"phantom_ranges", "phantom_atlas", "lesions"},
     {"discovery", "phantom_head"},
     {"cases", "phantom_tumour"},
     {"checks", "name_mapping", "duplicates", "folds", "convert", "copy_folder", "phantom_scan"},
