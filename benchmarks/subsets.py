@@ -36,7 +36,7 @@ from brats3d.engines import autocast
 from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.metrics import score_case, summarise
 from brats3d.phantom_sets import write_phantoms
-from brats3d.transforms import labels_to_regions
+from brats3d.transforms import labels_to_regions, nest_regions
 
 FIRST = ("t1", "t2", "flair")
 ALL, FLIPPED = "all", "all, flips"
@@ -104,10 +104,10 @@ def score(
     found = []
     for name, present in settings.items():
         kept = torch.tensor([m in present for m in pipeline.modalities])
-        pred = pipeline.segment(image * kept[:, None, None, None])
+        pred = nest_regions(pipeline.segment(image * kept[:, None, None, None]))
         found += [{"setting": name, **row} for row in score_case(pred, ref, item["case_id"], spacing_mm)]
         if name == ALL and flips:
-            rows_ = score_case(pipeline.segment_flipped(image), ref, item["case_id"], spacing_mm)
+            rows_ = score_case(nest_regions(pipeline.segment_flipped(image)), ref, item["case_id"], spacing_mm)
             found += [{"setting": FLIPPED, **row} for row in rows_]
     return found
 

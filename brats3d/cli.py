@@ -184,9 +184,62 @@ def evaluate(arguments: Sequence[str], output: str | None) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="CASE_OR_DIR... [--id value]...")
 @output_option
 @click.option("--preview", is_flag=True, help="Also write a picture of each case.")
-def predict(arguments: Sequence[str], output: str | None, preview: bool) -> None:
+@click.option("--stats", is_flag=True, help="Also write a JSON of each case: volumes, boxes, sequences, weights.")
+def predict(arguments: Sequence[str], output: str | None, **flags: bool) -> None:
     """Segment cases in their own space: OUT/<case_id>.nii.gz."""
-    _run("predict", arguments, output, **({"preview": True} if preview else {}))
+    _run("predict", arguments, output, **{name: True for name, given in flags.items() if given})
+
+
+@cli.command(context_settings=EITHER_SPELLING)
+@click.argument("pred_dir")
+@click.argument("ref_dir")
+@click.option("--output", "-o", metavar="FILE", required=True, help="JSON to write; a CSV is written beside it.")
+@click.option("--convention", metavar="NAME", help="Rules to follow: brats2023 (default), -men, -met, or brats2020.")
+@click.option("--pred-labels", metavar="NAME", help="What the predictions' labels mean, such as brats2020.")
+@click.option("--ref-labels", metavar="NAME", help="What the reference's labels mean.")
+@click.option("--missing", metavar="list|zero", help="Cases without a prediction: leave out and list, or count as 0.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many cases at the same time.")
+def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
+    """Score the segmentations in PRED_DIR against those in REF_DIR.
+
+    Dice, HD95, lesion-wise scores as BraTS counts them, sensitivity, specificity, volumes. Files are paired by case:
+    <case_id>.nii.gz or <case_id>_seg.nii.gz; REF_DIR may be a data set as downloaded. Exit code 1: cases are left out.
+    """
+    from brats3d.scoring import format_scores, score_folders
+
+    with _wrong_use("output", "convention", "missing", "label_convention"):
+        file = _check_json(output, "output", "rows")
+        for name in ("pred_labels", "ref_labels"):
+            if options[name] is not None:
+                get_convention(options[name])
+        done = score_folders(pred_dir, ref_dir, **_given(options))
+    click.echo(format_scores(done))
+    table = done.write(file)
+    click.echo(f"\n{file} and {table.name}: a row a case and region")
+    return 1 if done.missing and not done.counts_missing else 0
+
+
+@cli.command()
+@click.argument("first", metavar="A.json")
+@click.argument("second", metavar="B.json")
+@click.option("--measure", metavar="NAME", help="dice (default), hd95_mm, lesion_dice, lesion_hd95_mm, ...")
+@click.option("--plot", metavar="FILE", help="Also draw each case's change to this PNG.")
+def compare(first: str, second: str, measure: str | None, plot: str | None) -> None:
+    """Compare two scorings of the same cases: is B better than A?
+
+    A.json and B.json are written by score or evaluate. Each case's difference, and Wilcoxon's signed-rank test of them.
+    """
+    from brats3d.comparing import compare_scores, format_comparison, read_scores, save_comparison
+
+    with _wrong_use("measure", "plot"):
+        if plot is not None and Path(plot).suffix.lower() != ".png":
+            raise ValueError(f"plot: expected a file whose name ends in .png, got {plot}")
+        measure = measure or "dice"
+        found = compare_scores(read_scores(first), read_scores(second), measure)
+    names = (Path(first).stem, Path(second).stem) if Path(first).stem != Path(second).stem else ("A", "B")
+    click.echo(format_comparison(found, measure, names))
+    if plot is not None:
+        click.echo(f"\n{save_comparison(plot, found, measure, names)}")
 
 
 @cli.command()
@@ -243,19 +296,19 @@ def _about_data(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_json(path: str) -> Path:
-    """Where the audit's JSON goes: never over a file that is something else."""
+def _check_json(path: str, name: str = "json", key: str = "findings") -> Path:
+    """Where a JSON file goes: never over one that is something else, which lacks the key."""
     file = Path(path).expanduser().absolute()
     if file.suffix.lower() != ".json" or file.is_dir():
-        raise ValueError(f"json: expected a file whose name ends in .json, got {path}")
-    writable_folder(file.parent, "json")
+        raise ValueError(f"{name}: expected a file whose name ends in .json, got {path}")
+    writable_folder(file.parent, name)
     if file.exists():
         try:
-            ours = "findings" in json.loads(file.read_bytes())
-        except ValueError:
+            ours = key in json.loads(file.read_bytes())
+        except (ValueError, TypeError):
             ours = False
         if not ours:
-            raise ValueError(f"json: {file} is there and is no earlier audit; give another file")
+            raise ValueError(f"{name}: {file} is there and is something else; give another file")
     return file
 
 

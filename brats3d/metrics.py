@@ -29,6 +29,7 @@ from brats3d.files import write_whole
 from brats3d.labels import REGIONS, REGIONS_TO_READ
 from brats3d.lesions import box_around, score_lesions
 from brats3d.surfaces import hd95_mm
+from brats3d.transforms import nest_regions
 
 __all__ = [
     "MEASURES",
@@ -100,6 +101,7 @@ def score_case(
     case_id: str,
     spacing_mm: Sequence[float],
     rules: Rules | None = RULES["brats2023"],
+    voxels: int | None = None,
 ) -> list[dict[str, Any]]:
     """Score one case.
 
@@ -109,6 +111,7 @@ def score_case(
         case_id: the case's name, copied into the rows.
         spacing_mm: voxel size along each axis.
         rules: of a challenge; None leaves out distances and lesions, which take most of the time.
+        voxels: of the image that the masks were cropped from, over which specificity is taken; None = of the masks.
 
     Returns:
         One row a region, in the order WT, TC, ET: ``{case_id, region, dice, sensitivity, specificity, ref_volume_ml,
@@ -125,7 +128,7 @@ def score_case(
     for region in REGIONS_TO_READ:
         channel = REGIONS.index(region)
         found, there = (_plain(regions[channel]).bool().cpu().numpy() for regions in (pred, ref))
-        row = {"case_id": case_id, "region": region, **_overlap(found, there, voxel_ml)}
+        row = {"case_id": case_id, "region": region, **_overlap(found, there, voxel_ml, voxels)}
         if rules is not None:
             row |= _shape(found, there, spacing_mm, rules)
         rows.append(row)
@@ -210,6 +213,9 @@ class RegionScores(Metric):
     ``val_dice_wt``, ``val_dice_tc`` and ``val_dice_et`` (and where they were computed ``val_hd95_wt`` and so on,
     ``val_lesion_dice_wt`` and so on), and ``state.metric_details`` the rows under the metric's name.
 
+    Predicted regions are nested first, as a file of labels would hold them, so that an evaluation's scores are those of
+    the files that it writes.
+
     The engine's output must be decollated: a list of ``{"pred": (3, H, W, D), "label": (3, H, W, D)}`` with {0, 1};
     case ids come from ``engine.state.batch``. A case scored twice (a distributed sampler pads) counts once.
 
@@ -239,8 +245,12 @@ class RegionScores(Metric):
     def update(self, output: Sequence[tuple[str, torch.Tensor, torch.Tensor]], full: bool = True) -> None:
         """Score the batch's cases, given as (case_id, pred, ref); not in full leaves out distances and lesions."""
         for case_id, pred, ref in output:
-            spacing_mm = ref.pixdim.tolist() if isinstance(ref, MetaTensor) else (1.0, 1.0, 1.0)
-            self._rows[case_id] = score_case(pred, ref, case_id, spacing_mm, self.rules if full else None)
+            spacing_mm, shape = (1.0, 1.0, 1.0), None
+            if isinstance(ref, MetaTensor):
+                spacing_mm, shape = ref.pixdim.tolist(), ref.meta.get("spatial_shape")
+            voxels = None if shape is None else math.prod(int(n) for n in shape)
+            pred = nest_regions(_plain(pred))  # as the file would hold it that a challenge scores
+            self._rows[case_id] = score_case(pred, ref, case_id, spacing_mm, self.rules if full else None, voxels)
 
     def compute(self) -> float:
         """Mean Dice over every case and region.
@@ -311,10 +321,10 @@ def _mean_dice(rows: Sequence[Mapping[str, Any]]) -> float:
     return sum(row["dice"] for row in rows) / len(rows)
 
 
-def _overlap(pred: np.ndarray, ref: np.ndarray, voxel_ml: float) -> dict[str, float]:
+def _overlap(pred: np.ndarray, ref: np.ndarray, voxel_ml: float, voxels: int | None) -> dict[str, float]:
     """What counting voxels gives. Sensitivity follows Dice's rule for empty regions."""
     both, found, there = (int(np.count_nonzero(mask)) for mask in (pred & ref, pred, ref))
-    elsewhere = pred.size - there
+    elsewhere = (voxels or pred.size) - there
     return {
         "dice": 2 * both / (found + there) if found + there else 1.0,
         "sensitivity": both / there if there else float(not found),

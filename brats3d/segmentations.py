@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,31 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from brats3d.case_stats import describe_segmentation, describe_weights
 from brats3d.cases import find_cases
 from brats3d.checks import check_labels, whole_labels
 from brats3d.datalist import item_to_case
-from brats3d.files import writable_folder, write_whole
+from brats3d.files import writable_folder, write_json, write_whole
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.transforms import labels_to_regions
+from brats3d.volumes import read_header
 
-__all__ = ["SaveSegmentations", "write_segmentation"]
+__all__ = ["MARK", "SaveSegmentations", "marked_convention", "write_segmentation"]
 
 logger = logging.getLogger("brats3d")
 
+MARK = "brats3d segmentation"
+"""How the header of a segmentation of ours begins; the name of the label convention follows."""
 
-def write_segmentation(path: str | Path, label: np.ndarray, like: str | Path) -> Path:
+
+def write_segmentation(path: str | Path, label: np.ndarray, like: str | Path, convention: str = "") -> Path:
     """Write a label volume with the geometry of another file: same shape, affine, orientation and space codes.
 
     Args:
         path: of the ``.nii.gz``.
         label: integer voxel values, shape (H, W, D).
         like: the NIfTI file that gives the geometry; its voxels are not read.
+        convention: what the values mean, which the header then says.
 
     Returns:
         The path.
@@ -46,11 +53,19 @@ def write_segmentation(path: str | Path, label: np.ndarray, like: str | Path) ->
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
-    header["descrip"], header["aux_file"] = _MARK, b""  # free text of the input, which may name a patient
+    mark = f"{MARK}, {convention}" if convention else MARK
+    header["descrip"], header["aux_file"] = mark.encode(), b""  # free text of the input, which may name a patient
     header.extensions.clear()
     image = nib.Nifti1Image(np.ascontiguousarray(label, dtype=np.uint8), reference.affine, header)
     # Level 1 writes labels ten times faster than level 9 and a few kB larger; mtime 0 makes equal input equal bytes.
     return write_whole(path, lambda file: file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)))
+
+
+def marked_convention(path: Path) -> str | None:
+    """The label convention that brats3d has written into a segmentation's header; None where there is none."""
+    text = bytes(read_header(path).nifti["descrip"].item()).decode("ascii", "replace")
+    match = re.fullmatch(rf"{MARK}, ([\w-]+)", text.rstrip("\0 "))
+    return match[1] if match else None
 
 
 class SaveSegmentations:
@@ -62,6 +77,8 @@ class SaveSegmentations:
         modalities: the sequences the network was given, in order.
         cases: the datalist items; they tell where each case's files lie.
         preview: also write ``<case_id>.png``, a picture of the slice with the most tumour.
+        stats: also write ``<case_id>.json``, what :func:`brats3d.case_stats.describe_segmentation` says.
+        checkpoint: the weights, named in the stats.
     """
 
     def __init__(
@@ -71,12 +88,17 @@ class SaveSegmentations:
         modalities: Sequence[str],
         cases: Sequence[Mapping[str, Any]],
         preview: bool = False,
+        stats: bool = False,
+        checkpoint: str | Path | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.convention = get_convention(convention)
         self.modalities = order_modalities(modalities)
         self.images = {case.case_id: case.images for case in map(item_to_case, cases)}
         self.preview = preview
+        self.stats = stats
+        self.checkpoint = checkpoint
+        self._weights: dict[str, Any] | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -100,11 +122,26 @@ class SaveSegmentations:
             case_id = item["case_id"]
             label = torch.as_tensor(out["pred"]).cpu().numpy()[0]
             like = next(iter(self.images[case_id].values()))
-            path = write_segmentation(self.output_dir / f"{case_id}.nii.gz", label, like)
+            path = write_segmentation(self.output_dir / f"{case_id}.nii.gz", label, like, self.convention.name)
             volumes = _volumes_ml(label, self.convention.regions, like)
             logger.info("%s  %s", path, "  ".join(f"{r} {volumes[r]:.1f} ml" for r in REGIONS_TO_READ))
             if self.preview:
                 self._draw(case_id, label)
+            if self.stats:
+                self._describe(case_id, label)
+
+    def _describe(self, case_id: str, label: np.ndarray) -> None:
+        images = self.images[case_id]
+        self._weights = self._weights or describe_weights(self.checkpoint)
+        present = [m for m in self.modalities if m in images or len(images) == len(self.modalities)]
+        said = {
+            "case_id": case_id,
+            "sequences": present,
+            "absent_sequences": [m for m in self.modalities if m not in present],
+            "weights": self._weights,
+            **describe_segmentation(label, self.convention, read_header(next(iter(images.values())))),
+        }
+        write_json(self.output_dir / f"{case_id}.json", said)
 
     def _draw(self, case_id: str, label: np.ndarray) -> None:
         from brats3d.pictures import save_preview
@@ -135,15 +172,12 @@ class SaveSegmentations:
         )
 
 
-_MARK = b"brats3d segmentation"
-
-
 def _refuse_foreign(path: Path) -> None:
     """An image or an expert's segmentation may lie under the very name that ours would have: it is not replaced."""
     if not path.exists():
         return
     try:
-        ours = bytes(nib.load(path).header["descrip"]).startswith(_MARK)
+        ours = bytes(nib.load(path).header["descrip"]).startswith(MARK.encode())
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError):
         ours = False
     if not ours:

@@ -1,22 +1,27 @@
 """TensorBoard: one writer a run, every point at the global iteration.
 
-Tags: ``train_loss`` and ``learning_rate`` at each iteration; ``val_mean_dice``, ``val_dice_wt``, ``val_dice_tc``,
-``val_dice_et`` at each validation; ``cases/<case_id>`` pictures of the first validation cases; the settings as text.
+Tags: ``train_loss`` and ``learning_rate`` at each iteration; ``patches_per_second`` and ``memory_gib`` at each epoch's
+end; ``val_mean_dice``, ``val_dice_wt``, ``val_dice_tc``, ``val_dice_et`` at each validation, and ``val_hd95_wt`` and so
+on where they were computed; pictures of the best, the median and the worst case of each validation, whose names stand
+as text; the settings as text and as hyperparameters.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from monai.utils.enums import CommonKeys as Keys
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from brats3d.labels import order_modalities
 from brats3d.pictures import best_slice, overlay, to_rgb
@@ -35,7 +40,7 @@ class TrackRun:
         evaluator: its scores and pictures are written.
         settings: the run's knobs, written as text.
         modalities: of the image's channels.
-        pictures: of how many validation cases.
+        metric: the name under which :class:`brats3d.metrics.RegionScores` is attached to the evaluator.
     """
 
     def __init__(
@@ -44,14 +49,15 @@ class TrackRun:
         evaluator: Evaluator,
         settings: Mapping[str, Any],
         modalities: Sequence[str],
-        pictures: int = 3,
+        metric: str = "val_mean_dice",
     ) -> None:
         self.folder = Path(folder)
         self.evaluator = evaluator
         self.settings = settings
         modalities = order_modalities(modalities)
         self.channel = modalities.index("flair") if "flair" in modalities else 0
-        self.pictures = pictures
+        self.metric = metric
+        self._patches = 0
         self._writer: SummaryWriter | None = None
         self._drawn: dict[str, np.ndarray] = {}
 
@@ -60,6 +66,8 @@ class TrackRun:
         self._trainer = engine
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._count)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._speed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._flush)
         engine.add_event_handler(Events.COMPLETED | Events.TERMINATE | Events.EXCEPTION_RAISED, self._close)
         self.evaluator.add_event_handler(Events.EPOCH_STARTED, self._forget)
@@ -71,20 +79,31 @@ class TrackRun:
         self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
         if not done:
             self._writer.add_text("settings", f"```json\n{json.dumps(self.settings, indent=2, default=str)}\n```", 0)
+            for summary in hparams({k: _plain(v) for k, v in self.settings.items()}, {self.metric: 0}):
+                self._writer._get_file_writer().add_summary(summary)  # add_hparams would open a second file
 
     def _step(self, engine: Trainer) -> None:
         assert self._writer is not None
         step = engine.state.iteration
         self._writer.add_scalar("train_loss", float(engine.state.output[Keys.LOSS]), step)
         self._writer.add_scalar("learning_rate", engine.optimizer.param_groups[0]["lr"], step)
+        self._patches += len(engine.state.output[Keys.IMAGE])
+
+    def _count(self, engine: Engine) -> None:
+        self._patches = 0
+
+    def _speed(self, engine: Engine) -> None:
+        assert self._writer is not None
+        step, seconds = engine.state.iteration, engine.state.times[Events.EPOCH_COMPLETED.name]
+        self._writer.add_scalar("patches_per_second", self._patches / max(seconds, 1e-9), step)
+        self._writer.add_scalar("memory_gib", _memory_gib(engine.state.device), step)
 
     def _forget(self, engine: Engine) -> None:
         self._drawn.clear()
 
     def _draw(self, engine: Engine) -> None:
         for item, out in zip(engine.state.batch, engine.state.output, strict=True):
-            if len(self._drawn) < self.pictures:
-                self._drawn.setdefault(item["case_id"], self._picture(out))
+            self._drawn[str(item["case_id"])] = self._picture(out)
 
     def _picture(self, out: Mapping[str, torch.Tensor]) -> np.ndarray:
         image, ref, pred = (torch.as_tensor(out[key]).cpu().numpy() for key in (Keys.IMAGE, Keys.LABEL, Keys.PRED))
@@ -98,8 +117,15 @@ class TrackRun:
         step = self._trainer.state.iteration
         for tag, value in engine.state.metrics.items():
             self._writer.add_scalar(tag, value, step)
-        for case_id, picture in self._drawn.items():
-            self._writer.add_image(f"cases/{case_id}", picture, step, dataformats="HWC")
+        dice = _dice_of_cases(engine.state.metric_details.get(self.metric, ()))
+        ranked = sorted((name for name in self._drawn if name in dice), key=lambda name: (dice[name], name))
+        if not ranked:
+            return
+        chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+        for rank, case_id in chosen.items():
+            self._writer.add_image(f"cases/{rank}", self._drawn[case_id], step, dataformats="HWC")
+        said = "  \n".join(f"{rank}: {case_id}, mean Dice {dice[case_id]:.3f}" for rank, case_id in chosen.items())
+        self._writer.add_text("cases", said, step)
 
     def _flush(self, engine: Engine) -> None:
         assert self._writer is not None
@@ -111,3 +137,23 @@ class TrackRun:
             self._writer = None
         if error:
             raise error[0]
+
+
+def _dice_of_cases(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean Dice over the regions, a case each."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["case_id"], []).append(row["dice"])
+    return {case_id: statistics.fmean(values) for case_id, values in found.items()}
+
+
+def _memory_gib(device: torch.device) -> float:
+    """What the process holds at most on a GPU, or holds now of the main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return psutil.Process().memory_info().rss / 2**30
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """What TensorBoard takes for a hyperparameter."""
+    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -24,6 +24,7 @@ __all__ = [
     "StandardLabelsd",
     "fill_absent",
     "labels_to_regions",
+    "nest_regions",
     "regions_to_labels",
 ]
 
@@ -69,6 +70,20 @@ def regions_to_labels(regions: torch.Tensor, convention: LabelConvention) -> tor
         channel = REGIONS.index(region)
         label = label.masked_fill(regions[channel : channel + 1] > 0, value)
     return label
+
+
+def nest_regions(regions: torch.Tensor) -> torch.Tensor:
+    """Regions as a file of labels holds them: ET lies in TC, TC in WT, each of which grows where it has to.
+
+    Three sigmoids need not agree; a segmentation that is written, and scored by a challenge, does.
+
+    Args:
+        regions: bool or {0, 1}, shape (3, H, W, D), channels in the order of ``labels.REGIONS``.
+
+    Returns:
+        uint8 in {0, 1}, the same shape.
+    """
+    return labels_to_regions(regions_to_labels(regions, BRATS2020), BRATS2020)
 
 
 def fill_absent(image: torch.Tensor, present: Sequence[str], modalities: Sequence[str]) -> torch.Tensor:

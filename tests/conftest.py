@@ -206,7 +206,7 @@ def _toy_run(
         LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False),
     ]
     if tensorboard:
-        handlers.insert(3, TrackRun(tensorboard, evaluator, {"epochs": epochs}, ["t1"], pictures=2))
+        handlers.insert(3, TrackRun(tensorboard, evaluator, {"epochs": epochs}, ["t1"]))
     if checkpoints:
         handlers.append(
             KeepCheckpoints(checkpoints, network, optimizer, lr_scheduler, evaluator, ["t1"], patch_size=(8, 8, 8))

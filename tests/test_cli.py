@@ -30,7 +30,8 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     listed = re.findall(r"^  (\w+) {2,}[A-Z]", done.stdout.partition("Commands:")[2], re.MULTILINE)
-    assert listed == ["phantom", "convert", "audit", "split", "pretrain", "train", "evaluate", "predict", "where"]
+    order = ["phantom", "convert", "audit", "split", "pretrain", "train", "evaluate", "predict", "score", "compare"]
+    assert listed == [*order, "where"]
 
 
 def test_where_prints_the_bundle(run) -> None:
@@ -101,7 +102,7 @@ def test_the_audits_json_replaces_only_an_earlier_audits(run, make_dataset, tmp_
     assert "findings" in json.loads(file.read_text())
     file.write_text('{"training": []}')
     code, _, err = run("audit", root, "--json", file)
-    assert code == 2 and "is there and is no earlier audit" in err
+    assert code == 2 and "is there and is something else" in err
     assert file.read_text() == '{"training": []}'
 
 

@@ -244,6 +244,13 @@ def test_scores_do_not_depend_on_order_or_batch(order, batch_size):
     assert state.metrics["val_mean_dice"] == pytest.approx((1 + 2 / 3 + 0) / 3)
 
 
+def test_predicted_regions_are_scored_nested_as_a_file_of_labels_holds_them():
+    ref = masks(tc=8, wt=8, et=8)
+    metric = RegionScores()
+    metric.update([("a", masks(et=8), ref)])  # a network that says ET and neither TC nor WT
+    assert dice_of(metric.rows()) == {"WT": 1, "TC": 1, "ET": 1}
+
+
 def test_a_case_that_comes_twice_counts_once():
     assert evaluate([*cases("a8", "b0"), *cases("a8")]).metrics["val_mean_dice"] == 0.5
 

@@ -26,6 +26,7 @@ from brats3d import cli
 from brats3d.cases import find_cases
 from brats3d.labels import MODALITIES, REGIONS_TO_READ
 from brats3d.pictures import read_curves
+from brats3d.scoring import score_folders
 
 Workflow = Callable[..., ConfigWorkflow]
 TINY_NETWORK = {"network_def#channels": [4, 8, 8, 8, 8], "roi_size": [48, 48, 48], "device": "cpu"}
@@ -122,8 +123,20 @@ def test_evaluation_scores_the_best_weights(
     before = json.loads((trained / "metrics.json").read_text())
     workflow("evaluate", dataset_dir=phantoms, output_dir=trained).run()
     after = json.loads((trained / "metrics.json").read_text())
-    assert after["rows"] == before["rows"]
-    assert "where present" in log.text
+    shared = [{key: row[key] for key in old} for row, old in zip(after["rows"], before["rows"], strict=True)]
+    assert shared == before["rows"]
+    assert all({"hd95_mm", "lesion_dice"} <= row.keys() for row in after["rows"])
+    assert "where present" in log.text and "lesion-wise" in log.text
+
+
+def test_what_an_evaluation_leaves_scores_the_same_as_files(trained: Path, phantoms: Path, workflow: Workflow) -> None:
+    workflow("evaluate", dataset_dir=phantoms, output_dir=trained).run()
+    rows = json.loads((trained / "metrics.json").read_text())["rows"]
+    of_files = score_folders(trained / "segmentations", phantoms, progress=False)
+    assert {row["case_id"] for row in rows} == {row["case_id"] for row in of_files.rows}
+    assert len(of_files.missing) > 0  # the training cases
+    for ours, theirs in zip(of_files.rows, rows, strict=True):
+        assert ours == pytest.approx(theirs)
 
 
 def test_evaluation_refuses_cases_of_the_training(trained: Path, phantoms: Path, workflow: Workflow) -> None:
@@ -263,8 +276,14 @@ def test_brats3d_train_evaluate_predict(phantoms: Path, tmp_path: Path, capfd: p
     assert cli.main(["train", str(phantoms), "--output", run, *training]) == 0
     assert cli.main(["evaluate", str(phantoms), "--output", run, *training]) == 0
     cases = [str(phantoms / name) for name in ("BraTS20_Training_001", "BraTS20_Training_003")]
-    assert cli.main(["predict", *cases, "--output", out, *tiny, "--checkpoint", f"{run}/checkpoints/best.pt"]) == 0
-    assert sorted(p.name for p in Path(out).iterdir()) == [f"{Path(case).name}.nii.gz" for case in cases]
+    weights = f"{run}/checkpoints/best.pt"
+    assert cli.main(["predict", *cases, "--output", out, "--stats", *tiny, "--checkpoint", weights]) == 0
+    made = [f"{Path(case).name}.{suffix}" for case in cases for suffix in ("json", "nii.gz")]
+    assert sorted(p.name for p in Path(out).iterdir()) == made
+    said = json.loads((Path(out) / made[0]).read_text())
+    assert said["sequences"] == ["t1", "t1ce", "t2", "flair"] and said["weights"]["file"] == "best.pt"
+    label = np.asanyarray(nib.load(Path(out) / made[1]).dataobj)
+    assert said["regions"]["WT"]["voxels"] == np.count_nonzero(label)
     printed = capfd.readouterr().out
     assert printed.count("python -m monai.bundle run") == 3
     assert "where present" in printed

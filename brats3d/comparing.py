@@ -1,0 +1,145 @@
+"""Two scorings of the same cases, case by case: what ``brats3d compare`` does."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brats3d.cases import natural_key
+from brats3d.files import write_whole
+from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
+from brats3d.metrics import MEASURES
+
+__all__ = ["Comparison", "compare_scores", "format_comparison", "read_scores", "save_comparison"]
+
+LESS_IS_BETTER = ("hd95_mm", "lesion_hd95_mm")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One region's paired differences.
+
+    Args:
+        region: WT, TC or ET.
+        case_ids: the cases, in natural order.
+        before: of each case in the first scoring.
+        after: of each case in the second.
+        p_value: of Wilcoxon's signed-rank test, two-sided; 1 where no case differs.
+    """
+
+    region: str
+    case_ids: tuple[str, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    p_value: float
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """The second less the first, a case each."""
+        return tuple(b - a for a, b in zip(self.before, self.after, strict=True))
+
+
+def compare_scores(
+    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], measure: str = "dice"
+) -> list[Comparison]:
+    """Pair the rows of two scorings by case and region.
+
+    The test is Wilcoxon's ("Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945), as scipy has it.
+    Cases that do not differ are left out of it, as he did. Of few cases it cannot be small: of five at least 1/16.
+
+    Args:
+        first: rows as :func:`brats3d.metrics.score_case` returns them.
+        second: the same.
+        measure: one of :data:`brats3d.metrics.MEASURES`.
+
+    Raises:
+        ValueError: if the measure is unknown or not in every row, or the cases are not the same.
+    """
+    from scipy.stats import wilcoxon
+
+    if measure not in MEASURES:
+        raise ValueError(f"measure: expected one of {', '.join(MEASURES)}, got {measure!r}")
+    tables = []
+    for name, rows in (("first", first), ("second", second)):
+        if lacking := next((row for row in rows if measure not in row), None):
+            raise ValueError(
+                f"measure: the {name} scores have no {measure} of {lacking.get('case_id')}, {lacking.get('region')}; "
+                "expected it in every row; score again with brats3d score"
+            )
+        tables.append({(row["case_id"], row["region"]): float(row[measure]) for row in rows})
+    if odd := sorted({case_id for case_id, _ in tables[0].keys() ^ tables[1].keys()}, key=natural_key):
+        some = ", ".join(odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+        raise ValueError(f"cases: {len(odd)} are not in both scorings: {some}; expected the same cases in both")
+    found = []
+    for region in REGIONS_TO_READ:
+        case_ids = sorted((case_id for case_id, each in tables[0] if each == region), key=natural_key)
+        before, after = (tuple(table[case_id, region] for case_id in case_ids) for table in tables)
+        differs = any(a != b for a, b in zip(before, after, strict=True))
+        p_value = float(wilcoxon(before, after).pvalue) if differs else 1.0
+        found.append(Comparison(region, tuple(case_ids), before, after, p_value))
+    return found
+
+
+def format_comparison(comparisons: Sequence[Comparison], measure: str, names: tuple[str, str] = ("A", "B")) -> str:
+    """The table: a line a region."""
+    heads = [f"mean {names[0]}"[:20], f"mean {names[1]}"[:20], "difference", "median", "better", "equal", "worse", "p"]
+    lines = [f"{measure}, {names[1]} against {names[0]}, {len(comparisons[0].case_ids)} cases", ""]
+    lines.append("region  " + "".join(f"{head:>{max(11, len(head) + 2)}}" for head in heads))
+    for each in comparisons:
+        differences = [-d if measure in LESS_IS_BETTER else d for d in each.differences]
+        cells = (
+            *(f"{value:.4f}" for value in (statistics.fmean(each.before), statistics.fmean(each.after))),
+            *(f"{value:+.4f}" for value in (statistics.fmean(each.differences), statistics.median(each.differences))),
+            *(str(sum(test)) for test in zip(*((d > 0, d == 0, d < 0) for d in differences), strict=True)),
+            f"{each.p_value:.3g}",
+        )
+        lines.append(
+            f"{each.region:<8}" + "".join(f"{c:>{max(11, len(h) + 2)}}" for c, h in zip(cells, heads, strict=True))
+        )
+    return "\n".join(lines)
+
+
+def save_comparison(
+    path: str | Path, comparisons: Sequence[Comparison], measure: str, names: tuple[str, str] = ("A", "B")
+) -> Path:
+    """A PNG: each case as a line from the first scoring to the second, a panel a region; the median is drawn thick."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.8 * len(comparisons), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(comparisons), sharey=True, squeeze=False)[0]
+    for axes, each in zip(panels, comparisons, strict=True):
+        colour = REGION_COLOURS[each.region]
+        for pair in zip(each.before, each.after, strict=True):
+            axes.plot((0, 1), pair, color=colour, alpha=0.5, linewidth=1, marker="o", markersize=3)
+        medians = statistics.median(each.before), statistics.median(each.after)
+        axes.plot((0, 1), medians, color="black", linewidth=2, marker="s", markersize=5)
+        axes.set(title=f"{each.region}, p = {each.p_value:.2g}", xticks=(0, 1), xticklabels=names, xlim=(-0.3, 1.3))
+        axes.grid(axis="y", alpha=0.3)
+    panels[0].set_ylabel(measure)
+    return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+def read_scores(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a file that ``score`` or ``evaluate`` has written.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or holds no rows.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected the JSON that brats3d score or evaluate writes")
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as JSON: {error}; expected what brats3d score writes") from None
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not rows or not all(isinstance(row, dict) and {"case_id", "region", "dice"} <= row.keys() for row in rows):
+        raise ValueError(f"{path}: holds no scores; expected the JSON that brats3d score or evaluate writes")
+    return rows
