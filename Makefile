@@ -34,8 +34,10 @@ demo: $(READY)
 	  --dataset_dir $(DEMO)/new --output_dir $(DEMO)/segmentations --preview True \
 	  --roi_size $(DEMO_PATCH) --checkpoint $(DEMO)/run/checkpoints/best.pt
 	@$(BIN)/python -m brats3d.pictures $(DEMO)/run $(DEMO)/dice_curve.png $(DEMO)/shipped/metrics.json
+	$(BIN)/brats3d report $(DEMO)/run
 	@echo
-	@echo "Made: $(DEMO)/run/metrics.json            the scores above, a row a case and region"
+	@echo "Made: $(DEMO)/run/report.html             all of it on one page: scores, curves, pictures, a viewer"
+	@echo "      $(DEMO)/run/metrics.json            the scores above, a row a case and region"
 	@echo "      $(DEMO)/shipped/metrics.json        the same of the weights that ship (dashed in the curve)"
 	@echo "      $(DEMO)/dice_curve.png               the Dice curve; alive: $(BIN)/tensorboard --logdir $(DEMO)/run"
 	@echo "      $(DEMO)/segmentations/               NIfTI labels of two new cases, and a picture of each"
@@ -44,6 +46,7 @@ demo: $(READY)
 	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT            with the weights that ship, now"
 	@echo "  $(BIN)/brats3d train DIR"
 	@echo "  $(BIN)/brats3d evaluate DIR"
+	@echo "  $(BIN)/brats3d report runs/fold0"
 	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT --checkpoint runs/fold0/checkpoints/best.pt"
 
 test: $(READY)
@@ -65,6 +68,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/phantoms.py
+	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/waiting.py

@@ -21,7 +21,7 @@ import click
 from brats3d import __version__
 from brats3d.bundle import MONAI_ARGUMENTS, check_overrides, command_line, config_files, installed_bundle, run_workflow
 from brats3d.files import writable_folder
-from brats3d.labels import get_convention, order_modalities
+from brats3d.labels import CONVENTIONS, get_convention, order_modalities
 
 __all__ = ["cli", "main"]
 
@@ -114,7 +114,7 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
     with _wrong_use("json", "repair", "label_convention", "modalities"):
         given = _about_data(options)
         if json_file is not None:
-            json_file = str(_check_json(json_file))
+            json_file = str(_check_json(json_file, "json", {"findings"}))
         if repair is not None:
             check_output([dataset_dir], repair)
     _quieten()
@@ -194,7 +194,7 @@ def predict(arguments: Sequence[str], output: str | None, **flags: bool) -> None
 @click.argument("pred_dir")
 @click.argument("ref_dir")
 @click.option("--output", "-o", metavar="FILE", required=True, help="JSON to write; a CSV is written beside it.")
-@click.option("--convention", metavar="NAME", help="Rules to follow: brats2023 (default), -men, -met, or brats2020.")
+@click.option("--convention", metavar="NAME", help="Rules: brats2023, brats2023-men, brats2023-met, brats2020.")
 @click.option("--pred-labels", metavar="NAME", help="What the predictions' labels mean, such as brats2020.")
 @click.option("--ref-labels", metavar="NAME", help="What the reference's labels mean.")
 @click.option("--missing", metavar="list|zero", help="Cases without a prediction: leave out and list, or count as 0.")
@@ -205,13 +205,15 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     Dice, HD95, lesion-wise scores as BraTS counts them, sensitivity, specificity, volumes. Files are paired by case:
     <case_id>.nii.gz or <case_id>_seg.nii.gz; REF_DIR may be a data set as downloaded. Exit code 1: cases are left out.
     """
-    from brats3d.scoring import format_scores, score_folders
+    from brats3d.scoring import csv_beside, format_scores, score_folders
 
-    with _wrong_use("output", "convention", "missing", "label_convention"):
-        file = _check_json(output, "output", "rows")
+    with _wrong_use("output", "convention", "missing"):
+        file = _check_json(output, "output", {"rows", "summary"})
+        csv_beside(file)
         for name in ("pred_labels", "ref_labels"):
-            if options[name] is not None:
-                get_convention(options[name])
+            if options[name] is not None and options[name] not in CONVENTIONS:
+                expected = f"expected one of {', '.join(CONVENTIONS)}, got {options[name]!r}"
+                raise click.UsageError(f"--{name.replace('_', '-')}: {expected}")
         done = score_folders(pred_dir, ref_dir, **_given(options))
     click.echo(format_scores(done))
     table = done.write(file)
@@ -236,10 +238,25 @@ def compare(first: str, second: str, measure: str | None, plot: str | None) -> N
             raise ValueError(f"plot: expected a file whose name ends in .png, got {plot}")
         measure = measure or "dice"
         found = compare_scores(read_scores(first), read_scores(second), measure)
-    names = (Path(first).stem, Path(second).stem) if Path(first).stem != Path(second).stem else ("A", "B")
-    click.echo(format_comparison(found, measure, names))
+    click.echo(format_comparison(found, measure, (first, second)))
     if plot is not None:
+        names = (Path(first).stem, Path(second).stem) if Path(first).stem != Path(second).stem else ("A", "B")
         click.echo(f"\n{save_comparison(plot, found, measure, names)}")
+
+
+@cli.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--output", "-o", metavar="FILE", help="HTML file to write; RUN/report.html unless given.")
+@click.option("--dataset-dir", metavar="DIR", help="Where the cases are, if they have moved since the training.")
+def report(run_dir: str, output: str | None, dataset_dir: str | None) -> None:
+    """Write one HTML page about the training in RUN: scores, curves, pictures, a viewer.
+
+    Run evaluate first: it scores the best weights and leaves their segmentations.
+    """
+    from brats3d.report import make_report
+
+    _quieten()
+    click.echo(make_report(run_dir, **_given({"output": output, "dataset_dir": dataset_dir})))
 
 
 @cli.command()
@@ -296,16 +313,16 @@ def _about_data(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_json(path: str, name: str = "json", key: str = "findings") -> Path:
-    """Where a JSON file goes: never over one that is something else, which lacks the key."""
+def _check_json(path: str, name: str, keys: set[str]) -> Path:
+    """Where a JSON file goes: never over one that is something else, which lacks one of the keys."""
     file = Path(path).expanduser().absolute()
     if file.suffix.lower() != ".json" or file.is_dir():
         raise ValueError(f"{name}: expected a file whose name ends in .json, got {path}")
     writable_folder(file.parent, name)
     if file.exists():
         try:
-            ours = key in json.loads(file.read_bytes())
-        except (ValueError, TypeError):
+            ours = keys <= json.loads(file.read_bytes()).keys()
+        except (ValueError, AttributeError):
             ours = False
         if not ours:
             raise ValueError(f"{name}: {file} is there and is something else; give another file")

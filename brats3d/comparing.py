@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from brats3d.files import write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
 from brats3d.metrics import MEASURES
 
-__all__ = ["Comparison", "compare_scores", "format_comparison", "read_scores", "save_comparison"]
+__all__ = ["Comparison", "Scores", "compare_scores", "format_comparison", "read_scores", "save_comparison"]
 
-LESS_IS_BETTER = ("hd95_mm", "lesion_hd95_mm")
+LESS_IS_BETTER = ("hd95_mm", "lesion_hd95_mm", "volume_error_ml")
+"""Of an error it is its size."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +45,41 @@ class Comparison:
         return tuple(b - a for a, b in zip(self.before, self.after, strict=True))
 
 
-def compare_scores(
-    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], measure: str = "dice"
-) -> list[Comparison]:
+@dataclass(frozen=True)
+class Scores:
+    """A scoring on disk.
+
+    Args:
+        rows: as :func:`brats3d.metrics.score_case` returns them.
+        rules: whose were followed, where the file says it.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    rules: str | None = None
+
+
+def compare_scores(first: Scores, second: Scores, measure: str = "dice") -> list[Comparison]:
     """Pair the rows of two scorings by case and region.
 
     The test is Wilcoxon's ("Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945), as scipy has it.
     Cases that do not differ are left out of it, as he did. Of few cases it cannot be small: of five at least 1/16.
 
     Args:
-        first: rows as :func:`brats3d.metrics.score_case` returns them.
-        second: the same.
+        first: a scoring.
+        second: another of the same cases.
         measure: one of :data:`brats3d.metrics.MEASURES`.
 
     Raises:
-        ValueError: if the measure is unknown or not in every row, or the cases are not the same.
+        ValueError: if the measure is unknown or not in every row, or the cases or the rules are not the same.
     """
     from scipy.stats import wilcoxon
 
     if measure not in MEASURES:
         raise ValueError(f"measure: expected one of {', '.join(MEASURES)}, got {measure!r}")
+    if first.rules and second.rules and first.rules != second.rules:
+        raise ValueError(f"rules: {first.rules} in the first scores, {second.rules} in the second; expected the same")
     tables = []
-    for name, rows in (("first", first), ("second", second)):
+    for name, rows in (("first", first.rows), ("second", second.rows)):
         if lacking := next((row for row in rows if measure not in row), None):
             raise ValueError(
                 f"measure: the {name} scores have no {measure} of {lacking.get('case_id')}, {lacking.get('region')}; "
@@ -86,20 +101,18 @@ def compare_scores(
 
 def format_comparison(comparisons: Sequence[Comparison], measure: str, names: tuple[str, str] = ("A", "B")) -> str:
     """The table: a line a region."""
-    heads = [f"mean {names[0]}"[:20], f"mean {names[1]}"[:20], "difference", "median", "better", "equal", "worse", "p"]
-    lines = [f"{measure}, {names[1]} against {names[0]}, {len(comparisons[0].case_ids)} cases", ""]
-    lines.append("region  " + "".join(f"{head:>{max(11, len(head) + 2)}}" for head in heads))
+    heads = ["mean A", "mean B", "difference", "median", "better", "equal", "worse", "p"]
+    lines = [f"{measure}, {len(comparisons[0].case_ids)} cases, A = {names[0]}, B = {names[1]}", ""]
+    lines.append("region  " + "".join(f"{head:>12}" for head in heads))
     for each in comparisons:
-        differences = [-d if measure in LESS_IS_BETTER else d for d in each.differences]
+        gains = [_gain(measure, a, b) for a, b in zip(each.before, each.after, strict=True)]
         cells = (
             *(f"{value:.4f}" for value in (statistics.fmean(each.before), statistics.fmean(each.after))),
             *(f"{value:+.4f}" for value in (statistics.fmean(each.differences), statistics.median(each.differences))),
-            *(str(sum(test)) for test in zip(*((d > 0, d == 0, d < 0) for d in differences), strict=True)),
+            *(str(sum(test)) for test in zip(*((g > 0, g == 0, g < 0) for g in gains), strict=True)),
             f"{each.p_value:.3g}",
         )
-        lines.append(
-            f"{each.region:<8}" + "".join(f"{c:>{max(11, len(h) + 2)}}" for c, h in zip(cells, heads, strict=True))
-        )
+        lines.append(f"{each.region:<8}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -112,6 +125,7 @@ def save_comparison(
 
     figure = Figure(figsize=(2.8 * len(comparisons), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
+    labels = [name.replace("$", r"\$") for name in names]  # matplotlib reads formulas between dollars
     panels = figure.subplots(1, len(comparisons), sharey=True, squeeze=False)[0]
     for axes, each in zip(panels, comparisons, strict=True):
         colour = REGION_COLOURS[each.region]
@@ -119,18 +133,18 @@ def save_comparison(
             axes.plot((0, 1), pair, color=colour, alpha=0.5, linewidth=1, marker="o", markersize=3)
         medians = statistics.median(each.before), statistics.median(each.after)
         axes.plot((0, 1), medians, color="black", linewidth=2, marker="s", markersize=5)
-        axes.set(title=f"{each.region}, p = {each.p_value:.2g}", xticks=(0, 1), xticklabels=names, xlim=(-0.3, 1.3))
+        axes.set(title=f"{each.region}, p = {each.p_value:.2g}", xticks=(0, 1), xticklabels=labels, xlim=(-0.3, 1.3))
         axes.grid(axis="y", alpha=0.3)
     panels[0].set_ylabel(measure)
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=120))
 
 
-def read_scores(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a file that ``score`` or ``evaluate`` has written.
+def read_scores(path: str | Path) -> Scores:
+    """What ``score`` or ``evaluate`` has written.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, or holds no rows.
+        ValueError: if it cannot be read, or does not hold each region of every case once, with finite numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -140,6 +154,33 @@ def read_scores(path: str | Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise ValueError(f"{path}: cannot be read as JSON: {error}; expected what brats3d score writes") from None
     rows = content.get("rows") if isinstance(content, dict) else None
-    if not rows or not all(isinstance(row, dict) and {"case_id", "region", "dice"} <= row.keys() for row in rows):
+    if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path}: holds no scores; expected the JSON that brats3d score or evaluate writes")
-    return rows
+    seen = set()
+    for number, row in enumerate(rows):
+        if problem := _wrong_with(row):
+            raise ValueError(f"{path}: row {number}: {problem}; expected what brats3d score writes")
+        if (key := (row["case_id"], row["region"])) in seen:
+            raise ValueError(f"{path}: row {number}: {key[0]}, {key[1]} stands there twice; expected once")
+        seen.add(key)
+    if len(seen) != len(REGIONS_TO_READ) * len({case_id for case_id, _ in seen}):
+        raise ValueError(f"{path}: a case lacks a region; expected {', '.join(REGIONS_TO_READ)} of every case")
+    return Scores(rows, content.get("rules"))
+
+
+def _gain(measure: str, before: float, after: float) -> float:
+    if measure in LESS_IS_BETTER:
+        return abs(before) - abs(after)
+    return after - before
+
+
+def _wrong_with(row: Any) -> str | None:
+    if not isinstance(row, dict) or not isinstance(row.get("case_id"), str):
+        return "no case_id"
+    if row.get("region") not in REGIONS_TO_READ:
+        return f"region {row.get('region')!r}"
+    for name in MEASURES:
+        value = row.get(name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return f"{name} is {value!r}"
+    return None if "dice" in row else "no dice"

@@ -14,9 +14,13 @@ from typing import Any
 from brats3d.labels import MODALITIES
 from brats3d.layouts import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
 
-__all__ = ["FoundCase", "Problem", "find_below", "modality_rank"]
+__all__ = ["FoundCase", "NoCaseError", "Problem", "find_below", "modality_rank", "walk"]
 
 logger = logging.getLogger("brats3d")
+
+
+class NoCaseError(ValueError):
+    """A folder holds no case."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def find_below(
     found: list[FoundCase] = []
     lone: list[FoundCase] = []
     n_files, examples = 0, {"any": "", "h5": "", "msd": ""}
-    for folder, files in _walk(root, seen):
+    for folder, files in walk(root, seen):
         for each in _group(folder, files):
             if each.is_case(modalities):
                 found.append(each)
@@ -142,7 +146,7 @@ def find_below(
     if found:  # an empty folder beside or around its case's files is no second case
         full = {each.case_id for each in found if each.files}
         return [each for each in found if each.files or each.case_id not in full]
-    raise ValueError(_no_case(root, n_files, examples))
+    raise NoCaseError(_no_case(root, n_files, examples))
 
 
 def modality_rank(modality: str) -> tuple[int, str]:
@@ -229,7 +233,7 @@ def _group(folder: str, files: Mapping[str, list[str]]) -> list[FoundCase]:
     return list(groups.values())
 
 
-def _walk(root: Path, seen: set[str]) -> Iterator[tuple[str, dict[str, list[str]]]]:
+def walk(root: Path, seen: set[str]) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Each folder at and below ``root`` with its files: name -> paths. Links are followed, each folder is visited once.
 
     A folder named like a NIfTI file stands for the NIfTI files in it: one is what some of Kaggle's archives unpack to.

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from brats3d.surfaces import hd95_mm
 
-__all__ = ["LesionScores", "box_around", "score_lesions"]
+__all__ = ["LesionScores", "box_with_margin", "score_lesions"]
 
 TOUCHING = np.ones((3, 3, 3), bool)
 """Voxels that share a face, an edge or a corner are of one component (26 neighbours)."""
@@ -71,7 +71,7 @@ def score_lesions(
     # A component of the dilated reference is a lesion, dilated: what else its voxels were dilated from is in it too.
     if not (pred.any() or ref.any()):
         return LesionScores(dice=1.0, hd95_mm=0.0, found=0, missed=0, spurious=0)
-    grown, box = np.zeros_like(ref), box_around(ref, dilation)
+    grown, box = np.zeros_like(ref), box_with_margin(ref, dilation)
     grown[box] = ndimage.binary_dilation(ref[box], GROWTH, iterations=dilation)
     groups, count = ndimage.label(grown, TOUCHING)
     parts, part_count = ndimage.label(pred, TOUCHING)
@@ -83,7 +83,7 @@ def score_lesions(
     spurious = int((touching[:, 1:].sum(0) == 0).sum())
     dice, distances, found = [], [], 0
     for lesion in range(1, count + 1):
-        if lesion_sizes[lesion] * math.prod(spacing_mm) <= least_mm3:
+        if lesion_sizes[lesion] * math.prod(spacing_mm) <= least_mm3 * _ROUNDING:
             continue
         own = touching[lesion].nonzero()[0]
         dice.append(2 * overlap[lesion, own].sum() / (lesion_sizes[lesion] + part_sizes[own].sum()))
@@ -106,7 +106,7 @@ def score_lesions(
     )
 
 
-def box_around(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
+def box_with_margin(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
     """The box that holds the mask and some voxels around it, as far as the image reaches; nothing of an empty one."""
     planes = (np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3))
     return tuple(slice(max(0, p[0] - margin), p[-1] + 1 + margin) if len(p) else slice(0) for p in planes)
@@ -123,3 +123,7 @@ def _pairs(lesions: np.ndarray, parts: np.ndarray, lesion_count: int, part_count
 def _around(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
     """The box that holds all of them."""
     return tuple(slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))
+
+
+_ROUNDING = 1 + 1e-5
+"""An oblique affine gives voxels of 1.00000005 mm³, of which 50 are not more than 50 mm³."""

@@ -27,7 +27,7 @@ from monai.data import MetaTensor
 
 from brats3d.files import write_whole
 from brats3d.labels import REGIONS, REGIONS_TO_READ
-from brats3d.lesions import box_around, score_lesions
+from brats3d.lesions import box_with_margin, score_lesions
 from brats3d.surfaces import hd95_mm
 from brats3d.transforms import nest_regions
 
@@ -81,7 +81,8 @@ RULES: Mapping[str, Rules] = MappingProxyType(
     }
 )
 """``brats2023`` is that of GLI, SSA and PED, and the default; MEN and MET have their own. BraTS 2020 gave a missing
-region the diagonal of the image, 373.1287 mm; it had no lesion-wise scores, which are counted as in 2023."""
+region the diagonal of the image, 373.1287 mm; it had no lesion-wise scores, which are counted as in 2023 with that
+distance."""
 
 
 def get_rules(name: str) -> Rules:
@@ -119,10 +120,15 @@ def score_case(
         lesions_spurious}``. The error of a volume is what is predicted less what is there.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or are not (3, H, W, D), or a value is neither 0 nor 1.
     """
     if pred.shape != ref.shape:
         raise ValueError(f"{case_id}: expected pred and ref of one shape, got {tuple(pred.shape)}, {tuple(ref.shape)}")
+    if pred.ndim != 4 or len(pred) != len(REGIONS):
+        raise ValueError(f"{case_id}: expected regions of shape (3, H, W, D), got {tuple(pred.shape)}")
+    for name, regions in (("pred", pred), ("ref", ref)):
+        if regions.is_floating_point() and not ((regions == 0) | (regions == 1)).all():
+            raise ValueError(f"{case_id}: {name}: expected 0 and 1, got other values (probabilities?); threshold them")
     voxel_ml = math.prod(float(s) for s in spacing_mm) / 1000
     rows = []
     for region in REGIONS_TO_READ:
@@ -337,7 +343,7 @@ def _overlap(pred: np.ndarray, ref: np.ndarray, voxel_ml: float, voxels: int | N
 
 def _shape(pred: np.ndarray, ref: np.ndarray, spacing_mm: Sequence[float], rules: Rules) -> dict[str, Any]:
     """What takes surfaces and components, computed within the box around both masks."""
-    box = box_around(pred | ref, margin=rules.dilation)
+    box = box_with_margin(pred | ref, margin=rules.dilation)
     pred, ref = pred[box], ref[box]
     whole_mm = hd95_mm(pred, ref, spacing_mm)
     lesions = score_lesions(pred, ref, spacing_mm, rules.dilation, rules.least_mm3, rules.missing_mm, whole_mm)

@@ -10,7 +10,7 @@ import numpy as np
 from brats3d.files import write_whole
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS, REGIONS_TO_READ
 
-__all__ = ["best_slice", "overlay", "read_curves", "save_curve", "save_preview", "to_rgb"]
+__all__ = ["best_slice", "overlay", "read_curves", "read_scalars", "save_curve", "save_preview", "to_rgb"]
 
 MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}
 
@@ -154,8 +154,8 @@ def _brain_box(image: np.ndarray, margin: int = 4) -> tuple[slice, slice]:
     return first, second
 
 
-def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """The Dice curves of a run, from its TensorBoard events: tag -> (iteration, value) pairs.
+def read_scalars(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Every curve of a run, from its TensorBoard events: tag -> (iteration, value) pairs.
 
     Raises:
         FileNotFoundError: if the folder holds no event file.
@@ -166,8 +166,18 @@ def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
     if not any(folder.glob("events.out.tfevents.*")):
         raise FileNotFoundError(f"{folder}: no TensorBoard events; expected the output_dir of a training")
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("val_dice_", "val_mean_dice"))]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """The Dice curves of a run, as :func:`read_scalars` gives them.
+
+    Raises:
+        FileNotFoundError: if the folder holds no event file.
+    """
+    return {
+        tag: points for tag, points in read_scalars(run_dir).items() if tag.startswith(("val_dice_", "val_mean_dice"))
+    }
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ __all__ = [
 
 logger = logging.getLogger("brats3d")
 
-FREE_SETTINGS = frozenset({"device", "num_workers", "cache", "cache_dir", "output_dir", "dataset_dir", "datalist"})
+FREE_SETTINGS = frozenset(
+    {"device", "num_workers", "cache", "cache_dir", "output_dir", "dataset_dir", "datalist", "full_every"}
+)
 """Knobs that may differ when a run goes on: they change where and how fast, not what is learned. The data set may have
 moved: its cases are compared instead."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,19 +19,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from brats3d.cases import check_folder, natural_key, report_problems, scan_cases
+from brats3d.cases import natural_key, report_problems, scan_cases
 from brats3d.checks import check_labels, grid_difference, whole_labels
+from brats3d.discovery import NoCaseError, walk
 from brats3d.files import write_whole
-from brats3d.labels import REGIONS_TO_READ, get_convention
+from brats3d.labels import CONVENTIONS, REGIONS_TO_READ, get_convention
 from brats3d.layouts import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
 from brats3d.metrics import MEASURES, Rules, get_rules, score_case, summarise, write_scores
 from brats3d.segmentations import marked_convention
 from brats3d.transforms import labels_to_regions
-from brats3d.volumes import read_header, read_volume
+from brats3d.volumes import Header, read_header, read_volume
 
 __all__ = [
     "Scored",
     "Segmentation",
+    "csv_beside",
     "find_segmentations",
     "format_scores",
     "score_folders",
@@ -47,7 +50,7 @@ class Segmentation:
     Args:
         case_id: whose.
         path: a NIfTI file.
-        convention: what its labels mean, where its name or its header says it.
+        convention: what its labels mean, where the names of the case's files say it.
     """
 
     case_id: str
@@ -65,6 +68,7 @@ class Scored:
         missing: cases of the reference without a prediction.
         extra: predictions of cases that the reference lacks; they are not scored.
         rules: name of the challenge whose rules were followed.
+        labels: what the labels of prediction and reference were taken to mean, in words.
         counts_missing: whether the missing cases are in the rows, as 0.
     """
 
@@ -72,6 +76,7 @@ class Scored:
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     rules: str
+    labels: str
     counts_missing: bool = False
 
     @property
@@ -81,15 +86,15 @@ class Scored:
 
     def write(self, path: str | Path) -> Path:
         """Write everything as JSON, and the rows as CSV beside it under the same name; returns the CSV's path."""
-        more = {"convention": self.rules, "missing": list(self.missing), "extra": list(self.extra)}
-        write_scores(path, self.rows, **more)
-        return write_csv(Path(path).with_suffix(".csv"), self.rows)
+        about = {"rules": self.rules, "labels": self.labels, "missing_count_as_0": self.counts_missing}
+        write_scores(path, self.rows, **about, missing=list(self.missing), extra=list(self.extra))
+        return write_csv(csv_beside(path), self.rows)
 
 
 def score_folders(
     pred_dir: str | Path,
     ref_dir: str | Path,
-    convention: str = "brats2023",
+    convention: str | None = None,
     pred_labels: str | None = None,
     ref_labels: str | None = None,
     missing: str = "list",
@@ -101,10 +106,11 @@ def score_folders(
     Args:
         pred_dir: with ``<case_id>.nii.gz`` or ``<case_id>_seg.nii.gz``, anywhere below.
         ref_dir: the same, or a data set in any layout of BraTS.
-        convention: whose rules to follow, a name in :data:`brats3d.metrics.RULES`.
+        convention: whose rules to follow, a name in :data:`brats3d.metrics.RULES`; None: BraTS 2023's, those of its
+            meningiomas or metastases where all cases are called so.
         pred_labels: what the predictions' labels mean, a name in ``labels.CONVENTIONS``; None takes what brats3d has
             written into the file, else the convention of the reference.
-        ref_labels: what the reference's labels mean; None takes what the cases' names say.
+        ref_labels: what the reference's labels mean; None takes what brats3d has written, else what the names say.
         missing: ``"list"`` leaves cases without a prediction out and names them; ``"zero"`` counts them as Dice 0 and
             the distance of a missing region.
         workers: how many cases are scored at the same time.
@@ -117,49 +123,57 @@ def score_folders(
     """
     from tqdm import tqdm
 
-    rules = get_rules(convention)
     if missing not in MISSING:
         raise ValueError(f"missing: expected one of {', '.join(MISSING)}, got {missing!r}")
-    preds, refs = find_segmentations(pred_dir, "pred_dir"), find_segmentations(ref_dir, "ref_dir")
+    if convention is not None:
+        get_rules(convention)
+    preds = find_segmentations(pred_dir, "pred_dir")
+    refs = find_segmentations(ref_dir, "ref_dir", with_cases=True)
+    rules = get_rules(convention or _rules_of(list(refs)))
     both = [case_id for case_id in refs if case_id in preds]
     absent = tuple(case_id for case_id in refs if case_id not in preds)
-    if not both and missing == "list":
+    if not both:
         raise ValueError(
             f"{pred_dir}: none of its {len(preds)} case(s) ({_listed(list(preds))}) is in {ref_dir}, which has "
             f"{_listed(list(refs))}; expected files named by the same cases"
         )
-    score = partial(_score_pair, rules=rules, pred_labels=pred_labels, ref_labels=ref_labels)
+    attempt = partial(_attempt, rules=rules, pred_labels=pred_labels, ref_labels=ref_labels)
     chosen = both + list(absent if missing == "zero" else ())
     jobs = ((preds.get(case_id), refs[case_id]) for case_id in chosen)
     with ThreadPoolExecutor(workers) as pool:  # zlib, scipy and NumPy work outside the interpreter's lock
-        results = list(
-            tqdm(pool.map(_caught(score), jobs), desc="score", unit="case", total=len(chosen), disable=not progress)
-        )
-    if problems := [problem for _, problem in results if problem]:
+        found = list(tqdm(pool.map(attempt, jobs), desc="score", unit="case", total=len(chosen), disable=not progress))
+    problems = [each.problem for each in found if each.problem]
+    if not problems and (doubt := _doubt_labels(found)):
+        problems = [doubt]
+    if problems:
         report_problems(f"{pred_dir} against {ref_dir}", problems, "mend or remove these files; nothing was scored")
-    rows = tuple(row for found, _ in results for row in found)
+    rows = sorted((row for each in found for row in each.rows), key=_by_case)
     extra = tuple(case_id for case_id in preds if case_id not in refs)
-    return Scored(tuple(sorted(rows, key=_by_case)), absent, extra, rules.name, missing == "zero")
+    return Scored(tuple(rows), absent, extra, rules.name, _say_labels(found), missing == "zero")
 
 
-def find_segmentations(folder: str | Path, name: str = "folder") -> dict[str, Segmentation]:
+def find_segmentations(folder: str | Path, name: str = "folder", with_cases: bool = False) -> dict[str, Segmentation]:
     """The segmentations in a folder, by case, in the natural order of their identifiers.
 
-    A data set as it was downloaded is searched as :func:`brats3d.cases.find_cases` does. Elsewhere every NIfTI file
-    below the folder that is not an image (``<case_id>_t1.nii.gz``) is one: ``<case_id>.nii.gz``,
-    ``<case_id>_seg.nii.gz``, ``<case_id>-seg.nii.gz``, or ``<case_id>/seg.nii.gz``.
+    Every NIfTI file below the folder is one: ``<case_id>.nii.gz``, ``<case_id>_seg.nii.gz``, ``<case_id>-seg.nii.gz``,
+    ``<case_id>/seg.nii.gz``; but images (``<case_id>_t1.nii.gz``), and what lies beside images under another name.
+    Links are followed; what is hidden is not looked at.
 
     Args:
         folder: to search.
         name: of the argument, for errors.
+        with_cases: it may be a data set as downloaded, in which a segmentation is its case's whatever its name, and the
+            names of the files say what its labels mean.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it is none, holds no segmentation, or two of one case.
+        ValueError: if it is none, cannot be read, holds no segmentation, or two of one case.
     """
-    root = check_folder(folder, name)
+    root = _folder(folder, name)
+    of_cases = _of_cases(root) if with_cases else []
+    known = {os.path.realpath(each.path) for each in of_cases}
     found: dict[str, list[Segmentation]] = {}
-    for each in _of_data_set(root) or _of_files(root):
+    for each in (*of_cases, *(each for each in _of_files(root) if os.path.realpath(each.path) not in known)):
         found.setdefault(each.case_id, []).append(each)
     if not found:
         raise ValueError(
@@ -167,12 +181,12 @@ def find_segmentations(folder: str | Path, name: str = "folder") -> dict[str, Se
             "BraTS20_Training_001_seg.nii.gz"
         )
     doubles = [
-        f"{case_id}: {len(each)} files, {' and '.join(str(one.path.relative_to(root)) for one in each)}; expected one"
+        f"{case_id}: {len(each)} files, {_listed([os.path.relpath(one.path, root) for one in each])}; expected one"
         for case_id, each in found.items()
         if len(each) > 1
     ]
     if doubles:
-        report_problems(f"{name}: {root}", doubles, "keep one file a case")
+        report_problems(f"{name}: {root}", doubles, "keep one file a case, named by it: <case_id>.nii.gz")
     return {case_id: found[case_id][0] for case_id in sorted(found, key=natural_key)}
 
 
@@ -181,7 +195,7 @@ def format_scores(scored: Scored) -> str:
     summary = summarise(scored.rows)
     left_out = () if scored.counts_missing else scored.missing
     over = f"{scored.cases} of {scored.cases + len(left_out)} cases" if left_out else f"{scored.cases} cases"
-    lines = [f"{over}, rules of {scored.rules}", ""]
+    lines = [f"{over}, rules of {scored.rules}; labels: {scored.labels}", ""]
     width = max(map(len, _TITLES.values()))
     lines.append(f"{'':<{width}}  region" + "".join(f"{head:>10}" for head in ("mean", "sd", "median", "q1", "q3")))
     for measure in MEASURES:
@@ -202,6 +216,24 @@ def format_scores(scored: Scored) -> str:
     return "\n".join(lines)
 
 
+def csv_beside(path: str | Path) -> Path:
+    """Where the table goes that belongs to a JSON file of scores.
+
+    Raises:
+        ValueError: if something else is there.
+    """
+    file = Path(path).with_suffix(".csv")
+    if file.exists():
+        try:
+            with file.open(encoding="utf-8", errors="surrogateescape") as lines:
+                ours = lines.readline().startswith("case_id,region,dice")
+        except OSError:
+            ours = False
+        if not ours:
+            raise ValueError(f"output: {file} is there and is something else; give another file")
+    return file
+
+
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write rows as CSV, a line a case and region, whole or not at all."""
     rows = list(rows)
@@ -210,9 +242,10 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
-    return write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    return write_whole(path, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))
 
 
+_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _TITLES = {
     "dice": "Dice",
     "hd95_mm": "HD95, mm",
@@ -224,71 +257,132 @@ _TITLES = {
 }
 
 
-def _of_data_set(root: Path) -> list[Segmentation]:
-    """Of cases whose images lie beside them; none where there are no cases."""
+@dataclass(frozen=True)
+class _Attempt:
+    """A case's rows, or what is wrong with it; what its labels were taken to mean, and which of them it holds."""
+
+    rows: tuple[dict[str, Any], ...] = ()
+    problem: str = ""
+    pred_labels: str = ""
+    ref_labels: str = ""
+    assumed: bool = False
+    values: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+
+
+def _folder(folder: str | Path, name: str) -> Path:
+    path = Path(folder).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{name}: there is no {path}; expected a folder with segmentations; check the path")
+    if not path.is_dir():
+        raise ValueError(f"{name}: {path} is a file; expected a folder with segmentations")
+    return path
+
+
+def _rules_of(case_ids: Sequence[str]) -> str:
+    """BraTS 2023's, or those of meningiomas or metastases where every case is called so."""
+    for part, rules in (("-MEN-", "brats2023-men"), ("-MET-", "brats2023-met")):
+        if all(part in case_id.upper() for case_id in case_ids):
+            return rules
+    return "brats2023"
+
+
+def _of_cases(root: Path) -> list[Segmentation]:
+    """Of cases as :func:`brats3d.cases.find_cases` finds them; none where there are none."""
     try:
         scan = scan_cases(root, absent_sequences=True)
-    except ValueError:
+    except NoCaseError:
         return []
-    cases = [case for case in scan.cases if case.label is not None and case.images]
-    unclear = [p for p in scan.problems if p.kind == "case twice" or (p.kind == "double" and "for seg" in p.text)]
-    if cases and unclear:
+    unclear = [
+        problem
+        for problem in scan.problems
+        if problem.kind in ("case twice", "ambiguous")
+        or (problem.kind == "double" and f"for {SEGMENTATION}" in problem.text)
+    ]
+    if unclear:
         report_problems(str(root), [f"{p.case_id}: {p.text}" for p in unclear], "keep one segmentation a case")
-    return [Segmentation(case.case_id, case.label, case.convention) for case in cases if case.label]
+    return [Segmentation(case.case_id, case.label, case.convention) for case in scan.cases if case.label]
 
 
-def _of_files(root: Path) -> list[Segmentation]:
-    found = []
-    for path in sorted(root.rglob("*")):
-        if not re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE) or path.name.startswith(".") or path.is_dir():
-            continue
-        parsed = parse_file_name(path.name)
-        if parsed and parsed[1] != SEGMENTATION:
-            continue
-        stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-        case_id = (parsed[0] or path.parent.name) if parsed else stem
-        layout = layout_of(case_id)
-        found.append(Segmentation(case_id, path, None if layout is ANY_LAYOUT else layout.convention))
-    return found
+def _of_files(root: Path) -> Iterator[Segmentation]:
+    """Of files, by their names alone."""
+    for folder, files in walk(root, set()):
+        parsed = {name: parse_file_name(name) for name in files if _NIFTI.search(name)}
+        images = any(found and found[1] != SEGMENTATION for found in parsed.values())
+        for name, found in parsed.items():
+            if (found and found[1] != SEGMENTATION) or (images and not found):
+                continue
+            case_id = (found[0] or Path(folder).name) if found else _NIFTI.sub("", name)
+            layout = layout_of(case_id)
+            convention = None if layout is ANY_LAYOUT else layout.convention
+            yield from (Segmentation(case_id, Path(path), convention) for path in files[name])
 
 
-def _score_pair(
+def _attempt(
     pair: tuple[Segmentation | None, Segmentation], rules: Rules, pred_labels: str | None, ref_labels: str | None
-) -> list[dict[str, Any]]:
+) -> _Attempt:
     pred, ref = pair
-    convention = ref_labels or marked_convention(ref.path) or ref.convention
-    if convention is None:
-        raise ValueError(f"{ref.path}: nothing says what its labels mean; pass --ref-labels, such as brats2020")
-    there, header = _read_regions(ref.path, convention)
-    if pred is None:
-        return [_as_zero(row, rules) for row in score_case(there * 0, there, ref.case_id, header.spacing_mm, rules)]
-    if difference := grid_difference(read_header(pred.path), header):
-        raise ValueError(difference[1])
-    found, _ = _read_regions(pred.path, pred_labels or marked_convention(pred.path) or convention)
-    return score_case(found, there, ref.case_id, header.spacing_mm, rules)
+    try:
+        meaning = ref_labels or _marked(ref.path) or ref.convention
+        if meaning is None:
+            names = " or ".join(layout_of(ref.case_id).conventions) or "such as brats2020"
+            raise ValueError(f"{ref.path}: nothing says what its labels mean; pass --ref-labels, {names}")
+        there, header, ref_values = _read_regions(ref.path, meaning, "--ref-labels")
+        if pred is None:
+            rows = score_case(there * 0, there, ref.case_id, header.spacing_mm, rules)
+            return _Attempt(tuple(_as_zero(row, rules) for row in rows), ref_labels=meaning)
+        if pred.path.samefile(ref.path):
+            raise ValueError(f"{pred.path}: is the reference itself; expected a prediction; check the folders")
+        if difference := grid_difference(read_header(pred.path), header):
+            raise ValueError(difference[1])
+        stated = pred_labels or _marked(pred.path)
+        found, _, pred_values = _read_regions(pred.path, stated or meaning, "--pred-labels")
+        rows = score_case(found, there, ref.case_id, header.spacing_mm, rules)
+        return _Attempt(tuple(rows), "", stated or meaning, meaning, stated is None, (pred_values, ref_values))
+    except (ValueError, OSError) as error:
+        return _Attempt(problem=f"{ref.case_id}: {error}")
 
 
-def _read_regions(path: Path, convention: str) -> tuple[torch.Tensor, Any]:
+def _marked(path: Path) -> str | None:
+    """What brats3d has written into a file of its own."""
+    marked = marked_convention(path)
+    if marked is not None and marked not in CONVENTIONS:
+        raise ValueError(f"{path}: its header says labels of {marked!r}; expected one of {', '.join(CONVENTIONS)}")
+    return marked
+
+
+def _read_regions(path: Path, convention: str, option: str) -> tuple[torch.Tensor, Header, frozenset[int]]:
     volume = read_volume(path)
     meaning = get_convention(convention)
-    check_labels(volume.values, meaning, str(path))
-    label = torch.from_numpy(np.ascontiguousarray(whole_labels(volume.values), dtype=np.int16))
-    return labels_to_regions(label[None], meaning), volume.header
+    try:
+        check_labels(volume.values, meaning, str(path))
+    except ValueError as error:
+        raise ValueError(str(error).replace("--label_convention", option)) from None
+    label = np.ascontiguousarray(whole_labels(volume.values), dtype=np.int16)
+    held = frozenset(value for value in meaning.labels if (label == value).any())
+    return labels_to_regions(torch.from_numpy(label)[None], meaning), volume.header, held
+
+
+def _doubt_labels(found: Sequence[_Attempt]) -> str | None:
+    """A 4 where the reference has 3 for what enhances: BraTS 2020's labels, read as a cavity or as edema."""
+    assumed = [each for each in found if each.assumed]
+    pred_values, ref_values = (frozenset().union(*(each.values[k] for each in assumed)) for k in (0, 1))
+    if 4 in pred_values and 3 not in pred_values and 3 in ref_values:
+        return (
+            f"the predictions hold 4 and never 3, the reference ({assumed[0].ref_labels}) holds 3: predictions with "
+            "the labels of BraTS 2020? Pass --pred-labels, brats2020 or the reference's"
+        )
+    return None
+
+
+def _say_labels(found: Sequence[_Attempt]) -> str:
+    preds = sorted({each.pred_labels + " (as the reference)" * each.assumed for each in found if each.pred_labels})
+    refs = sorted({each.ref_labels for each in found if each.ref_labels})
+    return f"predictions {', '.join(preds)}, reference {', '.join(refs)}"
 
 
 def _as_zero(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     worst = dict.fromkeys(("dice", "lesion_dice", "sensitivity"), 0.0)
     return {**row, **worst, **dict.fromkeys(("hd95_mm", "lesion_hd95_mm"), float(rules.missing_mm)), "missing": True}
-
-
-def _caught(score: Callable[..., list[dict[str, Any]]]) -> Callable[..., tuple[list[dict[str, Any]], str | None]]:
-    def attempt(pair: tuple[Segmentation | None, Segmentation]) -> tuple[list[dict[str, Any]], str | None]:
-        try:
-            return score(pair), None
-        except ValueError as error:
-            return [], f"{pair[1].case_id}: {error}"
-
-    return attempt
 
 
 def _by_case(row: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.transforms import labels_to_regions
 from brats3d.volumes import read_header
 
-__all__ = ["MARK", "SaveSegmentations", "marked_convention", "write_segmentation"]
+__all__ = ["MARK", "SaveSegmentations", "marked_convention", "refuse_foreign", "write_segmentation"]
 
 logger = logging.getLogger("brats3d")
 
@@ -108,7 +109,9 @@ class SaveSegmentations:
     def _started(self, engine: Engine) -> None:
         writable_folder(self.output_dir)
         for case_id in self.images:
-            _refuse_foreign(self.output_dir / f"{case_id}.nii.gz")
+            refuse_foreign(self.output_dir / f"{case_id}.nii.gz")
+            if self.stats:
+                _refuse_foreign_stats(self.output_dir / f"{case_id}.json")
         if "t1ce" not in self.modalities:
             logger.warning(
                 "no t1ce among the sequences %s: enhancing tumour cannot be told from the rest of the core, "
@@ -172,8 +175,12 @@ class SaveSegmentations:
         )
 
 
-def _refuse_foreign(path: Path) -> None:
-    """An image or an expert's segmentation may lie under the very name that ours would have: it is not replaced."""
+def refuse_foreign(path: Path) -> None:
+    """An image or an expert's segmentation may lie under the very name that ours would have: it is not replaced.
+
+    Raises:
+        ValueError: naming it.
+    """
     if not path.exists():
         return
     try:
@@ -185,6 +192,17 @@ def _refuse_foreign(path: Path) -> None:
             f"output_dir: {path} is there, and brats3d has not written it; expected no file, or an earlier "
             "segmentation of brats3d; name another --output_dir"
         )
+
+
+def _refuse_foreign_stats(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        ours = {"brats3d", "label_convention"} <= json.loads(path.read_bytes()).keys()
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise ValueError(f"output_dir: {path} is there, and brats3d has not written it; name another --output_dir")
 
 
 def _to_lps(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:

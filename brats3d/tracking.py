@@ -2,8 +2,8 @@
 
 Tags: ``train_loss`` and ``learning_rate`` at each iteration; ``patches_per_second`` and ``memory_gib`` at each epoch's
 end; ``val_mean_dice``, ``val_dice_wt``, ``val_dice_tc``, ``val_dice_et`` at each validation, and ``val_hd95_wt`` and so
-on where they were computed; pictures of the best, the median and the worst case of each validation, whose names stand
-as text; the settings as text and as hyperparameters.
+on where they were computed; pictures of the best, the median and the worst case of each validation (of several
+processes', of those of the first), whose names stand as text; the settings as text and as hyperparameters.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import psutil
 import torch
@@ -95,7 +96,8 @@ class TrackRun:
     def _speed(self, engine: Engine) -> None:
         assert self._writer is not None
         step, seconds = engine.state.iteration, engine.state.times[Events.EPOCH_COMPLETED.name]
-        self._writer.add_scalar("patches_per_second", self._patches / max(seconds, 1e-9), step)
+        patches = self._patches * idist.get_world_size()
+        self._writer.add_scalar("patches_per_second", patches / max(seconds, 1e-9), step)
         self._writer.add_scalar("memory_gib", _memory_gib(engine.state.device), step)
 
     def _forget(self, engine: Engine) -> None:

@@ -31,7 +31,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
     listed = re.findall(r"^  (\w+) {2,}[A-Z]", done.stdout.partition("Commands:")[2], re.MULTILINE)
     order = ["phantom", "convert", "audit", "split", "pretrain", "train", "evaluate", "predict", "score", "compare"]
-    assert listed == [*order, "where"]
+    assert listed == [*order, "report", "where"]
 
 
 def test_where_prints_the_bundle(run) -> None:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
@@ -68,3 +69,13 @@ def test_the_handler_writes_a_case_in_its_own_space(tmp_path):
     assert np.array_equal(np.asanyarray(written.dataobj), label)
     assert np.array_equal(written.affine, grid)
     assert marked_convention(tmp_path / "out" / "a.nii.gz") == "brats2020"
+
+
+def test_a_file_that_is_not_ours_is_not_replaced(tmp_path):
+    (tmp_path / "a.nii.gz").write_text("an expert's")
+    handler = SaveEvaluated(tmp_path, [{"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}])
+    evaluator = Engine(lambda engine, batch: None)
+    handler.attach(evaluator)
+    with pytest.raises(ValueError, match="is there, and brats3d has not written it"):
+        evaluator.run([0])
+    assert (tmp_path / "a.nii.gz").read_text() == "an expert's"

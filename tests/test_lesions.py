@@ -54,6 +54,7 @@ def test_a_lesion_must_be_larger_than_the_least_volume():
     assert score_lesions(speck & False, speck, MM).missed == 0
     assert score_lesions(more & False, more, MM).missed == 1
     assert score_lesions(speck & False, speck, (1, 1, 1.1)).missed == 1  # it is the volume that counts
+    assert score_lesions(speck & False, speck, (1, 1, 1 + 5e-8)).missed == 0  # an oblique affine's millimetre
     assert score_lesions(speck & False, speck, MM, least_mm3=2).missed == 1
 
 

@@ -120,6 +120,13 @@ def test_shapes_that_differ_are_refused_by_case():
         score_case(torch.zeros(3, 2, 2, 2), torch.zeros(3, 2, 2, 1), "case_7", MM)
 
 
+def test_what_is_no_region_is_refused():
+    with pytest.raises(ValueError, match=r"a: pred: expected 0 and 1, got other values \(probabilities\?\)"):
+        score_case(masks(et=8) * 0.3, masks(et=8), "a", MM)
+    with pytest.raises(ValueError, match=r"expected regions of shape \(3, H, W, D\), got \(3, 4, 4\)"):
+        score_case(torch.zeros(3, 4, 4), torch.zeros(3, 4, 4), "a", MM)
+
+
 # --- many cases
 
 

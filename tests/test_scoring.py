@@ -72,7 +72,7 @@ def test_files_are_found_under_every_name(tmp_path, name):
 def test_a_data_set_as_downloaded_is_a_reference(make_dataset, tmp_path):
     ref = make_dataset(3)
     pred = tmp_path / "pred"
-    for case_id, each in find_segmentations(ref).items():
+    for case_id, each in find_segmentations(ref, with_cases=True).items():
         label = np.asanyarray(nib.load(each.path).dataobj)
         put(pred / f"{case_id}.nii.gz", label, nib.load(each.path).affine)
         assert each.convention == "brats2020"
@@ -170,16 +170,119 @@ def test_folders_that_do_not_fit_are_refused(folders, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"pred_dir: .*none holds no segmentation; expected files like"):
         score(tmp_path / "none", ref)
-    with pytest.raises(FileNotFoundError, match="ref_dir: there is no"):
+    with pytest.raises(FileNotFoundError, match=r"ref_dir: there is no .*nowhere; expected a folder with seg"):
         score(pred, tmp_path / "nowhere")
     put(tmp_path / "other" / "x.nii.gz", tumour())
     with pytest.raises(ValueError, match=r"none of its 1 case\(s\) \(x\) is in"):
         score(tmp_path / "other", ref)
     put(pred / "again" / "BraTS20_Training_001_seg.nii.gz", tumour())
-    with pytest.raises(ValueError, match=r"BraTS20_Training_001: 2 files, .* and .*; expected one; keep one file"):
+    with pytest.raises(ValueError, match=r"BraTS20_Training_001: 2 files, .*expected one; keep one file"):
         score(pred, ref)
     with pytest.raises(ValueError, match="missing: expected one of list, zero, got 'skip'"):
         score(pred, ref, missing="skip")
+
+
+# --- nothing is scored silently that is something else, and nothing is left out silently
+
+
+def test_label_only_cases_beside_whole_ones_are_references_too(make_dataset, tmp_path):
+    ref = make_dataset(1)
+    (case_id,) = find_segmentations(ref, with_cases=True)
+    put(ref / "BraTS20_Training_091_seg.nii.gz", tumour())
+    put(ref / "BraTS20_Training_092" / "BraTS20_Training_092_seg.nii.gz", tumour())
+    put(tmp_path / "pred" / "BraTS20_Training_091.nii.gz", tumour())
+    done = score(tmp_path / "pred", ref)
+    assert done.missing == (case_id, "BraTS20_Training_092") or done.missing == ("BraTS20_Training_092", case_id)
+
+
+def test_a_stray_image_does_not_hide_the_segmentations_beside_it(folders):
+    pred, ref = folders
+    put(ref / "BraTS20_Training_001_t1.nii.gz", tumour())
+    assert score(pred, ref).cases == 2
+
+
+def test_a_misnamed_segmentation_is_its_cases_and_an_ambiguous_one_is_named(make_dataset, tmp_path):
+    ref = make_dataset(2)
+    first, second = find_segmentations(ref, with_cases=True).values()
+    label = np.asanyarray(nib.load(first.path).dataobj)
+    put(tmp_path / "pred" / f"{first.case_id}.nii.gz", label, nib.load(first.path).affine)
+    first.path.rename(first.path.with_name("W39_1998.09.19_Segm.nii.gz"))
+    done = score(tmp_path / "pred", ref)
+    assert (done.cases, done.missing) == (1, (second.case_id,))
+    put(first.path.with_name("W40_Segm.nii.gz"), label)
+    with pytest.raises(ValueError, match="2 files could be its segmentation"):
+        score(tmp_path / "pred", ref)
+
+
+def test_the_reference_is_no_prediction(make_dataset, tmp_path):
+    ref = make_dataset(2)
+    with pytest.raises(ValueError, match="is the reference itself; expected a prediction"):
+        score(ref, ref)
+    for case_id, each in find_segmentations(ref, with_cases=True).items():
+        (tmp_path / "pred").mkdir(exist_ok=True)
+        (tmp_path / "pred" / f"{case_id}.nii.gz").symlink_to(each.path)
+    with pytest.raises(ValueError, match="is the reference itself"):
+        score(tmp_path / "pred", ref)
+
+
+def test_predictions_beside_a_copy_of_the_data_are_doubles_and_not_overlooked(make_dataset):
+    ref = make_dataset(1)
+    (case_id,) = find_segmentations(ref, with_cases=True)
+    put(ref / f"{case_id}.nii.gz", tumour())
+    with pytest.raises(ValueError, match=f"pred_dir: .*{case_id}: 2 files"):
+        score(ref, ref)
+
+
+def test_links_are_followed_and_hidden_folders_are_not_looked_at(folders, tmp_path):
+    pred, ref = folders
+    real = put(tmp_path / "elsewhere" / "BraTS20_Training_003_seg.nii.gz", tumour()).parent
+    (ref / "BraTS20_Training_003").symlink_to(real)
+    put(pred / ".old" / "BraTS20_Training_003.nii.gz", tumour())
+    assert score(pred, ref).missing == ("BraTS20_Training_003",)
+
+
+def test_the_same_name_in_every_folder_says_how_files_are_to_be_named(tmp_path, folders):
+    for number in range(9):
+        put(tmp_path / "p" / f"c{number}" / "prediction.nii.gz", tumour())
+    with pytest.raises(ValueError, match=r"prediction: 9 files, .* and 6 more; .*named by it: <case_id>.nii.gz"):
+        score(tmp_path / "p", folders[1])
+
+
+def test_labels_of_2020_are_not_taken_for_a_cavity(tmp_path):
+    pred, ref = tmp_path / "p", tmp_path / "r"
+    label = np.where(tumour() == 4, 3, tumour())
+    label[8, 3:9, 2:8] = 4  # the cavity
+    put(ref / "BraTS-GLI-02000-100-seg.nii.gz", label)
+    put(pred / "BraTS-GLI-02000-100.nii.gz", tumour())
+    with pytest.raises(ValueError, match=r"predictions hold 4 and never 3, the reference \(brats2024-gli\) holds 3"):
+        score(pred, ref)
+    done = score(pred, ref, pred_labels="brats2020")
+    assert {row["dice"] for row in done.rows} == {1.0}
+    assert done.labels == "predictions brats2020, reference brats2024-gli"
+
+
+@pytest.mark.parametrize(
+    ("case_id", "rules"), [("BraTS-MET-00001-000", "brats2023-met"), ("BraTS-MEN-00001-000", "brats2023-men")]
+)
+def test_metastases_and_meningiomas_follow_their_own_rules(tmp_path, case_id, rules):
+    label = np.where(tumour() == 4, 3, tumour())
+    put(tmp_path / "r" / f"{case_id}-seg.nii.gz", label)
+    put(tmp_path / "p" / f"{case_id}.nii.gz", label)
+    assert score(tmp_path / "p", tmp_path / "r").rules == rules
+    assert score(tmp_path / "p", tmp_path / "r", convention="brats2023").rules == "brats2023"
+
+
+def test_folders_without_a_case_in_common_are_refused_even_where_missing_ones_count(folders, tmp_path):
+    put(tmp_path / "other" / "x.nii.gz", tumour())
+    with pytest.raises(ValueError, match="expected files named by the same cases"):
+        score(tmp_path / "other", folders[1], missing="zero")
+
+
+def test_a_table_that_is_something_else_is_not_replaced(folders, tmp_path, capsys):
+    (tmp_path / "s.csv").write_text("mine\n")
+    assert cli.main(["score", *map(str, folders), "--output", str(tmp_path / "s.json")]) == 2
+    assert "s.csv is there and is something else" in capsys.readouterr().err
+    assert (tmp_path / "s.csv").read_text() == "mine\n" and not (tmp_path / "s.json").exists()
 
 
 # --- the commands
@@ -189,11 +292,12 @@ def test_score_writes_json_and_csv_and_prints_the_table(folders, tmp_path, capsy
     file = tmp_path / "out" / "scores.json"
     assert cli.main(["score", *map(str, folders), "--output", str(file)]) == 0
     content = json.loads(file.read_text())
-    assert len(content["rows"]) == 6 and content["convention"] == "brats2023" and content["missing"] == []
+    assert len(content["rows"]) == 6 and content["rules"] == "brats2023" and content["missing"] == []
     with file.with_suffix(".csv").open() as lines:
         table = list(csv.DictReader(lines))
     assert [float(row["dice"]) for row in table] == [row["dice"] for row in content["rows"]]
-    assert "2 cases, rules of brats2023" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "2 cases, rules of brats2023; labels: predictions brats2020 (as the reference), reference brats2020" in out
     assert cli.main(["score", *map(str, folders), "--output", str(file)]) == 0  # over an earlier scoring
 
 
@@ -207,7 +311,7 @@ def test_score_ends_with_1_where_cases_are_left_out_and_2_where_it_is_used_wrong
     for more, said in (
         (["--missing", "skip"], "missing: expected one of list, zero"),
         (["--convention", "brats2019"], "convention: expected one of brats2023"),
-        (["--pred-labels", "mine"], "label_convention: expected one of brats2020"),
+        (["--pred-labels", "mine"], "--pred-labels: expected one of brats2020"),
         (["--output", str(tmp_path / "s.txt")], "output: expected a file whose name ends in .json"),
     ):
         assert cli.main([*command, *more]) == 2
@@ -225,7 +329,7 @@ def test_compare_prints_the_table_and_draws(folders, tmp_path, capsys):
     capsys.readouterr()
     plot = tmp_path / "c.png"
     assert cli.main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--plot", str(plot)]) == 0
-    assert "dice, b against a, 2 cases" in capsys.readouterr().out
+    assert "dice, 2 cases, A = " in capsys.readouterr().out
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert cli.main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--measure", "f1"]) == 2
     assert cli.main(["compare", str(tmp_path / "a.json"), str(tmp_path / "none.json")]) == 1

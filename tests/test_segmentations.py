@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,3 +189,16 @@ def test_a_file_that_is_not_ours_is_never_replaced(segment, content):
     with pytest.raises(ValueError, match=rf"{path} is there, and brats3d has not written it; .* --output_dir"):
         segment()
     assert path.read_bytes() == before
+
+
+def test_stats_are_written_where_asked_and_never_over_what_is_not_ours(segment):
+    done = segment(stats=True)
+    path = done.out / f"{done.ids[0]}.json"
+    said = json.loads(path.read_text())
+    assert said["case_id"] == done.ids[0] and said["sequences"] == ["t1ce", "flair"] and said["weights"] is None
+    assert said["regions"]["WT"]["voxels"] == np.count_nonzero(done.pred)
+    segment(stats=True)  # over our own
+    path.write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="is there, and brats3d has not written it"):
+        segment(stats=True)
+    assert path.read_text() == '{"mine": 1}'

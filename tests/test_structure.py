@@ -12,9 +12,21 @@ PACKAGE = Path(brats3d.__file__).parent
 LEVELS = [
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
     | {"phantom_noise", "surfaces"},
-    {"layouts", "cards", "weights", "pictures", "kaggle_h5", "decathlon", "cache", "dropout", "provenance"}
+    {
+        "layouts",
+        "cards",
+        "weights",
+        "pictures",
+        "report_page",
+        "report_viewer",
+        "kaggle_h5",
+        "decathlon",
+        "cache",
+        "dropout",
+        "provenance",
+    }
     | {"phantom_ranges", "phantom_atlas", "lesions"},
-    {"discovery", "phantom_head", "case_stats"},
+    {"discovery", "phantom_head", "case_stats", "report_figures"},
     {"cases", "phantom_tumour"},
     {"checks", "name_mapping", "duplicates", "folds", "convert", "copy_folder", "phantom_scan"},
     {"datalist", "transforms", "inspection", "phantom"},
@@ -23,6 +35,10 @@ LEVELS = [
     {"evaluated", "scoring", "comparing"},
     {"audit_report", "carried_split", "engines", "runs", "stream"},
     {"repair", "bundle", "prefetch", "epoch_report"},
+    {"report_run"},
+    {"report_cases"},
+    {"report_gallery", "report_sections"},
+    {"report"},
     {"cli"},
 ]
 """A module may import from the levels above its own line, and engines may know datasets; never the other way round."""

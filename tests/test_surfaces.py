@@ -56,6 +56,18 @@ def test_monais_percentile_over_voxels_is_another_number():
     assert abs(float(theirs) - hd95_mm(pred, ref)) > 0.05
 
 
+@pytest.mark.parametrize(
+    ("seed", "theirs_mm"),
+    [(300, 2), (692, 2.692582), (2691, 1.414214), (2762, 5.09902), (3050, 0.5), (3602, 2.236068), (3833, 1)],
+)
+def test_where_95_percent_falls_between_two_elements_it_is_surface_distances_number(seed, theirs_mm):
+    """Masks of a few voxels, of which areas in float32 gave another element; the figures are surface-distance's own."""
+    rng = np.random.default_rng(seed)
+    shape, spacing_mm = tuple(rng.integers(1, 6, 3)), [(1, 1, 1), (1, 2, 3), (0.5, 1, 2.5)][seed % 3]
+    ref, pred = rng.random(shape) < 0.4, rng.random(shape) < 0.4
+    assert hd95_mm(pred, ref, spacing_mm) == pytest.approx(theirs_mm, abs=1e-6)
+
+
 @given(st.lists(st.integers(0, 9), min_size=3, max_size=3), st.sampled_from([(0, 1, 2), (2, 0, 1), (1, 0, 2)]))
 def test_it_is_the_same_either_way_round_and_wherever_the_masks_lie(shift, order):
     pred = box((5, 9), (3, 10), (4, 8)) | box((9, 10), (5, 6), (5, 6))

@@ -1,0 +1,241 @@
+"""The images, references and predictions behind a run's scores: found, read, and compared with what the scores say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from brats3d.cases import Case, scan_cases
+from brats3d.checks import check_labels, grid_difference, whole_labels
+from brats3d.datalist import read_datalist
+from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ, get_convention
+from brats3d.pictures import best_slice
+from brats3d.report_run import Run
+from brats3d.transforms import labels_to_regions
+from brats3d.volumes import Header, Volume, read_volume
+
+__all__ = ["CaseFiles", "CaseVolumes", "Trouble", "compare_volumes", "find_files", "load_volumes", "shown_slice"]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why something is not shown, or is doubtful.
+
+    Args:
+        case_id: whose; None where it concerns all cases.
+        text: what was found, what was expected and what to do.
+    """
+
+    case_id: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where a scored case lies.
+
+    Args:
+        case: its images and reference.
+        segmentation: what was predicted.
+    """
+
+    case: Case
+    segmentation: Path
+
+
+@dataclass(frozen=True, eq=False)
+class CaseVolumes:
+    """A case within the box around its brain and its tumour, axes towards L, P and S.
+
+    Args:
+        case_id: whose.
+        modalities: the channels' names.
+        image: shape (C, H, W, D).
+        ref: regions {0, 1} of the reference, shape (3, H, W, D).
+        pred: the same of the prediction.
+        affine: (4, 4) voxel -> RAS millimetres.
+        ref_ml: region -> volume of the reference.
+        pred_ml: the same of the prediction.
+    """
+
+    case_id: str
+    modalities: tuple[str, ...]
+    image: np.ndarray
+    ref: np.ndarray
+    pred: np.ndarray
+    affine: np.ndarray
+    ref_ml: Mapping[str, float]
+    pred_ml: Mapping[str, float]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """The distances between voxels along the three axes."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+
+def find_files(
+    run: Run, dataset_dir: str | Path | Sequence[str | Path] | None = None
+) -> tuple[dict[str, CaseFiles], list[Trouble]]:
+    """The files of the scored cases that have everything, and what is in the way of the others.
+
+    Only names are looked at, so that one damaged file costs no other case its picture.
+
+    Args:
+        run: whose scores they are.
+        dataset_dir: where the cases are now; None takes what the settings say.
+    """
+    folder = run.folder / "segmentations"
+    if not folder.is_dir():
+        text = f"there are no segmentations in {folder}; to have pictures of the cases, run: {run.evaluate_line}"
+        return {}, [Trouble(None, text)]
+    try:
+        cases = _find_cases(run, dataset_dir)
+    except (ValueError, OSError) as error:
+        return {}, [Trouble(None, f"the cases cannot be shown: {error}; pass --dataset-dir DIR if they have moved")]
+    found, troubles = {}, []
+    for case_id in run.by_case:
+        case = cases.get(case_id)
+        if case is None:
+            where = dataset_dir or run.settings.get("dataset_dir")
+            troubles.append(Trouble(case_id, f"is not in {where}; expected the data that were scored"))
+        elif case.label is None or set(case.images) != set(run.modalities):
+            lacking = [name for name in run.modalities if name not in case.images]
+            lacking += ["the reference"] if case.label is None else []
+            troubles.append(Trouble(case_id, f"lacks {', '.join(lacking)}; expected the files that were scored"))
+        elif not (path := folder / f"{case_id}.nii.gz").is_file():
+            troubles.append(Trouble(case_id, f"has no segmentation {path}; run: {run.evaluate_line}"))
+        else:
+            found[case_id] = CaseFiles(case, path)
+    return found, troubles
+
+
+def load_volumes(files: CaseFiles, modalities: Sequence[str]) -> CaseVolumes:
+    """Read a case.
+
+    Args:
+        files: where it lies.
+        modalities: which of its sequences to read.
+
+    Raises:
+        ValueError: if a file cannot be read, lies on another grid, or holds labels that its convention does not have.
+    """
+    case = files.case
+    if case.label is None or case.convention is None:
+        raise ValueError(
+            f"{case.label}: neither its name nor the run's settings say what its labels mean; expected a "
+            "label_convention in settings.json"
+        )
+    volumes = [read_volume(case.images[name]) for name in modalities]
+    first = volumes[0].header
+    labels = []
+    for path, convention in ((case.label, get_convention(case.convention)), (files.segmentation, BRATS2020)):
+        volume = read_volume(path)
+        check_labels(volume.values, convention, str(path))
+        labels.append((volume, convention))
+    for volume in (*volumes[1:], *(volume for volume, _ in labels)):
+        if difference := grid_difference(volume.header, first):
+            raise ValueError(difference[1])
+    turned = [np.nan_to_num(_to_lps(volume, first)) for volume in volumes]
+    ref, pred = (
+        labels_to_regions(torch.from_numpy(whole_labels(_to_lps(v, first)).astype(np.uint8))[None], c).numpy()
+        for v, c in labels
+    )
+    box = _box([*(image != 0 for image in turned), np.logical_or.reduce([*ref, *pred])])
+    ref_ml, pred_ml = (_volumes_ml(regions, first.voxel_ml) for regions in (ref, pred))
+    return CaseVolumes(
+        case_id=case.case_id,
+        modalities=tuple(modalities),
+        image=np.stack([image[box] for image in turned]),
+        ref=ref[:, *box],
+        pred=pred[:, *box],
+        affine=_lps_affine(first) @ _shift([part.start for part in box]),
+        ref_ml=ref_ml,
+        pred_ml=pred_ml,
+    )
+
+
+def compare_volumes(volumes: CaseVolumes, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Whether the files are those that were scored: what is wrong, nothing where the volumes agree.
+
+    Of the prediction only ET can be compared: a voxel of TC outside WT counts for WT once it has become a label.
+
+    Args:
+        volumes: the case.
+        rows: region -> its scores.
+    """
+    pairs = [("reference", region, volumes.ref_ml, "ref_volume_ml") for region in REGIONS_TO_READ]
+    pairs.append(("segmentation", "ET", volumes.pred_ml, "pred_volume_ml"))
+    for what, region, found_ml, key in pairs:
+        found, scored = found_ml[region], float(rows[region][key])
+        if abs(found - scored) > 0.01 + 0.01 * scored:
+            return (
+                f"its {what} holds {found:.2f} ml of {region}, the scores were computed with {scored:.2f} ml: "
+                "pictures and scores are of different files; run brats3d evaluate again"
+            )
+    return ""
+
+
+def shown_slice(volumes: CaseVolumes) -> int:
+    """The axial slice with the most tumour in the reference; in the prediction where the reference has none."""
+    return best_slice(volumes.ref if volumes.ref.any() else volumes.pred)
+
+
+def _find_cases(run: Run, dataset_dir: str | Path | Sequence[str | Path] | None) -> dict[str, Case]:
+    """Every case of the data set; the label convention that the run was given goes before what the names say."""
+    where = dataset_dir or run.settings.get("dataset_dir")
+    if not where:
+        raise ValueError(f"{run.folder / 'settings.json'} names no dataset_dir")
+    folds = read_datalist(where, run.modalities, run.settings.get("datalist"))
+    cases = scan_cases(where, run.modalities).cases if folds is None else [case for fold in folds for case in fold]
+    convention = run.settings.get("label_convention")
+    name = get_convention(convention).name if convention else None
+    return {case.case_id: replace(case, convention=name or case.convention) for case in cases}
+
+
+def _to_lps(volume: Volume, grid: Header) -> np.ndarray:
+    from nibabel.orientations import apply_orientation
+
+    native = volume.values.astype(volume.values.dtype.newbyteorder("="), copy=False)  # torch takes no other
+    return np.ascontiguousarray(apply_orientation(native, _turn(grid)))
+
+
+def _lps_affine(grid: Header) -> np.ndarray:
+    from nibabel.orientations import inv_ornt_aff
+
+    return np.asarray(grid.affine @ inv_ornt_aff(_turn(grid), grid.shape))
+
+
+def _turn(grid: Header) -> np.ndarray:
+    """nibabel's orientation transform (3, 2) from a file's voxel order to LPS."""
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    return np.asarray(ornt_transform(io_orientation(grid.affine), axcodes2ornt("LPS")))
+
+
+def _shift(start: Sequence[int]) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, 3] = start
+    return matrix
+
+
+def _box(masks: Sequence[np.ndarray], margin: int = 3) -> tuple[slice, slice, slice]:
+    """Around everything in masks (H, W, D); the whole volume where there is nothing."""
+    sides = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        where = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
+        size = masks[0].shape[axis]
+        sides.append(
+            slice(max(0, where[0] - margin), min(size, where[-1] + 1 + margin)) if where.size else slice(0, size)
+        )
+    return sides[0], sides[1], sides[2]
+
+
+def _volumes_ml(regions: np.ndarray, voxel_ml: float) -> dict[str, float]:
+    return {region: float(np.count_nonzero(regions[REGIONS.index(region)])) * voxel_ml for region in REGIONS_TO_READ}
