@@ -244,11 +244,16 @@ def compare(first: str, second: str, measure: str | None, plot: str | None) -> N
         click.echo(f"\n{save_comparison(plot, found, measure, names)}")
 
 
-@cli.command()
+@cli.command(context_settings=EITHER_SPELLING)
 @click.argument("run_dir", metavar="RUN")
 @click.option("--output", "-o", metavar="FILE", help="HTML file to write; RUN/report.html unless given.")
-@click.option("--dataset-dir", metavar="DIR", help="Where the cases are, if they have moved since the training.")
-def report(run_dir: str, output: str | None, dataset_dir: str | None) -> None:
+@click.option(
+    "--dataset-dir",
+    multiple=True,
+    metavar="DIR",
+    help="Where the cases are, if they have moved; may stand several times.",
+)
+def report(run_dir: str, output: str | None, dataset_dir: Sequence[str]) -> None:
     """Write one HTML page about the training in RUN: scores, curves, pictures, a viewer.
 
     Run evaluate first: it scores the best weights and leaves their segmentations.
@@ -256,7 +261,10 @@ def report(run_dir: str, output: str | None, dataset_dir: str | None) -> None:
     from brats3d.report import make_report
 
     _quieten()
-    click.echo(make_report(run_dir, **_given({"output": output, "dataset_dir": dataset_dir})))
+    folders = list(dataset_dir) if len(dataset_dir) > 1 else next(iter(dataset_dir), None)
+    with _wrong_use("output", "dataset_dir"):
+        path = make_report(run_dir, output, folders)
+    click.echo(click.format_filename(path))
 
 
 @cli.command()

@@ -68,6 +68,7 @@ def save_preview(
     pred: np.ndarray,
     ref: np.ndarray | None = None,
     title: str = "",
+    spacing_mm: Sequence[float] = (1, 1, 1),
 ) -> Path:
     """A PNG of one case: each sequence in the slice with the most tumour, then the reference and the prediction.
 
@@ -78,6 +79,7 @@ def save_preview(
         pred: regions {0, 1}, shape (3, H, W, D).
         ref: the same of the reference, if there is one.
         title: stands above.
+        spacing_mm: voxel size along each axis.
 
     Returns:
         The path.
@@ -98,7 +100,7 @@ def save_preview(
     figure = Figure(figsize=(2.2 * len(panels), 3.1), facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (name, picture) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        axes.imshow(picture, interpolation="nearest")
+        axes.imshow(picture, interpolation="nearest", aspect=spacing_mm[1] / spacing_mm[0])
         axes.set_title(name, color="white", fontsize=10)
         axes.axis("off")
     patches = [Patch(color=REGION_COLOURS[r], label=f"{r}  {REGION_NAMES[r]}") for r in REGIONS_TO_READ]

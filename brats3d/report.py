@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
 
+from brats3d.cases import check_folder
 from brats3d.files import writable_folder, write_whole
 from brats3d.pictures import save_preview
 from brats3d.report_cases import CaseFiles, CaseVolumes, Trouble, compare_volumes, find_files, load_volumes, shown_slice
@@ -21,7 +23,7 @@ from brats3d.report_figures import (
     thumbnail,
 )
 from brats3d.report_gallery import Shown, Thumbnail, case_sections
-from brats3d.report_page import page
+from brats3d.report_page import GENERATOR, page
 from brats3d.report_run import Run, read_run
 from brats3d.report_sections import (
     Charts,
@@ -35,6 +37,8 @@ from brats3d.report_sections import (
 from brats3d.report_viewer import make_viewer
 
 __all__ = ["MAX_THUMBNAILS", "make_report"]
+
+logger = logging.getLogger("brats3d")
 
 MAX_THUMBNAILS = 70
 """Of more cases, the worst are shown: half a second and some twenty kilobytes each."""
@@ -62,11 +66,15 @@ def make_report(
 
     Raises:
         FileNotFoundError: if there is no such folder, or it holds no metrics.json.
-        ValueError: if metrics.json or settings.json is damaged, or the output cannot be written.
+        ValueError: if metrics.json or settings.json is damaged, the output cannot be written, or something else is
+            there.
     """
     run = read_run(run_dir)
+    for each in [dataset_dir] if isinstance(dataset_dir, str | Path) else dataset_dir or ():
+        check_folder(each)
     target = _check_output(run.folder / "report.html" if output is None else Path(output).expanduser())
     folder = writable_folder(target.with_suffix(""), "output")
+    before = set(folder.iterdir())
     curves = _draw(draw_curves(run.curves), folder)
     boxes = _draw(draw_boxes(run.rows), folder)
     files, troubles = find_files(run, dataset_dir)
@@ -82,12 +90,37 @@ def make_report(
         ("curves", "Training", charts_section(curves, "The run has left no curves of its training.")),
     ]
     text = page(f"Report of {run.folder.resolve().name}", sections, header(run))
-    return write_whole(target, partial(_write, content=text.encode(errors="replace")))
+    write_whole(target, partial(_write, content=text.encode(errors="replace")))
+    made = {*(f"{name}.png" for name in (*curves, *boxes)), *(f"{each.rank}.png" for each in shown)}
+    for old in before:
+        if old.name not in made:
+            old.unlink()  # a figure of an earlier report that this one has not
+    for trouble in troubles:
+        logger.warning("%s%s", f"{trouble.case_id}: " if trouble.case_id else "", trouble.text)
+    return target
+
+
+FIGURES = frozenset(
+    f"{name}.png"
+    for name in (
+        *("best", "median", "worst"),
+        *("train_loss", "learning_rate", "dice_curve"),
+        *("dice", "hd95_mm", "lesion_dice"),
+    )
+)
+"""What a report leaves beside its page. A folder with anything else in it is not touched."""
 
 
 def _check_output(path: Path) -> Path:
+    """Where the page goes: never over another page, nor its figures into somebody's folder."""
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise ValueError(f"output: expected a file whose name ends in .html, got {path}")
+    if path.exists() and GENERATOR.encode() not in path.read_bytes()[:4000]:
+        raise ValueError(f"output: {path} is there and is no report of brats3d; give another file")
+    folder = path.with_suffix("")
+    foreign = sorted({each.name for each in folder.iterdir()} - FIGURES) if folder.is_dir() else []
+    if foreign:
+        raise ValueError(f"output: {folder}, where the figures go, holds {foreign[0]}; give another file")
     return path
 
 
@@ -112,14 +145,13 @@ def _thumbnails(
 
     base = "flair" if "flair" in run.modalities else run.modalities[0]
     chosen = [case_id for case_id in run.ranked if case_id in files][:MAX_THUMBNAILS]
-    for case_id in tqdm(chosen, desc="cases", unit="case", disable=not progress):
-        volumes = _load(files[case_id], [base], troubles)
+    for case_id in tqdm(chosen, desc="cases", unit="case", disable=None if progress else True):
+        volumes = _load(run, files[case_id], [base], troubles)
         if volumes is None:
             continue
-        if doubt := compare_volumes(volumes, run.by_case[case_id]):
-            troubles.append(Trouble(case_id, doubt))
         z = shown_slice(volumes)
-        pixels = thumbnail(volumes.image[0][..., z], volumes.ref[..., z], volumes.pred[..., z])
+        plane, ref, pred = (part[..., z] for part in (volumes.image[0], volumes.ref, volumes.pred))
+        pixels = thumbnail(plane, ref, pred, volumes.spacing_mm)
         yield Thumbnail(case_id, as_jpeg(pixels), (pixels.shape[1], pixels.shape[0]))
 
 
@@ -146,29 +178,31 @@ def _first(
     run: Run, files: Mapping[str, CaseFiles], order: Iterable[str], troubles: list[Trouble]
 ) -> CaseVolumes | None:
     """The first case that can be read."""
-    loaded = (_load(files[case_id], run.modalities, troubles) for case_id in order)
+    loaded = (_load(run, files[case_id], run.modalities, troubles) for case_id in order)
     return next((volumes for volumes in loaded if volumes is not None), None)
 
 
-def _load(files: CaseFiles, modalities: Sequence[str], troubles: list[Trouble]) -> CaseVolumes | None:
-    """A case; None where it cannot be read, which is noted once."""
-    case_id = files.case.case_id
+def _load(run: Run, files: CaseFiles, modalities: Sequence[str], troubles: list[Trouble]) -> CaseVolumes | None:
+    """A case; None where it cannot be read. What is wrong with it is noted once."""
+    case_id, text, volumes = files.case.case_id, "", None
     try:
-        return load_volumes(files, modalities)
+        volumes = load_volumes(files, modalities)
+        text = compare_volumes(volumes, run.by_case[case_id])
     except (ValueError, OSError) as error:
-        trouble = Trouble(case_id, str(error))
-        if trouble not in troubles:
-            troubles.append(trouble)
-        return None
+        text = str(error)
+    if text and case_id not in {trouble.case_id for trouble in troubles}:
+        troubles.append(Trouble(case_id, text))
+    return volumes
 
 
 def _show_case(rank: str, volumes: CaseVolumes, folder: Path, viewer: bool) -> Shown:
     """The case's pictures, which also become a PNG, and its viewers."""
     z = shown_slice(volumes)
     image, names, ref, pred = volumes.image, volumes.modalities, volumes.ref, volumes.pred
-    title = f"{rank}: {volumes.case_id}".replace("$", r"\$")  # to matplotlib it begins a formula
-    save_preview(folder / f"{rank}.png", image, names, pred, ref, title=title)
-    panels = case_panels(image, names, ref, pred, z, volumes.spacing_mm, volumes.case_id)
+    title = f"{rank}: {volumes.case_id}".encode(errors="replace").decode()
+    title = title.replace("$", r"\$")  # to matplotlib it begins a formula
+    save_preview(folder / f"{rank}.png", image, names, pred, ref, title, volumes.spacing_mm)
+    panels = case_panels(image, names, ref, pred, z, volumes.spacing_mm, volumes.case_id, volumes.start[2])
     sequences = border_sequences(names) if viewer else []
-    viewers = {name: make_viewer(image[names.index(name)], ref, pred, volumes.affine, z) for name in sequences}
+    viewers = {name: make_viewer(image[names.index(name)], ref, pred, volumes.spacing_mm, z) for name in sequences}
     return Shown(rank, volumes.case_id, panels, viewers)

@@ -58,9 +58,9 @@ class CaseVolumes:
         image: shape (C, H, W, D).
         ref: regions {0, 1} of the reference, shape (3, H, W, D).
         pred: the same of the prediction.
-        affine: (4, 4) voxel -> RAS millimetres.
+        spacing_mm: voxel size along each axis.
+        start: the box's first voxel, along the axes of the whole volume in LPS.
         ref_ml: region -> volume of the reference.
-        pred_ml: the same of the prediction.
     """
 
     case_id: str
@@ -68,15 +68,9 @@ class CaseVolumes:
     image: np.ndarray
     ref: np.ndarray
     pred: np.ndarray
-    affine: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    start: tuple[int, int, int]
     ref_ml: Mapping[str, float]
-    pred_ml: Mapping[str, float]
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """The distances between voxels along the three axes."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
 
 
 def find_files(
@@ -96,15 +90,21 @@ def find_files(
         return {}, [Trouble(None, text)]
     try:
         cases = _find_cases(run, dataset_dir)
-    except (ValueError, OSError) as error:
-        return {}, [Trouble(None, f"the cases cannot be shown: {error}; pass --dataset-dir DIR if they have moved")]
-    found, troubles = {}, []
+    except (ValueError, OSError, TypeError) as error:
+        moved = "; pass --dataset-dir DIR if they have moved" if isinstance(error, OSError) and not dataset_dir else ""
+        return {}, [Trouble(None, f"the cases cannot be shown: {error}{moved}")]
+    found: dict[str, CaseFiles] = {}
+    troubles: list[Trouble] = []
+    if absent := [case_id for case_id in run.by_case if case_id not in cases]:
+        where = dataset_dir or run.settings.get("dataset_dir")
+        some = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+        text = f"not in {where}: {some}; expected the data that were scored"
+        troubles.append(Trouble(absent[0], text) if len(absent) == 1 else Trouble(None, text))
     for case_id in run.by_case:
         case = cases.get(case_id)
         if case is None:
-            where = dataset_dir or run.settings.get("dataset_dir")
-            troubles.append(Trouble(case_id, f"is not in {where}; expected the data that were scored"))
-        elif case.label is None or set(case.images) != set(run.modalities):
+            continue
+        if case.label is None or set(case.images) != set(run.modalities):
             lacking = [name for name in run.modalities if name not in case.images]
             lacking += ["the reference"] if case.label is None else []
             troubles.append(Trouble(case_id, f"lacks {', '.join(lacking)}; expected the files that were scored"))
@@ -147,37 +147,37 @@ def load_volumes(files: CaseFiles, modalities: Sequence[str]) -> CaseVolumes:
         for v, c in labels
     )
     box = _box([*(image != 0 for image in turned), np.logical_or.reduce([*ref, *pred])])
-    ref_ml, pred_ml = (_volumes_ml(regions, first.voxel_ml) for regions in (ref, pred))
+    axes = [int(axis) for axis in np.argsort(_turn(first)[:, 0])]  # of the file, in the order of LPS
     return CaseVolumes(
         case_id=case.case_id,
         modalities=tuple(modalities),
         image=np.stack([image[box] for image in turned]),
         ref=ref[:, *box],
         pred=pred[:, *box],
-        affine=_lps_affine(first) @ _shift([part.start for part in box]),
-        ref_ml=ref_ml,
-        pred_ml=pred_ml,
+        spacing_mm=(first.spacing_mm[axes[0]], first.spacing_mm[axes[1]], first.spacing_mm[axes[2]]),
+        start=(int(box[0].start), int(box[1].start), int(box[2].start)),
+        ref_ml=_volumes_ml(ref, first.voxel_ml),
     )
 
 
 def compare_volumes(volumes: CaseVolumes, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whether the files are those that were scored: what is wrong, nothing where the volumes agree.
-
-    Of the prediction only ET can be compared: a voxel of TC outside WT counts for WT once it has become a label.
+    """Whether the files are those that were scored: what is wrong, nothing where volumes and Dice agree.
 
     Args:
         volumes: the case.
         rows: region -> its scores.
     """
-    pairs = [("reference", region, volumes.ref_ml, "ref_volume_ml") for region in REGIONS_TO_READ]
-    pairs.append(("segmentation", "ET", volumes.pred_ml, "pred_volume_ml"))
-    for what, region, found_ml, key in pairs:
-        found, scored = found_ml[region], float(rows[region][key])
+    advice = "pictures and scores are of different files; run brats3d evaluate again"
+    for region in REGIONS_TO_READ:
+        found, scored = volumes.ref_ml[region], float(rows[region]["ref_volume_ml"])
         if abs(found - scored) > 0.01 + 0.01 * scored:
-            return (
-                f"its {what} holds {found:.2f} ml of {region}, the scores were computed with {scored:.2f} ml: "
-                "pictures and scores are of different files; run brats3d evaluate again"
-            )
+            said = f"its reference holds {found:.2f} ml of {region}, the scores were computed with {scored:.2f} ml"
+            return f"{said}: {advice}"
+        ref, pred = (regions[REGIONS.index(region)] > 0 for regions in (volumes.ref, volumes.pred))
+        both, total = np.count_nonzero(ref & pred), np.count_nonzero(ref) + np.count_nonzero(pred)
+        dice, scored = (2 * both / total if total else 1.0), float(rows[region]["dice"])
+        if abs(dice - scored) > 0.005:
+            return f"its files give {region} a Dice of {dice:.3f}, the scores say {scored:.3f}: {advice}"
     return ""
 
 
@@ -191,11 +191,20 @@ def _find_cases(run: Run, dataset_dir: str | Path | Sequence[str | Path] | None)
     where = dataset_dir or run.settings.get("dataset_dir")
     if not where:
         raise ValueError(f"{run.folder / 'settings.json'} names no dataset_dir")
-    folds = read_datalist(where, run.modalities, run.settings.get("datalist"))
+    folds = read_datalist(where, run.modalities, _datalist(run, dataset_dir))
     cases = scan_cases(where, run.modalities).cases if folds is None else [case for fold in folds for case in fold]
     convention = run.settings.get("label_convention")
     name = get_convention(convention).name if convention else None
     return {case.case_id: replace(case, convention=name or case.convention) for case in cases}
+
+
+def _datalist(run: Run, dataset_dir: str | Path | Sequence[str | Path] | None) -> str | Path | None:
+    """The run's datalist, which may have moved together with the data; None finds the cases by their names."""
+    datalist = run.settings.get("datalist")
+    if not datalist or dataset_dir is None or Path(datalist).expanduser().is_file():
+        return datalist
+    beside = Path(dataset_dir) / Path(datalist).name if isinstance(dataset_dir, str | Path) else None
+    return beside if beside is not None and beside.is_file() else None
 
 
 def _to_lps(volume: Volume, grid: Header) -> np.ndarray:
@@ -205,23 +214,11 @@ def _to_lps(volume: Volume, grid: Header) -> np.ndarray:
     return np.ascontiguousarray(apply_orientation(native, _turn(grid)))
 
 
-def _lps_affine(grid: Header) -> np.ndarray:
-    from nibabel.orientations import inv_ornt_aff
-
-    return np.asarray(grid.affine @ inv_ornt_aff(_turn(grid), grid.shape))
-
-
 def _turn(grid: Header) -> np.ndarray:
     """nibabel's orientation transform (3, 2) from a file's voxel order to LPS."""
     from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
     return np.asarray(ornt_transform(io_orientation(grid.affine), axcodes2ornt("LPS")))
-
-
-def _shift(start: Sequence[int]) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, 3] = start
-    return matrix
 
 
 def _box(masks: Sequence[np.ndarray], margin: int = 3) -> tuple[slice, slice, slice]:

@@ -151,6 +151,7 @@ def case_panels(
     z: int,
     spacing_mm: Sequence[float],
     case_id: str,
+    start: int = 0,
 ) -> list[Picture]:
     """One slice of a case: each sequence as it is, then reference and prediction outlined on FLAIR and on T1ce.
 
@@ -164,17 +165,19 @@ def case_panels(
         z: which slice.
         spacing_mm: voxel size along each axis.
         case_id: for the alternative texts.
+        start: slices of the whole volume before the first of the image.
     """
+    shown = f"{case_id}, axial slice {start + z}"
     planes = {name: image[i][..., z] for i, name in enumerate(modalities)}
     nothing = np.zeros_like(ref[..., z])
     panels = [
-        Picture(outlined(plane, nothing, spacing_mm), MODALITY_TITLES[name], f"{case_id}, slice {z}: {name}")
+        Picture(outlined(plane, nothing, spacing_mm), MODALITY_TITLES[name], f"{shown}: {name}")
         for name, plane in planes.items()
     ]
     for name in border_sequences(modalities):
         for what, regions in (("reference", ref), ("prediction", pred)):
             pixels = outlined(planes[name], regions[..., z], spacing_mm)
-            alt = f"{case_id}, slice {z}: outlines of the {what} on {name}"
+            alt = f"{shown}: outlines of the {what} on {name}"
             panels.append(Picture(pixels, f"{what} on {MODALITY_TITLES[name]}", alt))
     return panels
 
@@ -202,13 +205,12 @@ def outlined(plane: np.ndarray, regions: np.ndarray, spacing_mm: Sequence[float]
     from PIL import Image
     from scipy.ndimage import binary_dilation, binary_erosion
 
-    step_mm = min(spacing_mm[:2])
-    size = [round(n * zoom * mm / step_mm) for n, mm in zip(plane.shape, spacing_mm, strict=False)]
-    pixels = np.array(Image.fromarray(to_rgb(plane)).resize((size[0], size[1]), Image.Resampling.BICUBIC))
+    size = _size(plane.shape, spacing_mm, zoom)
+    pixels = np.array(Image.fromarray(to_rgb(plane)).resize(size, Image.Resampling.BICUBIC))
     line = max(1, round(max(size) / 150))
     for region in REGIONS_TO_READ:
         mask = Image.fromarray((np.asarray(regions)[REGIONS.index(region)].T > 0).astype(np.uint8) * 255)
-        large = np.array(mask.resize((size[0], size[1]), Image.Resampling.BICUBIC)) > 127
+        large = np.array(mask.resize(size, Image.Resampling.BICUBIC)) > 127
         if region == "ET":
             border = large & ~binary_erosion(large, iterations=line, border_value=1)
         else:
@@ -217,19 +219,32 @@ def outlined(plane: np.ndarray, regions: np.ndarray, spacing_mm: Sequence[float]
     return pixels
 
 
-def thumbnail(plane: np.ndarray, ref: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """Reference and prediction of one slice side by side, a pixel a voxel.
+def thumbnail(plane: np.ndarray, ref: np.ndarray, pred: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """Reference and prediction of one slice side by side, a pixel for the shorter side of a voxel.
 
     Args:
         plane: intensities, shape (H, W), axes towards L and P.
         ref: regions {0, 1}, shape (3, H, W), channels in the order of ``labels.REGIONS``.
         pred: the same.
+        spacing_mm: voxel size along the two axes, or along three.
 
     Returns:
-        uint8, shape (W, 2 H + 2, 3).
+        uint8, shape (height, 2 width + 2, 3).
     """
-    left, right = overlay(plane, ref), overlay(plane, pred)
-    return np.concatenate([left, np.full((len(left), 2, 3), 255, np.uint8), right], axis=1)
+    from PIL import Image
+
+    width, height = _size(plane.shape, spacing_mm)
+    left, right = (
+        np.array(Image.fromarray(overlay(plane, regions)).resize((width, height))) for regions in (ref, pred)
+    )
+    return np.concatenate([left, np.full((height, 2, 3), 255, np.uint8), right], axis=1)
+
+
+def _size(shape: Sequence[int], spacing_mm: Sequence[float], zoom: int = 1) -> tuple[int, int]:
+    """Width and height in pixels of a slice (H, W) whose voxels need not be square."""
+    step_mm = min(spacing_mm[:2])
+    width, height = (round(n * zoom * mm / step_mm) for n, mm in zip(shape, spacing_mm[:2], strict=True))
+    return width, height
 
 
 _FEW_POINTS = 400

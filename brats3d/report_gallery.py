@@ -59,27 +59,36 @@ def case_sections(
     general = listing((escape(trouble.text) for trouble in troubles if trouble.case_id is None), "remark")
     if not shown:
         return [("cases", "Cases", general or '<p class="quiet">None of the cases can be shown.</p>')]
-    parts = [general, legend()]
+    parts = [general, legend(), _SIDES]
     for each in shown:
         panels = "".join(figure(_jpeg(p.pixels), p.alt, escape(p.title), _size(p)) for p in each.panels)
         parts.append(f'{_case_heading(run, each)}<div class="panels">{panels}</div>')
-    found = [("cases", "Best, median and worst case", "".join(parts))]
+    title = "Best, median and worst case" if len(run.by_case) > 1 else "The case"
+    found = [("cases", title, "".join(parts))]
     if viewers := [_viewer(run, each, i) for i, each in enumerate(shown) if each.viewers]:
         how = (
-            "Drag in one of the three views, or click it and use the arrow keys: reference and prediction move "
-            "together. Voxels are thinned out here; the pictures above and below have all of them."
+            "Tap or drag in one of the three views, or click it and use the arrow keys: reference and prediction "
+            "move together. Voxels are thinned out here; the pictures above and below have all of them."
         )
         found.append(("viewer", "Slice by slice", f"<p>{how}</p>{''.join(viewers)}"))
     if thumbnails:
         few = f" the {len(thumbnails)} worst of {len(run.by_case)} cases," if len(thumbnails) < len(run.by_case) else ""
-        lead = f"<p>The slice with the most tumour, reference left, prediction right;{few} worst first.</p>"
+        lead = (
+            f"<p>The slice with the most tumour, the reference first, the prediction beside it;{few} worst first.</p>"
+        )
         items = "".join(_thumbnail(run, each, i) for i, each in enumerate(thumbnails))
-        found.append(("all-cases", "Every case", f'{lead}{legend()}<div class="thumbnails">{items}</div>'))
+        found.append(("all-cases", "Every case", f'{lead}{legend()}{_SIDES}<div class="thumbnails">{items}</div>'))
     return found
 
 
+_SIDES = '<p class="quiet">The patient\'s right is on the left of each picture, anterior is up.</p>'
+
+
 def _case_heading(run: Run, each: Shown) -> str:
-    said = f"{each.rank[:1].upper()}{each.rank[1:]}: {each.case_id}"
+    said = f"{each.rank[:1].upper()}{each.rank[1:]}: {each.case_id}" if len(run.by_case) > 1 else each.case_id
+    truly = {"worst": run.ranked[0], "best": run.ranked[-1]}.get(each.rank, each.case_id)
+    if truly != each.case_id:
+        said += f" (of those that can be shown; the {each.rank} is {truly})"
     return f'<h3>{escape(said)}</h3><p class="quiet">{_dice_line(run, each.case_id)}</p>'
 
 

@@ -11,10 +11,26 @@ from html import escape
 
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS_TO_READ
 
-__all__ = ["Cell", "data_uri", "description", "figure", "legend", "listing", "page", "section", "swatch", "table"]
+__all__ = [
+    "GENERATOR",
+    "Cell",
+    "data_uri",
+    "description",
+    "figure",
+    "legend",
+    "listing",
+    "page",
+    "section",
+    "swatch",
+    "table",
+]
 
 Cell = tuple[str, float | None] | str
 """What a table shows, escaped already; with the number that it is sorted by, where that is one."""
+
+
+GENERATOR = '<meta name="generator" content="brats3d report">'
+"""By which an earlier report is told from a page of somebody else's."""
 
 
 def page(title: str, sections: Sequence[tuple[str, str, str]], header: str) -> str:
@@ -33,6 +49,7 @@ def page(title: str, sections: Sequence[tuple[str, str, str]], header: str) -> s
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="referrer" content="no-referrer">'
+        f"{GENERATOR}"
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{STYLE}</style></head>\n'
         f"<body><header><h1>{escape(title)}</h1>{header}</header>\n"
         f'<nav aria-label="Sections">{links}</nav>\n<main>{body}</main>\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from brats3d.bundle import config_files
+from brats3d.bundle import command_line, config_files
 from brats3d.cases import natural_key
 from brats3d.labels import MODALITIES, REGIONS_TO_READ, order_modalities
 from brats3d.metrics import MEASURES
@@ -39,7 +38,7 @@ class Run:
         card: of the best weights; empty where there is none.
         modalities: the sequences that the network was given; all four where nothing says which.
         curves: TensorBoard tag -> (iteration, value) pairs.
-        scored_at: when metrics.json was written.
+        scored_at: the time of metrics.json, which may be that of a copy.
         remarks: what the folder lacks, and what to do about it.
     """
 
@@ -69,9 +68,14 @@ class Run:
 
     @property
     def evaluate_line(self) -> str:
-        """The command that writes scores and segmentations."""
-        where = _word(self.settings.get("dataset_dir") or "DATASET_DIR")
-        return f"brats3d evaluate {where} --output {shlex.quote(str(self.folder))}"
+        """The command that writes scores and segmentations, with the knobs that choose cases, sequences and windows."""
+        where = self.settings.get("dataset_dir") or "DATASET_DIR"
+        chosen = _chosen(self.settings, "train") if "dataset_dir" in self.settings else {}
+        knobs = {name: value for name, value in chosen.items() if name in _SCORED_WITH}
+        if not isinstance(where, str):  # several folders, which brats3d evaluate does not take
+            return command_line("evaluate", {"dataset_dir": where, "output_dir": str(self.folder), **knobs})
+        words = ["brats3d evaluate", _word(where), "--output", shlex.quote(str(self.folder))]
+        return " ".join([*words, *(f"--{name} {_word(value)}" for name, value in knobs.items())])
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,10 @@ def read_run(run_dir: str | Path) -> Run:
     else:
         remarks.append(f"{path} is not there: what was trained is not known")
     if (path := folder / "checkpoints" / "best.json").is_file():
-        card = _read_mapping(path)
+        try:
+            card = _read_mapping(path)
+        except ValueError as error:
+            remarks.append(str(error))
     curves: Mapping[str, Sequence[tuple[int, float]]] = {}
     try:
         curves = read_scalars(folder)
@@ -157,15 +164,22 @@ def repeat_lines(run: Run) -> list[str]:
         return lines
     # A pretraining makes its cases itself, and its validation is its evaluation.
     workflow = "train" if "dataset_dir" in run.settings else "pretrain"
-    words = ["brats3d", workflow]
+    knobs, words = _chosen(run.settings, workflow), ["brats3d", workflow]
     if workflow == "train":
-        words.append(_word(run.settings["dataset_dir"] or "DATASET_DIR"))
+        where = run.settings["dataset_dir"] or "DATASET_DIR"
         lines.insert(0, run.evaluate_line)
+        if not isinstance(where, str):
+            ids = {"dataset_dir": where, "output_dir": str(run.folder), **knobs}
+            return [command_line("train", ids), *lines]
+        words.append(_word(where))
     words += ["--output", folder]
-    for name, value in _chosen(run.settings, workflow).items():
+    for name, value in knobs.items():
         words += [f"--{name}", _word(value)]
     return [" ".join(words), *lines]
 
+
+_SCORED_WITH = ("fold", "modalities", "datalist", "label_convention", "patch_size", "roi_size", "overlap", "amp")
+"""Settings that an evaluation has to be given as the training was."""
 
 _OWN_PLACE = frozenset({"dataset_dir", "output_dir"})
 """Settings that the command takes in their own way."""
@@ -248,10 +262,13 @@ def _problem(row: Any) -> str:
         return f"{name}: region: expected one of {', '.join(REGIONS_TO_READ)}"
     for key in {*_NUMBERS, *MEASURES} & set(row):
         value = row[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             return f"{name}: {key}: expected a number, got {value!r:.40}"
+        if value < 0 and key != "volume_error_ml":
+            return f"{name}: {key}: expected 0 or more, got {value!r:.40}"
     return ""
 
 
+_LARGEST = 1e12
 _NUMBERS = ("dice", "ref_volume_ml", "pred_volume_ml")
 """What every row has, even where distances and lesions were left out."""

@@ -52,13 +52,13 @@ def header(run: Run) -> str:
         )
     return (
         '<p class="warning"><strong>Research only. Not a medical device.</strong></p>'
-        f"<p>{_cases(run, 'validation case')}, scored {run.scored_at:%d %B %Y, %H:%M} UTC.</p>"
+        f"<p>{_cases(run, 'validation case')}, metrics.json of {run.scored_at:%d %B %Y, %H:%M} UTC.</p>"
         f'<ul class="tiles">{tiles}</ul>{listing(map(escape, run.remarks), "remark")}'
     )
 
 
 def run_section(run: Run) -> str:
-    """What was run, in which versions, and how to do it again."""
+    """What was run, how to do it again, and what made this report."""
     settings, card = run.settings, run.card
     facts: dict[str, Any] = {
         "run": run.folder,
@@ -76,8 +76,8 @@ def run_section(run: Run) -> str:
         "seed": settings.get("seed"),
         "device": card.get("device", settings.get("device")),
         "trained with": card.get("commit"),
-        "report by": source_version(),
-        "versions": _versions(),
+        "report made by": source_version(),
+        "report made with": _versions(),
     }
     known = {name: escape(str(value)) for name, value in facts.items() if value not in (None, "")}
     knobs = {name: value for name, value in settings.items() if not name.endswith("_cases")}

@@ -7,6 +7,7 @@ together, follow the arrow keys and begin in the tumour, the page's own script a
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -42,29 +43,38 @@ class Viewer:
     ratio: float
 
 
-def make_viewer(image: np.ndarray, ref: np.ndarray, pred: np.ndarray, affine: np.ndarray, z: int) -> Viewer:
-    """Make the viewer of one sequence.
+def make_viewer(image: np.ndarray, ref: np.ndarray, pred: np.ndarray, spacing_mm: Sequence[float], z: int) -> Viewer:
+    """Make the viewer of one sequence, of cubic voxels: nilearn would turn and resample any others in its own way.
 
     Args:
         image: intensities, shape (H, W, D), axes towards L, P and S.
         ref: regions {0, 1}, shape (3, H, W, D), channels in the order of ``labels.REGIONS``.
         pred: the same.
-        affine: (4, 4) voxel -> RAS millimetres.
+        spacing_mm: voxel size along each axis.
         z: the slice to begin with.
     """
-    step = -(-max(image.shape) // MAX_VOXELS)
-    thin = (slice(None, None, step),) * 3
-    affine = affine @ np.diag([step, step, step, 1])
+    finest = min(spacing_mm)
+    longest_mm = max(n * mm for n, mm in zip(image.shape, spacing_mm, strict=True))
+    step_mm = finest * math.ceil(longest_mm / finest / MAX_VOXELS - 1e-6)
+    kept = np.ix_(*(_places(n, mm, step_mm) for n, mm in zip(image.shape, spacing_mm, strict=True)))
     low, high = _window(image)
-    grey = np.clip((image[thin].astype(np.float32) - low) / (high - low), 0, 1) * (image[thin] != 0)
+    grey = np.clip((image[kept].astype(np.float32) - low) / (high - low), 0, 1) * (image[kept] != 0)
+    affine = np.diag([-step_mm, -step_mm, step_mm, 1])
     shape = grey.shape
+    place_mm = [(voxel + 0.5) * mm for voxel, mm in zip(_tumour(ref, pred, z), spacing_mm, strict=True)]
     return Viewer(
-        reference=_document(grey, ref[(slice(None), *thin)], affine),
-        prediction=_document(grey, pred[(slice(None), *thin)], affine),
+        reference=_document(grey, np.stack([region[kept] for region in ref]), affine),
+        prediction=_document(grey, np.stack([region[kept] for region in pred]), affine),
         across=shape[1] + 2 * shape[0],
-        points=_points(shape, _tumour(ref, pred, z), step),
+        points=_points(shape, place_mm, step_mm),
         ratio=(shape[1] + 2 * shape[0]) / max(shape[1:]),
     )
+
+
+def _places(count: int, mm: float, step_mm: float) -> np.ndarray:
+    """In which voxels along an axis the middles of cubes lie."""
+    cubes = np.arange(max(1, math.ceil(count * mm / step_mm - 1e-6)))
+    return np.floor((cubes + 0.5) * step_mm / mm).astype(int).clip(max=count - 1)
 
 
 def _document(grey: np.ndarray, regions: np.ndarray, affine: np.ndarray) -> str:
@@ -103,7 +113,7 @@ _OPACITY = 0.5
 
 
 def _window(image: np.ndarray) -> tuple[float, float]:
-    """What becomes black and white, as in the other pictures."""
+    """What becomes black and white, in all slices alike."""
     inside = image[image != 0]
     if not inside.size:
         return 0.0, 1.0
@@ -120,15 +130,17 @@ def _tumour(ref: np.ndarray, pred: np.ndarray, z: int) -> tuple[int, int, int]:
     return ref.shape[1] // 2, ref.shape[2] // 2, z
 
 
-def _points(shape: Sequence[int], voxel: Sequence[int], step: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Where a voxel lies in the axial and in the coronal view, as shares of brainsprite's canvas.
+def _points(
+    shape: Sequence[int], place_mm: Sequence[float], step_mm: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where a place, in mm from the first voxel's edge, lies in the axial and coronal view, in shares of the canvas.
 
     The sagittal view is as wide as the axis towards P, the coronal and the axial one as that towards L; each stands in
     the middle of the highest one's height. Lines run from R to L, as in the arrays, and from S to I or from A to P.
     """
     across = shape[1] + 2 * shape[0]
     high = max(shape[1:])
-    x, y, z = (v // step / max(1, n - 1) for v, n in zip(voxel, shape, strict=True))
+    x, y, z = (mm // step_mm / max(1, n - 1) for mm, n in zip(place_mm, shape, strict=True))
     axial = (shape[1] + shape[0] * (1 + x)) / across, 0.5 + shape[1] * (y - 0.5) / high
     coronal = (shape[1] + shape[0] * x) / across, 0.5 + shape[2] * (0.5 - z) / high
     return axial, coronal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ import torch
 from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
-from brats3d import report
+from brats3d import cli, report
 from brats3d.cases import find_cases
 from brats3d.labels import BRATS2020, MODALITIES, REGION_COLOURS, REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.metrics import score_case, write_scores
@@ -253,7 +254,7 @@ def test_every_case_is_pictured_and_best_median_and_worst_at_length(page, built)
         assert f"{rank}: {case_id}" in page.text
     assert "Median: " in page.text
     alts = [image["alt"] for image in page.all("img")]
-    assert sum(alt.startswith(f"{ranked[0]}, slice") for alt in alts) == 4 + 4
+    assert sum(alt.startswith(f"{ranked[0]}, axial slice") for alt in alts) == 4 + 4
 
 
 def test_the_same_run_gives_the_same_charts(built, html, tmp_path):
@@ -304,7 +305,7 @@ def test_a_case_that_is_no_file_name_is_not_looked_for(run_dir):
     name = read_run(run_dir).ranked[0]
     scores.write_text(scores.read_text().replace(name, f"../{HOSTILE}"))
     page = read_page(run_dir)
-    assert f"../{HOSTILE}: is not in" in page.text and len(pictured(page)) == 3
+    assert "not in" in page.text and f"../{HOSTILE}" in page.text and len(pictured(page)) == 3
 
 
 def test_without_segmentations_it_says_which_command_makes_them(run_dir):
@@ -364,11 +365,10 @@ def test_files_other_than_those_scored_are_told(run_dir):
             row["ref_volume_ml"] += 3
     (run_dir / "metrics.json").write_text(json.dumps(content))
     image = nib.load(folder / f"{best}.nii.gz")
-    label = np.asarray(image.dataobj).copy()
-    label[:6, :6, :6] = 4
+    label = np.roll(np.asarray(image.dataobj), 3, axis=0)  # every volume is as it was
     nib.save(nib.Nifti1Image(label, image.affine, image.header), folder / f"{best}.nii.gz")
     page = read_page(run_dir)
-    assert f"{best}: its segmentation holds" in page.text and f"{worst}: its reference holds" in page.text
+    assert f"{best}: its files give" in page.text and f"{worst}: its reference holds" in page.text
     assert len(pictured(page)) == 4
 
 
@@ -394,7 +394,7 @@ def test_another_convention_and_orientation_change_no_picture(tmp_path):
         turned = nib.load(path).as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
         nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine, turned.header), path)
     after = load_volumes(files, MODALITIES)
-    for name in ("image", "ref", "pred", "affine"):
+    for name in ("image", "ref", "pred", "spacing_mm", "start"):
         assert np.array_equal(getattr(before, name), getattr(after, name)), name
 
 
@@ -486,8 +486,18 @@ def test_the_commands_to_repeat_it_name_what_differs_from_the_config(run_dir):
     write_settings(run_dir, dataset_dir="my data", epochs=3, patch_size=[32, 32, 32], roi_size=[32, 32, 32], device="x")
     train, evaluate, again = repeat_lines(read_run(run_dir))
     assert train == f"brats3d train 'my data' --output {run_dir} --epochs 3 --patch_size '[32, 32, 32]'"
-    assert evaluate == f"brats3d evaluate 'my data' --output {run_dir}"
+    assert evaluate == f"brats3d evaluate 'my data' --output {run_dir} --patch_size '[32, 32, 32]'"
     assert again == f"brats3d report {run_dir}"
+
+
+def test_the_command_to_evaluate_has_the_knobs_that_choose_cases_and_sequences(run_dir):
+    write_settings(run_dir, dataset_dir="d", fold=1, modalities=["t1", "flair"], epochs=3)
+    words = shlex.split(read_run(run_dir).evaluate_line)
+    assert words[:5] == ["brats3d", "evaluate", "d", "--output", str(run_dir)]
+    assert words[5:] == ["--fold", "1", "--modalities", "['t1', 'flair']"]
+    write_settings(run_dir, dataset_dir=["a", "b"])
+    assert read_run(run_dir).evaluate_line.startswith("python -m monai.bundle run --config_file")
+    assert read_run(run_dir).evaluate_line in repeat_lines(read_run(run_dir))
 
 
 # --- the drawings
@@ -532,17 +542,18 @@ def test_voxels_that_are_no_cubes_keep_their_shape():
 def test_a_thumbnail_has_the_reference_on_the_left():
     ref, pred = np.zeros((2, 3, 8, 6), np.uint8)
     ref[:, 2:4, 2:4] = 1
-    pixels = thumbnail(np.ones((8, 6)), ref, pred).astype(int)
+    pixels = thumbnail(np.ones((8, 6)), ref, pred, (1, 1)).astype(int)
     assert pixels.shape == (6, 18, 3)
     hued = np.ptp(pixels, axis=-1) > 20
     assert hued[2:4, 2:4].all() and hued.sum() == 4
+    assert thumbnail(np.ones((8, 6)), ref, pred, (1, 2)).shape == (12, 18, 3)
 
 
 def test_a_viewer_begins_in_the_tumour_and_fetches_nothing():
     image = np.ones((8, 10, 6))
     ref = np.zeros((3, 8, 10, 6), np.uint8)
     ref[:, 7, 0, 5] = 1  # left, in front, on top
-    viewer = make_viewer(image, ref, np.zeros_like(ref), np.diag([-1.0, -1, 1, 1]), z=5)
+    viewer = make_viewer(image, ref, np.zeros_like(ref), (1, 1, 1), z=5)
     assert viewer.across == 10 + 8 + 8 and viewer.ratio == pytest.approx(26 / 10)
     axial, coronal = viewer.points
     assert axial == pytest.approx((1.0, 0.0))  # the right edge of the last view, at the top
@@ -554,5 +565,65 @@ def test_a_viewer_begins_in_the_tumour_and_fetches_nothing():
 def test_a_large_volume_is_thinned_out_and_an_empty_one_shown():
     image = np.zeros((130, 12, 12), np.int16)
     nothing = np.zeros((3, *image.shape), np.uint8)
-    viewer = make_viewer(image, nothing, nothing, np.eye(4), z=6)
+    viewer = make_viewer(image, nothing, nothing, (1, 1, 1), z=6)
     assert viewer.across == 6 + 2 * 65
+
+
+def test_voxels_that_are_no_cubes_become_cubes_in_the_viewer():
+    """20 x 10 x 5 voxels of 1 x 2 x 4 mm are a cube of 20 mm: all views are square, and the tumour is in its place."""
+    image, ref = np.ones((20, 10, 5)), np.zeros((3, 20, 10, 5), np.uint8)
+    ref[:, 10, 5, 2] = 1
+    viewer = make_viewer(image, ref, ref, (1, 2, 4), z=2)
+    assert viewer.across == 60 and viewer.ratio == 3
+    axial, coronal = viewer.points
+    assert axial == pytest.approx(((20 + 20 + 20 * 10 / 19) / 60, 11 / 19))
+    assert coronal == pytest.approx(((20 + 20 * 10 / 19) / 60, 1 - 10 / 19))
+
+
+# --- what is there already
+
+
+def test_another_page_and_another_folder_are_not_touched(run_dir, tmp_path):
+    page = tmp_path / "mine.html"
+    page.write_text("<p>mine")
+    with pytest.raises(ValueError, match=r"mine.html is there and is no report of brats3d"):
+        make_report(run_dir, page, progress=False)
+    assert page.read_text() == "<p>mine"
+    (tmp_path / "data2").mkdir()
+    (tmp_path / "data2" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"data2, where the figures go, holds notes.txt"):
+        make_report(run_dir, tmp_path / "data2.html", progress=False)
+
+
+def test_figures_of_an_earlier_report_go_with_it(run_dir):
+    make_report(run_dir, progress=False)
+    assert (run_dir / "report" / "best.png").is_file()
+    shutil.rmtree(run_dir / "segmentations")
+    make_report(run_dir, progress=False)
+    assert not (run_dir / "report" / "best.png").exists() and (run_dir / "report" / "dice.png").is_file()
+
+
+def test_data_that_moved_with_their_datalist_are_found(run_dir, data_dir):
+    write_settings(run_dir, dataset_dir="gone", datalist="gone/list.json")
+    assert "pass --dataset-dir DIR if they have moved" in read_page(run_dir).text
+    assert len(pictured(read_page(run_dir, dataset_dir=data_dir))) == 4
+
+
+def test_a_folder_that_is_given_and_is_not_there_is_an_error(run_dir, capsys):
+    with pytest.raises(FileNotFoundError, match="dataset_dir: there is no"):
+        make_report(run_dir, dataset_dir="/nowhere/at/all", progress=False)
+    assert cli.main(["report", str(run_dir), "--dataset_dir", "/nowhere/at/all"]) == 1
+    assert cli.main(["report", str(run_dir), "--output", "x.txt"]) == 2
+    assert "output: expected a file whose name ends in .html" in capsys.readouterr().err
+
+
+def test_the_command_writes_the_page_and_says_where(run_dir, capsys):
+    assert cli.main(["report", str(run_dir)]) == 0
+    assert capsys.readouterr().out.strip() == str(run_dir / "report.html")
+
+
+def test_where_the_worst_cannot_be_shown_the_heading_says_so(run_dir):
+    worst = read_run(run_dir).ranked[0]
+    (run_dir / "segmentations" / f"{worst}.nii.gz").write_bytes(b"")
+    page = read_page(run_dir)
+    assert f"(of those that can be shown; the worst is {worst})" in page.text
