@@ -214,6 +214,7 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
             if options[name] is not None and options[name] not in CONVENTIONS:
                 expected = f"expected one of {', '.join(CONVENTIONS)}, got {options[name]!r}"
                 raise click.UsageError(f"--{name.replace('_', '-')}: {expected}")
+        _quieten()
         done = score_folders(pred_dir, ref_dir, **_given(options))
     click.echo(format_scores(done))
     table = done.write(file)
@@ -400,4 +401,4 @@ def _quieten() -> None:
     """Leave warnings about the innards of libraries out of what a user reads; --verbose is not for them."""
     warnings.filterwarnings("ignore", module=r"(monai|ignite|torch)\.")
     logging.getLogger("monai").setLevel(logging.WARNING)
-    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it says of a header, our error says
