@@ -190,7 +190,7 @@ def _find_cases(run: Run, dataset_dir: str | Path | Sequence[str | Path] | None)
     """Every case of the data set; the label convention that the run was given goes before what the names say."""
     where = dataset_dir or run.settings.get("dataset_dir")
     if not where:
-        raise ValueError(f"{run.folder / 'settings.json'} names no dataset_dir")
+        raise ValueError(f"{run.folder / 'settings.json'} names no dataset_dir; pass --dataset-dir DIR")
     folds = read_datalist(where, run.modalities, _datalist(run, dataset_dir))
     cases = scan_cases(where, run.modalities).cases if folds is None else [case for fold in folds for case in fold]
     convention = run.settings.get("label_convention")

@@ -141,7 +141,15 @@ def score_folders(
     chosen = both + list(absent if missing == "zero" else ())
     jobs = ((preds.get(case_id), refs[case_id]) for case_id in chosen)
     with ThreadPoolExecutor(workers) as pool:  # zlib, scipy and NumPy work outside the interpreter's lock
-        found = list(tqdm(pool.map(attempt, jobs), desc="score", unit="case", total=len(chosen), disable=not progress))
+        found = list(
+            tqdm(
+                pool.map(attempt, jobs),
+                desc="score",
+                unit="case",
+                total=len(chosen),
+                disable=None if progress else True,
+            )
+        )
     problems = [each.problem for each in found if each.problem]
     if not problems and (doubt := _doubt_labels(found)):
         problems = [doubt]
