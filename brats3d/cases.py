@@ -26,6 +26,7 @@ __all__ = [
     "check_path_syntax",
     "find_cases",
     "make_case",
+    "name_some",
     "natural_key",
     "report_problems",
     "scan_cases",
@@ -185,6 +186,11 @@ def absent_warnings(cases: Sequence[Case], modalities: Sequence[str] = MODALITIE
     return [_absent_warning(absent, case_ids) for absent, case_ids in lacking.items() if absent]
 
 
+def name_some(names: Sequence[str], most: int = 3) -> str:
+    """``"a, b, c and 4 more"``."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def natural_key(text: str) -> tuple[list[Any], str]:
     """Sorts ``case_2`` before ``case_10``."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", text)], text
@@ -247,9 +253,8 @@ def _to_case(found: FoundCase, modalities: Sequence[str]) -> Case:
 
 
 def _absent_warning(absent: Sequence[str], case_ids: Sequence[str]) -> str:
-    names = ", ".join(case_ids[:3]) + (f" and {len(case_ids) - 3} more" if len(case_ids) > 3 else "")
     guess = "; without t1ce the enhancing tumour cannot be told reliably from the rest of the core: ET is a guess"
-    return f"{names}: segmented without {', '.join(absent)}{guess if 't1ce' in absent else ''}"
+    return f"{name_some(case_ids)}: segmented without {', '.join(absent)}{guess if 't1ce' in absent else ''}"
 
 
 def _grade(folder: str) -> str | None:

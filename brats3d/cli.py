@@ -225,7 +225,7 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
 @cli.command()
 @click.argument("first", metavar="A.json")
 @click.argument("second", metavar="B.json")
-@click.option("--measure", metavar="NAME", help="dice (default), hd95_mm, lesion_dice, lesion_hd95_mm, ...")
+@click.option("--measure", metavar="NAME", help="dice, hd95_mm, lesion_dice, lesion_hd95_mm, ...")
 @click.option("--plot", metavar="FILE", help="Also draw each case's change to this PNG.")
 def compare(first: str, second: str, measure: str | None, plot: str | None) -> None:
     """Compare two scorings of the same cases: is B better than A?
@@ -237,12 +237,11 @@ def compare(first: str, second: str, measure: str | None, plot: str | None) -> N
     with _wrong_use("measure", "plot"):
         if plot is not None and Path(plot).suffix.lower() != ".png":
             raise ValueError(f"plot: expected a file whose name ends in .png, got {plot}")
-        measure = measure or "dice"
-        found = compare_scores(read_scores(first), read_scores(second), measure)
-    click.echo(format_comparison(found, measure, (first, second)))
+        found = compare_scores(read_scores(first), read_scores(second), **_given({"measure": measure}))
+    click.echo(format_comparison(found, (first, second)))
     if plot is not None:
         names = (Path(first).stem, Path(second).stem) if Path(first).stem != Path(second).stem else ("A", "B")
-        click.echo(f"\n{save_comparison(plot, found, measure, names)}")
+        click.echo(f"\n{save_comparison(plot, found, names)}")
 
 
 @cli.command(context_settings=EITHER_SPELLING)

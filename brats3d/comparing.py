@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brats3d.cases import natural_key
+from brats3d.cases import name_some, natural_key
 from brats3d.files import write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
 from brats3d.metrics import MEASURES
@@ -26,6 +26,7 @@ class Comparison:
     """One region's paired differences.
 
     Args:
+        measure: one of :data:`brats3d.metrics.MEASURES`.
         region: WT, TC or ET.
         case_ids: the cases, in natural order.
         before: of each case in the first scoring.
@@ -33,6 +34,7 @@ class Comparison:
         p_value: of Wilcoxon's signed-rank test, two-sided; 1 where no case differs.
     """
 
+    measure: str
     region: str
     case_ids: tuple[str, ...]
     before: tuple[float, ...]
@@ -87,25 +89,26 @@ def compare_scores(first: Scores, second: Scores, measure: str = "dice") -> list
             )
         tables.append({(row["case_id"], row["region"]): float(row[measure]) for row in rows})
     if odd := sorted({case_id for case_id, _ in tables[0].keys() ^ tables[1].keys()}, key=natural_key):
-        some = ", ".join(odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
-        raise ValueError(f"cases: {len(odd)} are not in both scorings: {some}; expected the same cases in both")
+        raise ValueError(
+            f"cases: {len(odd)} are not in both scorings: {name_some(odd, 5)}; expected the same cases in both"
+        )
     found = []
     for region in REGIONS_TO_READ:
         case_ids = sorted((case_id for case_id, each in tables[0] if each == region), key=natural_key)
         before, after = (tuple(table[case_id, region] for case_id in case_ids) for table in tables)
         differs = any(a != b for a, b in zip(before, after, strict=True))
         p_value = float(wilcoxon(before, after).pvalue) if differs else 1.0
-        found.append(Comparison(region, tuple(case_ids), before, after, p_value))
+        found.append(Comparison(measure, region, tuple(case_ids), before, after, p_value))
     return found
 
 
-def format_comparison(comparisons: Sequence[Comparison], measure: str, names: tuple[str, str] = ("A", "B")) -> str:
+def format_comparison(comparisons: Sequence[Comparison], names: tuple[str, str] = ("A", "B")) -> str:
     """The table: a line a region."""
     heads = ["mean A", "mean B", "difference", "median", "better", "equal", "worse", "p"]
-    lines = [f"{measure}, {len(comparisons[0].case_ids)} cases, A = {names[0]}, B = {names[1]}", ""]
+    lines = [f"{comparisons[0].measure}, {len(comparisons[0].case_ids)} cases, A = {names[0]}, B = {names[1]}", ""]
     lines.append("region  " + "".join(f"{head:>12}" for head in heads))
     for each in comparisons:
-        gains = [_gain(measure, a, b) for a, b in zip(each.before, each.after, strict=True)]
+        gains = [_gain(each.measure, a, b) for a, b in zip(each.before, each.after, strict=True)]
         cells = (
             *(f"{value:.4f}" for value in (statistics.fmean(each.before), statistics.fmean(each.after))),
             *(f"{value:+.4f}" for value in (statistics.fmean(each.differences), statistics.median(each.differences))),
@@ -116,9 +119,7 @@ def format_comparison(comparisons: Sequence[Comparison], measure: str, names: tu
     return "\n".join(lines)
 
 
-def save_comparison(
-    path: str | Path, comparisons: Sequence[Comparison], measure: str, names: tuple[str, str] = ("A", "B")
-) -> Path:
+def save_comparison(path: str | Path, comparisons: Sequence[Comparison], names: tuple[str, str] = ("A", "B")) -> Path:
     """A PNG: each case as a line from the first scoring to the second, a panel a region; the median is drawn thick."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -135,7 +136,7 @@ def save_comparison(
         axes.plot((0, 1), medians, color="black", linewidth=2, marker="s", markersize=5)
         axes.set(title=f"{each.region}, p = {each.p_value:.2g}", xticks=(0, 1), xticklabels=labels, xlim=(-0.3, 1.3))
         axes.grid(axis="y", alpha=0.3)
-    panels[0].set_ylabel(measure)
+    panels[0].set_ylabel(comparisons[0].measure)
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=120))
 
 

@@ -12,9 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from brats3d.datalist import item_to_case
-from brats3d.files import writable_folder
 from brats3d.labels import BRATS2020
-from brats3d.segmentations import refuse_foreign, write_segmentation
+from brats3d.segmentations import prepare_output, write_segmentation
 from brats3d.transforms import regions_to_labels
 from brats3d.volumes import read_header
 
@@ -42,9 +41,7 @@ class SaveEvaluated:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _started(self, engine: Engine) -> None:
-        writable_folder(self.output_dir)
-        for case_id in self.images:
-            refuse_foreign(self.output_dir / f"{case_id}.nii.gz")
+        prepare_output(self.output_dir, self.images)
 
     def __call__(self, engine: Engine) -> None:
         """Write the batch's cases; pred is regions (3, h, w, d), and label a ``MetaTensor`` on the same grid."""

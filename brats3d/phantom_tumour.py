@@ -136,7 +136,8 @@ def grow_tumour(draw: Draw, ranges: Ranges, head: Head, foci: Sequence[Focus], l
         for number, focus in enumerate(foci):
             own = draw.of(f"focus {number}")
             tissue, fade, depth = _grow_focus(noise, own, ranges, head, focus, tissue, fade, low_grade)
-            deepest = torch.maximum(deepest, depth)
+            if low_grade:
+                deepest = torch.maximum(deepest, depth)
         tissue *= head.brain
         voxel_ml = head.frame.step_mm**3 / 1000
         if (tissue == ENHANCING).sum() * voxel_ml < MIN_ENHANCING_ML:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from brats3d.cases import Case, scan_cases
+from brats3d.cases import Case, name_some, scan_cases
 from brats3d.checks import check_labels, grid_difference, whole_labels
 from brats3d.datalist import read_datalist
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ, get_convention
+from brats3d.lesions import box_with_margin
 from brats3d.pictures import best_slice
 from brats3d.report_run import Run
 from brats3d.transforms import labels_to_regions
-from brats3d.volumes import Header, Volume, read_volume
+from brats3d.volumes import Header, Volume, lps_axes, read_volume, to_lps
 
 __all__ = ["CaseFiles", "CaseVolumes", "Trouble", "compare_volumes", "find_files", "load_volumes", "shown_slice"]
 
@@ -97,8 +98,7 @@ def find_files(
     troubles: list[Trouble] = []
     if absent := [case_id for case_id in run.by_case if case_id not in cases]:
         where = dataset_dir or run.settings.get("dataset_dir")
-        some = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
-        text = f"not in {where}: {some}; expected the data that were scored"
+        text = f"not in {where}: {name_some(absent)}; expected the data that were scored"
         troubles.append(Trouble(absent[0], text) if len(absent) == 1 else Trouble(None, text))
     for case_id in run.by_case:
         case = cases.get(case_id)
@@ -141,20 +141,21 @@ def load_volumes(files: CaseFiles, modalities: Sequence[str]) -> CaseVolumes:
     for volume in (*volumes[1:], *(volume for volume, _ in labels)):
         if difference := grid_difference(volume.header, first):
             raise ValueError(difference[1])
-    turned = [np.nan_to_num(_to_lps(volume, first)) for volume in volumes]
+    turned = [np.nan_to_num(_turned(volume, first)) for volume in volumes]
     ref, pred = (
-        labels_to_regions(torch.from_numpy(whole_labels(_to_lps(v, first)).astype(np.uint8))[None], c).numpy()
+        labels_to_regions(torch.from_numpy(whole_labels(_turned(v, first)).astype(np.uint8))[None], c).numpy()
         for v, c in labels
     )
-    box = _box([*(image != 0 for image in turned), np.logical_or.reduce([*ref, *pred])])
-    axes = [int(axis) for axis in np.argsort(_turn(first)[:, 0])]  # of the file, in the order of LPS
+    occupied = np.logical_or.reduce([*(image != 0 for image in turned), *ref, *pred])
+    box = box_with_margin(occupied, 3) if occupied.any() else tuple(slice(0, n) for n in occupied.shape)
+    x, y, z = (first.spacing_mm[axis] for axis in lps_axes(first.affine))
     return CaseVolumes(
         case_id=case.case_id,
         modalities=tuple(modalities),
         image=np.stack([image[box] for image in turned]),
         ref=ref[:, *box],
         pred=pred[:, *box],
-        spacing_mm=(first.spacing_mm[axes[0]], first.spacing_mm[axes[1]], first.spacing_mm[axes[2]]),
+        spacing_mm=(x, y, z),
         start=(int(box[0].start), int(box[1].start), int(box[2].start)),
         ref_ml=_volumes_ml(ref, first.voxel_ml),
     )
@@ -207,31 +208,9 @@ def _datalist(run: Run, dataset_dir: str | Path | Sequence[str | Path] | None) -
     return beside if beside is not None and beside.is_file() else None
 
 
-def _to_lps(volume: Volume, grid: Header) -> np.ndarray:
-    from nibabel.orientations import apply_orientation
-
+def _turned(volume: Volume, grid: Header) -> np.ndarray:
     native = volume.values.astype(volume.values.dtype.newbyteorder("="), copy=False)  # torch takes no other
-    return np.ascontiguousarray(apply_orientation(native, _turn(grid)))
-
-
-def _turn(grid: Header) -> np.ndarray:
-    """nibabel's orientation transform (3, 2) from a file's voxel order to LPS."""
-    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-
-    return np.asarray(ornt_transform(io_orientation(grid.affine), axcodes2ornt("LPS")))
-
-
-def _box(masks: Sequence[np.ndarray], margin: int = 3) -> tuple[slice, slice, slice]:
-    """Around everything in masks (H, W, D); the whole volume where there is nothing."""
-    sides = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        where = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
-        size = masks[0].shape[axis]
-        sides.append(
-            slice(max(0, where[0] - margin), min(size, where[-1] + 1 + margin)) if where.size else slice(0, size)
-        )
-    return sides[0], sides[1], sides[2]
+    return to_lps(native, grid.affine)
 
 
 def _volumes_ml(regions: np.ndarray, voxel_ml: float) -> dict[str, float]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from brats3d.cases import natural_key, report_problems, scan_cases
+from brats3d.cases import name_some, natural_key, report_problems, scan_cases
 from brats3d.checks import check_labels, grid_difference, whole_labels
 from brats3d.discovery import NoCaseError, walk
 from brats3d.files import write_whole
@@ -134,8 +134,8 @@ def score_folders(
     absent = tuple(case_id for case_id in refs if case_id not in preds)
     if not both:
         raise ValueError(
-            f"{pred_dir}: none of its {len(preds)} case(s) ({_listed(list(preds))}) is in {ref_dir}, which has "
-            f"{_listed(list(refs))}; expected files named by the same cases"
+            f"{pred_dir}: none of its {len(preds)} case(s) ({name_some(list(preds))}) is in {ref_dir}, which has "
+            f"{name_some(list(refs))}; expected files named by the same cases"
         )
     attempt = partial(_attempt, rules=rules, pred_labels=pred_labels, ref_labels=ref_labels)
     chosen = both + list(absent if missing == "zero" else ())
@@ -189,7 +189,7 @@ def find_segmentations(folder: str | Path, name: str = "folder", with_cases: boo
             "BraTS20_Training_001_seg.nii.gz"
         )
     doubles = [
-        f"{case_id}: {len(each)} files, {_listed([os.path.relpath(one.path, root) for one in each])}; expected one"
+        f"{case_id}: {len(each)} files, {name_some([os.path.relpath(one.path, root) for one in each])}; expected one"
         for case_id, each in found.items()
         if len(each) > 1
     ]
@@ -218,9 +218,9 @@ def format_scores(scored: Scored) -> str:
             lines.append(f"{title:<{width}}  {region:<6}{values}")
     if scored.missing:
         how = "NOT in these figures; --missing zero counts them as 0" if left_out else "counted as 0"
-        lines += ["", f"without a prediction ({how}): {_listed(scored.missing, 20)}"]
+        lines += ["", f"without a prediction ({how}): {name_some(scored.missing, 20)}"]
     if scored.extra:
-        lines += ["", f"without a reference (not scored): {_listed(scored.extra, 20)}"]
+        lines += ["", f"without a reference (not scored): {name_some(scored.extra, 20)}"]
     return "\n".join(lines)
 
 
@@ -395,7 +395,3 @@ def _as_zero(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
 
 def _by_case(row: Mapping[str, Any]) -> Any:
     return natural_key(row["case_id"]), REGIONS_TO_READ.index(row["region"])
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -6,7 +6,7 @@ import gzip
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from brats3d.datalist import item_to_case
 from brats3d.files import writable_folder, write_json, write_whole
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.transforms import labels_to_regions
-from brats3d.volumes import read_header
+from brats3d.volumes import Header, read_header, to_lps
 
-__all__ = ["MARK", "SaveSegmentations", "marked_convention", "refuse_foreign", "write_segmentation"]
+__all__ = ["MARK", "SaveSegmentations", "marked_convention", "prepare_output", "write_segmentation"]
 
 logger = logging.getLogger("brats3d")
 
@@ -107,11 +107,9 @@ class SaveSegmentations:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _started(self, engine: Engine) -> None:
-        writable_folder(self.output_dir)
-        for case_id in self.images:
-            refuse_foreign(self.output_dir / f"{case_id}.nii.gz")
-            if self.stats:
-                _refuse_foreign_stats(self.output_dir / f"{case_id}.json")
+        prepare_output(self.output_dir, self.images)
+        for case_id in self.images if self.stats else ():
+            _refuse_foreign_stats(self.output_dir / f"{case_id}.json")
         if "t1ce" not in self.modalities:
             logger.warning(
                 "no t1ce among the sequences %s: enhancing tumour cannot be told from the rest of the core, "
@@ -126,14 +124,15 @@ class SaveSegmentations:
             label = torch.as_tensor(out["pred"]).cpu().numpy()[0]
             like = next(iter(self.images[case_id].values()))
             path = write_segmentation(self.output_dir / f"{case_id}.nii.gz", label, like, self.convention.name)
-            volumes = _volumes_ml(label, self.convention.regions, like)
+            header = read_header(like)
+            volumes = _volumes_ml(label, self.convention.regions, header.voxel_ml)
             logger.info("%s  %s", path, "  ".join(f"{r} {volumes[r]:.1f} ml" for r in REGIONS_TO_READ))
             if self.preview:
                 self._draw(case_id, label)
             if self.stats:
-                self._describe(case_id, label)
+                self._describe(case_id, label, header)
 
-    def _describe(self, case_id: str, label: np.ndarray) -> None:
+    def _describe(self, case_id: str, label: np.ndarray, header: Header) -> None:
         images = self.images[case_id]
         self._weights = self._weights or describe_weights(self.checkpoint)
         present = [m for m in self.modalities if m in images or len(images) == len(self.modalities)]
@@ -142,7 +141,7 @@ class SaveSegmentations:
             "sequences": present,
             "absent_sequences": [m for m in self.modalities if m not in present],
             "weights": self._weights,
-            **describe_segmentation(label, self.convention, read_header(next(iter(images.values())))),
+            **describe_segmentation(label, self.convention, header),
         }
         write_json(self.output_dir / f"{case_id}.json", said)
 
@@ -152,8 +151,8 @@ class SaveSegmentations:
         images = self.images[case_id]
         names = self.modalities if len(images) == len(self.modalities) else tuple(images)
         files = [nib.load(path) for path in images.values()]
-        image = np.stack([_to_lps(np.asanyarray(file.dataobj), file.affine) for file in files])
-        pred = torch.from_numpy(_to_lps(label, files[0].affine))[None]
+        image = np.stack([to_lps(np.asanyarray(file.dataobj), file.affine) for file in files])
+        pred = torch.from_numpy(to_lps(label, files[0].affine))[None]
         regions = labels_to_regions(pred, self.convention).numpy()
         ref = self._reference(case_id, image.shape[1:])
         save_preview(self.output_dir / f"{case_id}.png", image, names, regions, ref, title=case_id)
@@ -165,7 +164,7 @@ class SaveSegmentations:
             found = find_cases(folder, self.modalities, absent_sequences=True)
             path = next(case.label for case in found if case.case_id == case_id and case.label)
             file = nib.load(path)
-            label = _to_lps(np.asanyarray(file.dataobj), file.affine)
+            label = to_lps(np.asanyarray(file.dataobj), file.affine)
             check_labels(label, self.convention, str(path))
             label = whole_labels(label)
         except (StopIteration, ValueError, OSError):
@@ -175,12 +174,19 @@ class SaveSegmentations:
         )
 
 
-def refuse_foreign(path: Path) -> None:
-    """An image or an expert's segmentation may lie under the very name that ours would have: it is not replaced.
+def prepare_output(folder: Path, case_ids: Iterable[str]) -> None:
+    """Make the folder for segmentations of these cases, none of which may replace a file that is not ours.
 
     Raises:
-        ValueError: naming it.
+        ValueError: naming the folder that cannot be written, or the file.
     """
+    writable_folder(folder)
+    for case_id in case_ids:
+        _refuse_foreign(folder / f"{case_id}.nii.gz")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """An image or an expert's segmentation may lie under the very name that ours would have: it is not replaced."""
     if not path.exists():
         return
     try:
@@ -205,11 +211,5 @@ def _refuse_foreign_stats(path: Path) -> None:
         raise ValueError(f"output_dir: {path} is there, and brats3d has not written it; name another --output_dir")
 
 
-def _to_lps(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    to_lps = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
-    return np.ascontiguousarray(nib.apply_orientation(volume, to_lps))
-
-
-def _volumes_ml(label: np.ndarray, regions: Mapping[str, tuple[int, ...]], like: str | Path) -> dict[str, float]:
-    voxel_ml = float(abs(np.linalg.det(nib.load(like).affine[:3, :3]))) / 1000
+def _volumes_ml(label: np.ndarray, regions: Mapping[str, tuple[int, ...]], voxel_ml: float) -> dict[str, float]:
     return {region: float(np.isin(label, values).sum()) * voxel_ml for region, values in regions.items()}

@@ -27,9 +27,11 @@ __all__ = [
     "Volume",
     "format_affine",
     "is_packed",
+    "lps_axes",
     "read_header",
     "read_volume",
     "same_grid",
+    "to_lps",
 ]
 
 AFFINE_TOLERANCE_MM = 1e-3
@@ -94,6 +96,18 @@ def format_affine(affine: np.ndarray) -> str:
     return "[" + ", ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3]) + "]"
 
 
+def to_lps(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """A volume (x, y, z) in a file's voxel order, turned by right angles until its axes run towards L, P and S."""
+    from nibabel.orientations import apply_orientation
+
+    return np.ascontiguousarray(apply_orientation(volume, _turn_to_lps(affine)))
+
+
+def lps_axes(affine: np.ndarray) -> list[int]:
+    """Which of a file's axes runs along L, which along P, which along S, either way."""
+    return [int(axis) for axis in np.argsort(_turn_to_lps(affine)[:, 0])]
+
+
 def is_packed(path: Path) -> bool:
     """Whether a file's name says that it is compressed; nibabel decides it so too."""
     return path.name.lower().endswith(".gz")
@@ -150,6 +164,13 @@ def read_volume(path: Path) -> Volume:
             f"{path}: file ends early or is damaged: {what}; expected {math.prod(header.shape):,} voxels; "
             "download it again"
         ) from error
+
+
+def _turn_to_lps(affine: np.ndarray) -> np.ndarray:
+    """nibabel's orientation transform (3, 2)."""
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    return np.asarray(ornt_transform(io_orientation(affine), axcodes2ornt("LPS")))
 
 
 _HEADER_BYTES = 540  # NIfTI-2's; NIfTI-1 has 348
