@@ -103,6 +103,7 @@ class Ranges:
     infiltrates: bool = False  # reach is measured along tissue: slow in grey matter, hardly through CSF, not the falx
     slow_in_gm: Range = (1.3, 2.2)  # times as long a way as through white matter
     has_edema: float = 0.85
+    has_edema_low: float = 0.85  # around low-grade tumours, of which many are core alone
     edema_low_mm: Range = (0, 14)
     edema_high_mm: Range = (0, 30)
     edema_roughness_mm: Range = (2, 7)
@@ -189,6 +190,7 @@ _VARIED = Ranges(
     roughness=(0.1, 0.45),
     lobes=3,
     infiltrates=True,
+    has_edema_low=0.6,
     edema_low_mm=(0, 18),
     edema_high_mm=(2, 34),
     edema_fade=(0, 0.5),

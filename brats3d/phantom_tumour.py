@@ -88,7 +88,8 @@ def place_tumour(draw: Draw, ranges: Ranges, coords: torch.Tensor, low_grade: bo
 
     def place(draw: Draw, radius_mm: Sequence[float]) -> Focus:
         radius = draw.uniform(*radius_mm)
-        edema = draw.uniform(*(r.edema_low_mm if low_grade else r.edema_high_mm)) * draw.chance(r.has_edema)
+        reach_mm, has_edema = (r.edema_low_mm, r.has_edema_low) if low_grade else (r.edema_high_mm, r.has_edema)
+        edema = draw.uniform(*reach_mm) * draw.chance(has_edema)
         return Focus(
             centre_mm=(candidates[draw.integer(len(candidates))] - middle) * COARSE_MM,
             radius_mm=radius,
