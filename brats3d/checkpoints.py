@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
+import secrets
+import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,17 +26,24 @@ from torch import nn
 from brats3d.cards import card_path, read_card
 from brats3d.files import write_whole
 from brats3d.labels import REGIONS, order_modalities
+from brats3d.stopping import RunEvents
 from brats3d.weights import fit_weights
 
 __all__ = [
+    "LAST",
+    "PREVIOUS",
     "KeepCheckpoints",
     "describe_network",
     "load_weights",
     "read_checkpoint",
+    "read_content",
     "restore_run",
     "save_checkpoint",
     "ship_weights",
 ]
+
+LAST, PREVIOUS = "last.pt", "previous.pt"
+"""The state of a run, and the one before it: what is left where a disk has damaged the newest."""
 
 logger = logging.getLogger("brats3d")
 
@@ -48,15 +58,25 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
 def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[str, Any]) -> None:
     """Write ``content`` to ``path`` and ``card`` beside it, each whole or not at all.
 
+    Where none stands there yet, the card comes first: weights without one are of no use. Else it comes last: between
+    the two a card may say less of its weights than is true, never more.
+
     Args:
         path: ends in ``.pt``.
         content: a state dict, or a mapping of names to tensors, state dicts, numbers and strings.
         card: goes to the ``.json`` of the same name.
     """
-    path = Path(path)
+    path, text = Path(path), json.dumps(card, indent=2, allow_nan=False)
+
+    def write_card() -> None:
+        write_whole(card_path(path), lambda file: file.write(text.encode()))
+
+    known = card_path(path).is_file()
+    if not known:
+        write_card()
     write_whole(path, lambda file: torch.save(content, file))
-    text = json.dumps(card, indent=2, allow_nan=False)
-    write_whole(card_path(path), lambda file: file.write(text.encode()))
+    if known:
+        write_card()
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -67,6 +87,16 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ValueError: if either is damaged or holds anything else.
     """
     card = read_card(path)
+    return read_content(path), card
+
+
+def read_content(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds, as :func:`read_checkpoint` gives it, without its card.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or holds anything but tensors, numbers and strings.
+    """
     try:
         _check_sums(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -74,7 +104,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"checkpoint: {path} is damaged or holds more than weights ({_reason(error)})") from error
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint: {path}: expected tensors by name, got {type(content).__name__}")
-    return content, card
+    return content
 
 
 def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: Sequence[str]) -> dict[str, Any]:
@@ -135,21 +165,32 @@ def restore_run(
     trainer: Trainer,
     evaluator: Evaluator,
     parts: Mapping[str, Any] | None = None,
-) -> None:
+    content: Mapping[str, Any] | None = None,
+) -> bool:
     """Put everything back that :class:`KeepCheckpoints` saved in ``last.pt``: the run goes on as if it had not stopped.
 
     Args:
         path: the ``last.pt``.
         network, optimizer, lr_scheduler, parts: receive their state; those that :class:`KeepCheckpoints` was given.
-        trainer: goes on after the saved epoch.
+        trainer: goes on after the saved iteration.
         evaluator: knows the best score so far.
+        content: of the file, where it has been read already.
+
+    Returns:
+        Whether the epoch that the trainer has counted last still lacks its end: its steps are done, and what follows
+        them (validation, saving) is not.
 
     Raises:
         ValueError: if the file is damaged or comes from another network.
     """
-    content, card = read_checkpoint(path)
-    _refuse_mismatch(path, card, {"network_def": describe_network(network)}, advice="name another --output_dir")
+    content = read_content(path) if content is None else content
     try:
+        _refuse_mismatch(
+            path,
+            {"network_def": json.loads(content["network_def"])},
+            {"network_def": describe_network(network)},
+            advice="name another --output_dir",
+        )
         if content["epoch_length"] != trainer.state.epoch_length:
             raise ValueError(
                 f"an epoch had {content['epoch_length']} iterations, now it has {trainer.state.epoch_length}: "
@@ -163,15 +204,20 @@ def restore_run(
         trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
         evaluator.state.best_metric, evaluator.state.best_metric_epoch = content["best_metric"], content["best_epoch"]
     except (KeyError, RuntimeError, ValueError) as error:
+        if str(error).startswith("checkpoint: "):
+            raise
         raise ValueError(f"checkpoint: {path} does not fit this run ({_first_line(error)})") from error
+    return bool(content["pending"])
 
 
 class KeepCheckpoints:
-    """Handler of the trainer: ``best.pt`` after a validation that beat all before, ``last.pt`` after every epoch.
+    """Handler of the trainer: ``best.pt`` after a validation that beat all before; ``last.pt`` after every epoch, after
+    ``minutes`` since it was saved last, and when :class:`brats3d.stopping.RunEvents` ask for it.
 
     ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
-    epoch, iteration, epoch_length, best_metric, best_epoch, and any further parts. Attach it after the handler that
-    validates.
+    epoch (whole ones), iteration, epoch_length, pending (1: of the next epoch only the end is left to do), best_metric,
+    best_epoch, network_def and settings as JSON, and any further parts. The one before it stays as ``previous.pt``.
+    Attach it after the handlers that validate and that change what is saved.
 
     Args:
         folder: where they go.
@@ -184,6 +230,11 @@ class KeepCheckpoints:
         best: whose weights ``best.pt`` holds, where what is validated is not the network that is trained.
         parts: what else has a state, by the name under which it is saved.
         facts: called for what else the card is to say.
+        minutes: from one save to the next within an epoch; None saves at the ends of epochs alone.
+        now: a clock, in seconds.
+
+    Raises:
+        ValueError: if ``minutes`` is not above 0.
     """
 
     def __init__(
@@ -198,7 +249,12 @@ class KeepCheckpoints:
         best: nn.Module | None = None,
         parts: Mapping[str, Any] | None = None,
         facts: Callable[[], Mapping[str, Any]] = dict,
+        minutes: float | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        good = isinstance(minutes, int | float) and not isinstance(minutes, bool) and minutes > 0
+        if minutes is not None and not good:
+            raise ValueError(f"checkpoint_minutes: expected a number above 0, or none, got {minutes!r}")
         self.folder = Path(folder)
         self.network = network
         self.optimizer = optimizer
@@ -209,38 +265,83 @@ class KeepCheckpoints:
         self.best = network if best is None else best
         self.parts = dict(parts or {})
         self.facts = facts
+        self.minutes = minutes
+        self.now = now
+        self._saved = math.inf
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
+        engine.register_events(*RunEvents)
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_if_due)
+        engine.add_event_handler(RunEvents.SAVE, self._save_within)
+        engine.add_event_handler(RunEvents.SAVE_BEFORE_END, self._save_before_end)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Save what is due."""
+        """Save what is due at an epoch's end."""
+        if self.evaluator.state.best_metric_epoch == engine.state.epoch:
+            save_checkpoint(self.folder / "best.pt", self.best.state_dict(), self._card(engine))
+        self._save(engine, engine.state.epoch, pending=False)
+
+    def _begin(self, engine: Engine) -> None:
+        self._saved = self.now()
+
+    def _save_if_due(self, engine: Engine) -> None:
+        if self.minutes is not None and self.now() - self._saved >= 60 * self.minutes:
+            engine.fire_event(RunEvents.SAVE)
+
+    def _save_within(self, engine: Engine) -> None:
+        ends = engine.state.iteration % engine.state.epoch_length == 0 or bool(engine.should_terminate_single_epoch)
+        self._save(engine, engine.state.epoch - 1, pending=ends)
+
+    def _save_before_end(self, engine: Engine) -> None:
+        self._save(engine, engine.state.epoch - 1, pending=True)
+
+    def _save(self, engine: Engine, epoch: int, pending: bool) -> None:
         best = self.evaluator.state
-        card = {
+        content = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "epoch": epoch,
+            "iteration": engine.state.iteration,
+            "epoch_length": engine.state.epoch_length,
+            "pending": int(pending),
+            "best_metric": float(best.best_metric),
+            "best_epoch": best.best_metric_epoch,
+            "network_def": json.dumps(describe_network(self.network)),
+            "settings": getattr(engine.state, "settings", None) or "{}",
+            **{name: part.state_dict() for name, part in self.parts.items()},
+        }
+        last = self.folder / LAST
+        _keep_previous(last)
+        save_checkpoint(last, content, {**self._card(engine), "epoch": epoch})
+        self._saved = self.now()
+
+    def _card(self, engine: Engine) -> dict[str, Any]:
+        return {
             "modalities": self.modalities,
             "regions": list(REGIONS),
             "network_def": describe_network(self.network),
             "patch_size": self.patch_size,
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
-            "scores": {k: round(float(v), 6) for k, v in best.metrics.items() if math.isfinite(v)},
+            "scores": {k: round(float(v), 6) for k, v in self.evaluator.state.metrics.items() if math.isfinite(v)},
             **self.facts(),
         }
-        if best.best_metric_epoch == engine.state.epoch:
-            save_checkpoint(self.folder / "best.pt", self.best.state_dict(), card)
-        content = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "lr_scheduler": self.lr_scheduler.state_dict(),
-            "epoch": engine.state.epoch,
-            "iteration": engine.state.iteration,
-            "epoch_length": engine.state.epoch_length,
-            "best_metric": float(best.best_metric),
-            "best_epoch": best.best_metric_epoch,
-            **{name: part.state_dict() for name, part in self.parts.items()},
-        }
-        save_checkpoint(self.folder / "last.pt", content, card)
+
+
+def _keep_previous(last: Path) -> None:
+    """A second name for the state that is about to be replaced; on file systems without links there is none."""
+    if not last.is_file():
+        return
+    link = last.with_name(f".{PREVIOUS}.{secrets.token_hex(6)}.tmp")
+    try:
+        os.link(last, link)
+        link.replace(last.with_name(PREVIOUS))
+    except OSError:
+        link.unlink(missing_ok=True)
 
 
 def _check_sums(path: Path) -> None:

@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0 done, 1 bad data, 2 wrong use, 130 interrupted.
+        The exit code: 0 done, 1 bad data, 2 wrong use, 130 or 143 stopped by a signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in arguments  # wherever it stands
@@ -289,6 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("brats3d: interrupted", file=sys.stderr)
         return 130
+    except SystemExit as stopped:  # a training that a signal has ended, after saving
+        return stopped.code if isinstance(stopped.code, int) else 1
     except Exception as error:
         if verbose:
             traceback.print_exc()
@@ -389,7 +391,7 @@ def _explain(error: BaseException) -> str:
     """The cause behind MONAI's "Failed to instantiate" and "applying transform"; one line for what we foresaw."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, (ValueError, OSError)):
+    if isinstance(error, (ValueError, OSError, FloatingPointError)):
         text = str(error).strip()
         # torch wraps what a worker process raised in the text of its traceback; the message follows the last name.
         return re.split(r"^\w*Error: ", text, flags=re.MULTILINE)[-1] if text.startswith("Caught ") else text

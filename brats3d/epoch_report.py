@@ -62,6 +62,8 @@ class ReportEpoch:
         self._learning_rate = engine.optimizer.param_groups[0]["lr"]
 
     def _completed(self, engine: Engine) -> None:
+        if not self._losses:  # all of its steps were of an earlier part of the run, and only its end is made up for
+            return
         seconds = max(engine.state.times[Events.EPOCH_COMPLETED.name], 1e-9)
         of_waiting = (
             f" (phantoms {100 * (self.stream.seconds_making - self._made) / seconds:.0f} %)" if self.stream else ""
@@ -69,7 +71,7 @@ class ReportEpoch:
         logger.info(
             "epoch %s  loss %.4f  learning rate %.2e  waiting for data %.0f %%%s  %.2f patches/s",
             self._place(engine),
-            torch.stack(self._losses).mean().item() if self._losses else float("nan"),
+            torch.stack(self._losses).mean().item(),
             self._learning_rate,
             100 * self._waited / seconds,
             of_waiting,

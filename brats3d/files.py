@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "flush_file",
     "remove_leftovers",
+    "remove_temporary",
     "scratch_folder",
     "whole_folder",
     "writable_folder",
@@ -61,6 +62,13 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def remove_temporary(folder: str | os.PathLike[str]) -> None:
+    """Remove what :func:`write_whole` was writing in a folder when it was killed. Nothing else may write there now."""
+    for file in Path(folder).glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -163,6 +171,7 @@ def flush_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 _SCRATCH = re.compile(r"\..+\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d{1,18})(-[0-9a-f]+)?\.part")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
@@ -17,12 +16,20 @@ from brats3d.budget import TimeBudget
 from brats3d.checkpoints import load_weights, restore_run
 from brats3d.checks import header_warnings
 from brats3d.datalist import item_to_case
-from brats3d.files import writable_folder, write_whole
+from brats3d.files import remove_temporary, writable_folder
 from brats3d.metrics import format_table
+from brats3d.resuming import (
+    FREE_SETTINGS,
+    FREE_WITH_PHANTOMS,
+    find_run,
+    keep_settings,
+    read_settings,
+    refuse_changes,
+    with_data,
+)
+from brats3d.stopping import RunStopped, StopRun
 
 __all__ = [
-    "FREE_SETTINGS",
-    "FREE_WITH_PHANTOMS",
     "check_window",
     "run_evaluation",
     "run_inference",
@@ -31,15 +38,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("brats3d")
-
-FREE_SETTINGS = frozenset(
-    {"device", "num_workers", "cache", "cache_dir", "output_dir", "dataset_dir", "datalist", "full_every"}
-)
-"""Knobs that may differ when a run goes on: they change where and how fast, not what is learned. The data set may have
-moved: its cases are compared instead."""
-
-FREE_WITH_PHANTOMS = FREE_SETTINGS | {"minutes", "batch_size", "pool", "patches_per_phantom", "val_interval"}
-"""As above, of a pretraining: it may move to another device, whose defaults differ, or be given more time."""
 
 
 def run_training(
@@ -51,8 +49,12 @@ def run_training(
     settings: Mapping[str, Any],
     output_dir: str | Path,
     checkpoint: str | Path | None = None,
+    resume: str = "auto",
+    minutes: float | None = None,
 ) -> None:
     """Train; go on where an earlier run in the same folder stopped; only report one that is finished.
+
+    SIGTERM and SIGINT end the step and save the state; the process then exits with 143 or 130.
 
     Args:
         trainer: with its handlers attached.
@@ -60,34 +62,36 @@ def run_training(
         network: the bare network, not wrapped for distributed training.
         optimizer: the trainer's.
         lr_scheduler: the trainer's.
-        settings: the knobs; kept in ``settings.json``, with the names of the cases.
+        settings: the knobs; kept in ``settings.json``, with the names of the cases and a digest of their files.
         output_dir: where everything that the run writes goes.
         checkpoint: weights to start from; None starts from random ones.
+        resume: what to do with a run that is there already, see :data:`brats3d.resuming.RESUME`.
+        minutes: after which this process stops as it does at a signal, and returns; None = when it is finished.
 
     Raises:
-        ValueError: if the folder cannot be written, or holds a run with other settings.
+        ValueError: if the folder cannot be written, or holds a run with other settings or data.
+        SystemExit: after a signal.
     """
     if idist.get_rank() > 0:
         logger.setLevel(logging.WARNING)  # the first process alone tells
-    output_dir = writable_folder(output_dir)
-    settings = {
-        **settings,
-        "training_cases": _cases(trainer),
-        "validation_cases": _cases(evaluator),
-        "label_conventions": _conventions(trainer, evaluator),
-    }
-    last = output_dir / "checkpoints" / "last.pt"
-    if last.is_file():
-        _refuse_other_settings(output_dir, settings)
-        restore_run(last, network, optimizer, lr_scheduler, trainer, evaluator)
+    stop = StopRun(minutes)
+    output_dir = _run_folder(output_dir)
+    settings = with_data(settings, trainer, evaluator)
+    pending = False
+    if run := find_run(output_dir, resume):
+        refuse_changes(run, output_dir, settings, FREE_SETTINGS, resume)
+        pending = restore_run(run.path, network, optimizer, lr_scheduler, trainer, evaluator, content=run.content)
         if trainer.state.epoch >= trainer.state.max_epochs:
             logger.info("%s is finished: %d epochs, %s", output_dir, trainer.state.epoch, _best(evaluator))
             return
-        logger.info("going on in %s after epoch %d", output_dir, trainer.state.epoch)
+        logger.info("going on in %s after %s", output_dir, _place(trainer))
     else:
-        _begin(network, checkpoint, settings, output_dir)
-    trainer.run()
-    logger.info("finished: %s; weights in %s", _best(evaluator), last.with_name("best.pt"))
+        load_weights(network, checkpoint, settings["modalities"])
+        logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
+    keep_settings(trainer, settings, output_dir, write=idist.get_rank() == 0)
+    if _finish(trainer, evaluator, stop, pending):
+        weights = output_dir / "checkpoints" / "best.pt"
+        logger.info("finished: %s; weights in %s", _best(evaluator), weights)
 
 
 def run_pretraining(
@@ -100,8 +104,11 @@ def run_pretraining(
     settings: Mapping[str, Any],
     output_dir: str | Path,
     checkpoint: str | Path | None = None,
+    resume: str = "auto",
 ) -> None:
     """Train on phantoms until the time is up; go on where an earlier run in the same folder stopped.
+
+    Signals are treated as :func:`run_training` does it.
 
     Args:
         trainer: with its handlers attached.
@@ -113,30 +120,34 @@ def run_pretraining(
         settings: the knobs; kept in ``settings.json``.
         output_dir: where everything that the run writes goes.
         checkpoint: weights to start from; None starts from random ones.
+        resume: what to do with a run that is there already, see :data:`brats3d.resuming.RESUME`.
 
     Raises:
         ValueError: if the folder cannot be written, or holds a run with other settings.
+        SystemExit: after a signal.
     """
-    output_dir = writable_folder(output_dir)
-    last = output_dir / "checkpoints" / "last.pt"
-    if last.is_file():
-        _refuse_other_settings(output_dir, settings, FREE_WITH_PHANTOMS)
-        restore_run(last, network, optimizer, budget, trainer, evaluator, parts)
+    output_dir = _run_folder(output_dir)
+    pending = False
+    if run := find_run(output_dir, resume):
+        refuse_changes(run, output_dir, settings, FREE_WITH_PHANTOMS, resume)
+        pending = restore_run(run.path, network, optimizer, budget, trainer, evaluator, parts, run.content)
         so_far = f"{trainer.state.iteration} steps, {budget.elapsed_minutes:.1f} of {budget.minutes:g} minutes"
-        if budget.nearly_spent:
+        if budget.nearly_spent and not pending:
             logger.info("%s is finished: %s, %s; more --minutes go on", output_dir, so_far, _best(evaluator))
             return
         logger.info("going on in %s after %s", output_dir, so_far)
     else:
-        _begin(network, checkpoint, settings, output_dir)
-    trainer.run()
-    logger.info(
-        "the %g minutes are up: %d steps, %s; weights in %s",
-        budget.minutes,
-        trainer.state.iteration,
-        _best(evaluator),
-        last.with_name("best.pt"),
-    )
+        load_weights(network, checkpoint, settings["modalities"])
+        logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
+    keep_settings(trainer, settings, output_dir, write=True)
+    if _finish(trainer, evaluator, StopRun(), pending):
+        logger.info(
+            "the %g minutes are up: %d steps, %s; weights in %s",
+            budget.minutes,
+            trainer.state.iteration,
+            _best(evaluator),
+            output_dir / "checkpoints" / "best.pt",
+        )
 
 
 def run_evaluation(
@@ -166,7 +177,7 @@ def run_evaluation(
     output_dir = writable_folder(output_dir)
     settings = output_dir / "settings.json"
     if settings.is_file():
-        seen = sorted(set(_read_settings(settings).get("training_cases", [])) & set(_cases(evaluator)))
+        seen = sorted(set(read_settings(settings).get("training_cases", [])) & set(_cases(evaluator)))
         if seen:
             raise ValueError(
                 f"{output_dir}: the run was trained on {len(seen)} of the cases to score ({', '.join(seen[:3])} ...); "
@@ -224,12 +235,6 @@ def _cases(engine: Trainer | Evaluator) -> list[str]:
     return [item["case_id"] for item in engine.data_loader.dataset.data]
 
 
-def _conventions(*engines: Trainer | Evaluator) -> dict[str, int]:
-    """Label convention -> how many cases have it."""
-    items = (item for engine in engines for item in engine.data_loader.dataset.data)
-    return dict(sorted(Counter(str(item.get("label_convention")) for item in items).items()))
-
-
 def _compare_windows(checkpoint: str | Path, card: Mapping[str, Any], roi_size: Sequence[int]) -> None:
     """InstanceNorm takes its statistics over a window, so windows of another size than the patches cost Dice."""
     patch_size = card.get("patch_size", list(roi_size))
@@ -238,41 +243,60 @@ def _compare_windows(checkpoint: str | Path, card: Mapping[str, Any], roi_size: 
         logger.warning(text, checkpoint, patch_size, list(roi_size), patch_size)
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}); name another --output_dir, or remove {path.parent}"
-        ) from error
-
-
-def _begin(network: nn.Module, checkpoint: str | Path | None, settings: Mapping[str, Any], output_dir: Path) -> None:
-    """Load the weights to start from, and keep the settings of a run that has just begun."""
-    load_weights(network, checkpoint, settings["modalities"])
+def _run_folder(output_dir: str | Path) -> Path:
+    """Made if it is missing; without what a killed run was writing there."""
+    folder = writable_folder(output_dir)
     if idist.get_rank() == 0:
-        text = json.dumps(dict(settings), indent=2, default=str)
-        write_whole(output_dir / "settings.json", lambda file: file.write(text.encode()))
-    logger.info("training in %s; watch it with: tensorboard --logdir %s", output_dir, output_dir)
+        for part in (folder, folder / "checkpoints"):
+            remove_temporary(part)
+    return folder
 
 
-def _refuse_other_settings(output_dir: Path, settings: Mapping[str, Any], free: frozenset[str] = FREE_SETTINGS) -> None:
-    earlier = _read_settings(output_dir / "settings.json")
-    now = json.loads(json.dumps(dict(settings), default=str))
-    names = [n for n in {**earlier, **now} if n not in free and earlier.get(n) != now.get(n)]
-    if names:
-        differences = ", ".join(_difference(n, earlier.get(n), now.get(n)) for n in names)
-        raise ValueError(
-            f"{output_dir} holds a run with other settings: {differences}; "
-            "name another --output_dir, or repeat the old settings"
-        )
+def _finish(trainer: Trainer, evaluator: Evaluator, stop: StopRun, pending: bool) -> bool:
+    """Run the trainer to its end, after the end of an epoch that an earlier part left ``pending``.
+
+    Returns:
+        Whether it has come to its end; False after the run's own minutes.
+
+    Raises:
+        SystemExit: after a signal.
+    """
+    try:
+        with stop.watching(trainer, evaluator):
+            if pending:
+                _end_epoch(trainer, stop)
+            if trainer.state.epoch < trainer.state.max_epochs:
+                trainer.run()
+        return True
+    except RunStopped as stopped:
+        logger.info("stopped (%s) and saved after %s; the same command goes on from there", stopped, _place(trainer))
+        if stopped.signum is None:
+            return False
+        raise SystemExit(stopped.exit_code) from None
+    except Exception as error:
+        if stop.signum is not None:  # the signal also ended a process that this one needs
+            logger.warning("stopped in the middle of a step (%s); the state saved last stands", error)
+            raise SystemExit(128 + stop.signum) from error
+        if idist.get_world_size() > 1 and isinstance(error, RuntimeError):
+            raise RuntimeError(
+                f"after {_place(trainer)}: this process or another of the {idist.get_world_size()} has failed or was "
+                f"ended ({str(error).strip().splitlines()[0]}); the same command goes on from the state saved last"
+            ) from error
+        raise
 
 
-def _difference(name: str, earlier: Any, now: Any) -> str:
-    if name.endswith("_cases"):
-        gone, new = (sorted(set(a or []) - set(b or [])) for a, b in ((earlier, now), (now, earlier)))
-        return f"{name}: {len(gone)} gone {gone[:3]}, {len(new)} new {new[:3]}"
-    return f"{name} was {earlier!r}, is {now!r}"
+def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
+    """Do what follows the last step of an epoch."""
+    trainer.fire_event(Events.STARTED)
+    trainer.state.epoch += 1
+    stop.begin(trainer)
+    trainer.fire_event(Events.EPOCH_COMPLETED)
+    trainer.fire_event(Events.COMPLETED)
+
+
+def _place(trainer: Trainer) -> str:
+    done, length = trainer.state.iteration, trainer.state.epoch_length
+    return f"epoch {done // length}" if done % length == 0 else f"step {done % length} of epoch {done // length + 1}"
 
 
 def _best(evaluator: Evaluator) -> str:

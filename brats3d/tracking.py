@@ -26,6 +26,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from brats3d.labels import order_modalities
 from brats3d.pictures import best_slice, overlay, to_rgb
+from brats3d.stopping import RunEvents
 
 __all__ = ["TrackRun"]
 
@@ -65,6 +66,9 @@ class TrackRun:
     def attach(self, engine: Trainer) -> None:
         """Register with the trainer and, through it, with the evaluator."""
         self._trainer = engine
+        engine.register_events(*RunEvents)
+        for event in (RunEvents.SAVE, RunEvents.SAVE_BEFORE_END):
+            engine.add_event_handler(event, self._flush)
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_STARTED, self._count)
@@ -77,6 +81,8 @@ class TrackRun:
 
     def _open(self, engine: Engine) -> None:
         done = engine.state.iteration
+        self._close(engine)
+        self._patches = 0
         self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
         if not done:
             self._writer.add_text("settings", f"```json\n{json.dumps(self.settings, indent=2, default=str)}\n```", 0)
@@ -95,6 +101,8 @@ class TrackRun:
 
     def _speed(self, engine: Engine) -> None:
         assert self._writer is not None
+        if not self._patches:  # the epoch's steps were of an earlier part of the run, and only its end is made up for
+            return
         step, seconds = engine.state.iteration, engine.state.times[Events.EPOCH_COMPLETED.name]
         patches = self._patches * idist.get_world_size()
         self._writer.add_scalar("patches_per_second", patches / max(seconds, 1e-9), step)

@@ -355,8 +355,11 @@ def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_
         "epoch",
         "iteration",
         "epoch_length",
+        "pending",
         "best_metric",
         "best_epoch",
+        "network_def",
+        "settings",
     }
     assert (last["epoch"], last["iteration"], last["best_metric"], last["best_epoch"]) == (2, 4, 0.7, 1)
     assert (card["epoch"], card["scores"]) == (2, {"val_mean_dice": 0.3})

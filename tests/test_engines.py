@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import itertools
 
 import pytest
@@ -143,7 +144,7 @@ def test_longer_gradients_are_shortened(max_norm, moved):
 
 @pytest.mark.parametrize("max_norm", [None, 12])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_is_no_step(bad, max_norm, log):
+def test_a_loss_that_is_not_finite_is_no_step(bad, max_norm, log):
     network, losses = Spy(), iter([1.0, bad, 1.0])
     weights = []
     trainer = trainer_of(network, TrainStep(False, max_norm), lambda logits, _: logits.mean() * next(losses), length=3)
@@ -154,7 +155,57 @@ def test_a_gradient_that_is_not_finite_is_no_step(bad, max_norm, log):
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
     assert weights[2].isfinite().all()
-    assert [r.getMessage() for r in log.records] == ["step 2 is left out: its gradient is not finite"]
+    (said,) = [r.getMessage() for r in log.records]
+    assert re.fullmatch(rf"step 2 is left out: its loss is -?{bad}; cases without names", said)
+
+
+def test_an_infinite_loss_with_a_finite_gradient_is_no_step_either(log):
+    network = Spy()
+    before = network.conv.weight.detach().clone()
+    trainer_of(network, TrainStep(False), lambda logits, _: logits.mean() + float("inf")).run()
+    assert torch.equal(before, network.conv.weight)
+    assert "its loss is inf" in log.text
+
+
+def test_a_finite_loss_with_a_gradient_that_is_not_is_no_step(log):
+    network = Spy()
+    before = network.conv.weight.detach().clone()
+    trainer_of(network, TrainStep(False), lambda logits, _: (logits.mean() * 0).abs().sqrt()).run()  # slope inf * 0
+    assert torch.equal(before, network.conv.weight)
+    assert "step 1 is left out: its gradient is not finite" in log.text
+
+
+def test_a_step_that_is_left_out_names_its_cases(log):
+    engine = trainer_of(Spy(), TrainStep(False), lambda logits, _: logits.mean() * float("nan"))
+    engine.data_loader = [{**batch(), "case_id": ["BraTS20_007", "BraTS20_012"]}]
+    engine.run()
+    assert "cases BraTS20_007, BraTS20_012" in log.text
+
+
+def test_steps_left_out_one_after_the_other_end_the_run(log):
+    network, losses = Spy(), iter([float("nan")] * 2 + [1.0] + [float("nan")] * 9)
+    trainer = trainer_of(
+        network, TrainStep(False, patience=2), lambda logits, _: logits.mean() * next(losses), length=9
+    )
+    with pytest.raises(FloatingPointError, match=r"step 6 is left out.*it is the 3th in a row.*saved last is good"):
+        trainer.run()
+    assert all(p.isfinite().all() for p in network.parameters())
+
+
+def test_dropout_is_drawn_again_by_seed_and_step():
+    def drawn(seed: int, state: int) -> list[torch.Tensor]:
+        network, seen = nn.Sequential(nn.Dropout(0.5), Spy()), []
+        trainer = trainer_of(network, TrainStep(False, seed=seed), lambda logits, _: logits.mean(), length=3)
+        trainer.optimizer = torch.optim.SGD(network.parameters(), lr=0)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(e.state.output["pred"].clone()))
+        torch.manual_seed(state)  # as another process, or another part of the run, has left it
+        trainer.run()
+        return seen
+
+    first, again, other = drawn(1, state=5), drawn(1, state=6), drawn(2, state=5)
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], other[0])
 
 
 def test_a_step_is_the_step_of_plain_pytorch():

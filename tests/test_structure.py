@@ -11,7 +11,7 @@ PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
-    | {"phantom_noise", "surfaces"},
+    | {"phantom_noise", "surfaces", "stopping"},
     {
         "layouts",
         "cards",
@@ -32,7 +32,7 @@ LEVELS = [
     {"datalist", "transforms", "inspection", "phantom"},
     {"splitting", "case_audit", "mending", "phantom_sets"},
     {"audit", "datasets", "metrics", "segmentations", "tracking", "checkpoints"},
-    {"evaluated", "scoring", "comparing"},
+    {"evaluated", "scoring", "comparing", "resuming", "collapse"},
     {"audit_report", "carried_split", "engines", "runs", "stream"},
     {"repair", "bundle", "prefetch", "epoch_report"},
     {"report_run"},

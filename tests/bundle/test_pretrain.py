@@ -60,7 +60,7 @@ def test_a_pretraining_writes_what_a_training_writes(pretrained: Path) -> None:
     files = {p.relative_to(pretrained).as_posix() for p in pretrained.rglob("*") if p.is_file()}
     assert {f for f in files if "events.out.tfevents" not in f} == {
         "settings.json", "metrics.json", "checkpoints/best.pt", "checkpoints/best.json", "checkpoints/last.pt",
-        "checkpoints/last.json",
+        "checkpoints/last.json", "checkpoints/previous.pt",
     }  # fmt: skip
     curves = read_curves(pretrained)
     assert {tag: [step for step, _ in points] for tag, points in curves.items()} == {

@@ -48,7 +48,7 @@ def test_training_writes_what_it_promises_and_nothing_else(trained: Path) -> Non
     events = {f for f in files if "events.out.tfevents" in f}
     assert files - events == {
         "settings.json", "metrics.json", "checkpoints/best.pt", "checkpoints/best.json", "checkpoints/last.pt",
-        "checkpoints/last.json",
+        "checkpoints/last.json", "checkpoints/previous.pt",
     }  # fmt: skip
     assert {Path(f).parent.name for f in events} == {"tensorboard"}
     assert len(events) == 1

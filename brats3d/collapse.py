@@ -1,0 +1,60 @@
+"""Says when a training has given a region up: the network finds no voxel of it in any case."""
+
+from __future__ import annotations
+
+import logging
+
+from ignite.engine import Engine, Events
+
+from brats3d.labels import REGIONS_TO_READ
+
+__all__ = ["WarnOfCollapse"]
+
+logger = logging.getLogger("brats3d")
+
+
+class WarnOfCollapse:
+    """Handler of the evaluator: a warning where a region that cases have was found in none, several times in a row.
+
+    DiceLoss alone can end there and stay there: where nothing is predicted it has next to no gradient.
+    (https://github.com/MIC-DKFZ/nnUNet/issues/1395)
+
+    Args:
+        bce_weight: of the loss; at 0 the warning says what would help.
+        patience: validations in a row, from 1.
+        metric: the name under which :class:`brats3d.metrics.RegionScores` is attached.
+
+    Raises:
+        ValueError: if ``patience`` is below 1.
+    """
+
+    def __init__(self, bce_weight: float = 0.0, patience: int = 3, metric: str = "val_mean_dice") -> None:
+        if patience < 1:
+            raise ValueError(f"patience: expected 1 validation or more, got {patience}")
+        self.bce_weight = bce_weight
+        self.patience = patience
+        self.metric = metric
+        self._empty = dict.fromkeys(REGIONS_TO_READ, 0)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Count, and warn once when the patience is over."""
+        rows = engine.state.metric_details[self.metric]
+        for region in REGIONS_TO_READ:
+            there = [row for row in rows if row["region"] == region and row["ref_volume_ml"] > 0]
+            empty = bool(there) and not any(row["pred_volume_ml"] for row in there)
+            self._empty[region] = self._empty[region] + 1 if empty else 0
+            if self._empty[region] == self.patience:
+                logger.warning(
+                    "%s was found in none of the %d validation cases that have it, %d validations in a row: the "
+                    "training may have collapsed; %s",
+                    region,
+                    len(there),
+                    self.patience,
+                    "try --bce_weight 1: DiceLoss alone is prone to it"
+                    if not self.bce_weight
+                    else "if it stays so, try a lower --learning_rate",
+                )
