@@ -289,7 +289,7 @@ def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
     """Do what follows the last step of an epoch."""
     trainer.fire_event(Events.STARTED)
     trainer.state.epoch += 1
-    stop.begin(trainer)
+    stop.begin(clock=False)
     trainer.fire_event(Events.EPOCH_COMPLETED)
     trainer.fire_event(Events.COMPLETED)
 

@@ -79,6 +79,7 @@ class StopRun:
         self.now = now
         self.signum: int | None = None
         self._signalled = 0.0
+        self._begun = False
         self._started: float | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
@@ -107,10 +108,17 @@ class StopRun:
                 signal.signal(signum, handler)
             self._before = {}
 
-    def begin(self, engine: Engine) -> None:
-        """The training begins: signals and minutes count from here."""
+    def begin(self, engine: Engine | None = None, clock: bool = True) -> None:
+        """The training begins: signals count from here, and minutes too.
+
+        Args:
+            engine: the trainer.
+            clock: False leaves the minutes for later. What an earlier part has left to do is done without them, or a
+                validation that takes longer would be begun for ever.
+        """
+        self._begun = True
         self._catch_signals()
-        if self._started is None:
+        if clock and self._started is None:
             self._started = self.now()
 
     def _catch_signals(self) -> None:
@@ -132,11 +140,12 @@ class StopRun:
         self._stop_if_told(engine, trainer, RunEvents.SAVE)
 
     def _after_case(self, engine: Engine, trainer: Trainer) -> None:
-        if self._started is not None:  # a validation that belongs to the training
+        if self._begun:  # a validation that belongs to the training
             self._stop_if_told(engine, trainer, RunEvents.SAVE_BEFORE_END)
 
     def _stop_if_told(self, engine: Engine, trainer: Trainer, event: Any) -> None:
-        over = self.minutes is not None and self.now() - (self._started or 0.0) >= 60 * self.minutes
+        running = 0.0 if self._started is None else self.now() - self._started
+        over = self._started is not None and self.minutes is not None and running >= 60 * self.minutes
         told = self.signum if self.signum is not None else -1 if over else 0
         if idist.get_world_size() > 1:
             told = _largest(told if told >= 0 else signal.NSIG)
