@@ -261,28 +261,32 @@ def _finish(trainer: Trainer, evaluator: Evaluator, stop: StopRun, pending: bool
     Raises:
         SystemExit: after a signal.
     """
-    try:
-        with stop.watching(trainer, evaluator):
+    with stop.watching(trainer, evaluator):  # until all is said: a signal may follow what has gone wrong
+        try:
             if pending:
                 _end_epoch(trainer, stop)
             if trainer.state.epoch < trainer.state.max_epochs:
                 trainer.run()
-        return True
-    except RunStopped as stopped:
-        logger.info("stopped (%s) and saved after %s; the same command goes on from there", stopped, _place(trainer))
-        if stopped.signum is None:
-            return False
-        raise SystemExit(stopped.exit_code) from None
-    except Exception as error:
-        if stop.signum is not None:  # the signal also ended a process that this one needs
-            logger.warning("stopped in the middle of a step (%s); the state saved last stands", error)
-            raise SystemExit(128 + stop.signum) from error
-        if idist.get_world_size() > 1 and isinstance(error, RuntimeError):
-            raise RuntimeError(
-                f"after {_place(trainer)}: this process or another of the {idist.get_world_size()} has failed or was "
-                f"ended ({str(error).strip().splitlines()[0]}); the same command goes on from the state saved last"
-            ) from error
-        raise
+            return True
+        except RunStopped as stopped:
+            said = "stopped (%s) and saved after %s; the same command goes on from there"
+            logger.info(said, stopped, _place(trainer))
+            if stopped.signum is None:
+                return False
+            raise SystemExit(stopped.exit_code) from None
+        except Exception as error:
+            if stop.signum is None and (idist.get_world_size() == 1 or not isinstance(error, RuntimeError)):
+                raise
+            # The signal has also ended a process that this one needs, or one has failed and the others miss it.
+            logger.error(
+                "ended after %s, since a process of this run was stopped or has failed (%s); the same command goes on "
+                "from the state saved last",
+                _place(trainer),
+                _first_line(error),
+            )
+            if stop.signum is not None:
+                raise SystemExit(128 + stop.signum) from error
+            raise
 
 
 def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
@@ -292,6 +296,10 @@ def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
     stop.begin(clock=False)
     trainer.fire_event(Events.EPOCH_COMPLETED)
     trainer.fire_event(Events.COMPLETED)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _place(trainer: Trainer) -> str:
