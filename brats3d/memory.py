@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-__all__ = ["Need", "free_gpu_memory", "free_memory", "gib", "step_need", "total_memory", "window_need"]
+__all__ = ["Counting", "Need", "free_gpu_memory", "free_memory", "gib", "step_need", "total_memory", "window_need"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -72,21 +72,24 @@ def step_need(
     Raises:
         Exception: whatever the network raises where its step cannot be made without values.
     """
-    with _Counting(network, dtype, training=True) as count:
-        logits = count.forward(image_shape).float()
+
+    def work(bare: nn.Module) -> torch.Tensor:
+        logits = bare(_image(image_shape, dtype)).float()
         target = torch.empty(logits.shape, dtype=torch.uint8, device="meta")
         try:
             value = loss(logits, target)
         except Exception:  # one that looks at values
             value = logits.sum()
         value.backward()
-        return count.need(logits)
+        return logits
+
+    return _count(network, work, dtype, training=True)
 
 
 def window_need(network: nn.Module, image_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Need:
     """What a window takes without a backward pass; arguments and errors are those of :func:`step_need`."""
-    with _Counting(network, dtype, training=False) as count, torch.no_grad():
-        return count.need(count.forward(image_shape).float())
+    with torch.no_grad():
+        return _count(network, lambda bare: bare(_image(image_shape, dtype)).float(), dtype, training=False)
 
 
 def free_memory() -> int:
@@ -122,26 +125,49 @@ def gib(count: float) -> str:
     return f"{count / 2**30:.1f}"
 
 
-class _Counting(TorchDispatchMode):
-    """The network on the meta device; counts the storages that are alive."""
+def _count(network: nn.Module, work: Callable[[nn.Module], torch.Tensor], dtype: torch.dtype, training: bool) -> Need:
+    """Do some work with the network, its weights exchanged for some without memory."""
+    named = [*network.named_parameters(), *network.named_buffers()]
+    weights = {f"network.{name}": _without_memory(tensor, dtype, training) for name, tensor in named}
+    modes = [(module, module.training) for module in network.modules()]
+    network.train(training)
+    try:
+        with Counting() as counting:
+            output = functional_call(_Work(network), weights, (work,))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return Need(counting.peak, counting.small_at_peak, tuple(output.shape))
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype, training: bool) -> None:
+
+def _image(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(tuple(shape), device="meta").to(dtype)
+
+
+def _without_memory(tensor: torch.Tensor, dtype: torch.dtype, training: bool) -> torch.Tensor:
+    copy = torch.empty_like(tensor, device="meta", dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+    return copy.requires_grad_(training and tensor.requires_grad)
+
+
+class _Work(nn.Module):
+    """All that is done with a network as one call, so that the exchanged weights are there in the backward pass too."""
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self._network, self._dtype, self._training = network, dtype, training
+        self.network = network
+
+    def forward(self, work: Callable[[nn.Module], torch.Tensor]) -> torch.Tensor:
+        return work(self.network)
+
+
+class Counting(TorchDispatchMode):
+    """Within it the tensors that are alive at the same time are counted, in ``peak`` bytes, on any device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self.small_at_peak = 0
         self._sizes: dict[int, int] = {}
-        self._now = self._small = self._peak = self._small_at_peak = 0
-        self._modes = [(module, module.training) for module in network.modules()]
-        named = [*network.named_parameters(), *network.named_buffers()]
-        self._weights = {name: self._without_memory(tensor, training) for name, tensor in named}
-
-    def __enter__(self) -> _Counting:
-        self._network.train(self._training)
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        for module, training in self._modes:
-            module.training = training
+        self._now = self._small = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -152,18 +178,6 @@ class _Counting(TorchDispatchMode):
                 self._add(value.untyped_storage())
         return out
 
-    def forward(self, image_shape: Sequence[int]) -> torch.Tensor:
-        image = torch.empty(tuple(image_shape), device="meta").to(self._dtype)
-        return functional_call(self._network, self._weights, (image,))
-
-    def need(self, output: torch.Tensor) -> Need:
-        return Need(self._peak, self._small_at_peak, tuple(output.shape))
-
-    def _without_memory(self, tensor: torch.Tensor, training: bool) -> torch.Tensor:
-        dtype = self._dtype if tensor.is_floating_point() else tensor.dtype
-        copy = torch.empty_like(tensor, device="meta", dtype=dtype)
-        return copy.requires_grad_(training and tensor.requires_grad)
-
     def _add(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key in self._sizes:
@@ -171,8 +185,8 @@ class _Counting(TorchDispatchMode):
         self._sizes[key] = size
         self._now += size
         self._small += size if size < SMALL_BYTES else 0
-        if self._now > self._peak:
-            self._peak, self._small_at_peak = self._now, self._small
+        if self._now > self.peak:
+            self.peak, self.small_at_peak = self._now, self._small
         weakref.finalize(storage, self._drop, key)
 
     def _drop(self, key: int) -> None:
