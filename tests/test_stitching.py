@@ -77,7 +77,7 @@ def test_without_room_it_is_stitched_in_main_memory_and_said_once(log):
 
 
 def test_a_window_counts_as_the_network_says(log):
-    """85 MB free, of which 8.5 stay so and 63 are the CPU's own: room for a window's 16 channels, not for 8192 (25 MB)."""
+    """Of 85 MB 8.5 stay free and 63 are the CPU's own: room for a window's 16 channels, not for 8192 (25 MB)."""
     for channels, told in ((16, 0), (8192, 1)):
         log.clear()
         stitch(Spy(), 85 * 10**6, network=nn.Sequential(nn.Conv3d(1, channels, 1), nn.Conv3d(channels, 3, 1)))
