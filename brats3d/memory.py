@@ -2,7 +2,15 @@
 
 On the ``meta`` device PyTorch knows shapes and types and computes nothing. So forward, loss and backward run there in a
 third of a second, for any network, and what would be alive at the same time is counted: activations kept for the
-backward pass, gradients, what operations put aside. (Counted so, and on real tensors of the CPU: the same to 1 MiB.)
+backward pass, gradients, what operations put aside. (Counted so, and on real tensors of the CPU: the same to 2 %.)
+
+The default network on a CPU in float32, estimated and measured, in GiB; ``benchmarks/memory.py`` measures it::
+
+    patch          64³    96³    128³
+    batch of 1     0.15   0.37   0.77   estimated
+                   0.17   0.36   0.81   measured
+    batch of 2     0.25   0.69   1.12   estimated
+                   0.20   0.68   1.14   measured
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ __all__ = ["check_memory", "describe_memory", "refuses"]
 logger = logging.getLogger("brats3d")
 
 REFUSED_FROM = 1.5
-"""Times the memory that there is, swap included. The estimate was within 15 % of what was measured
+"""Times the memory that there is, swap included. The estimate was 0.89 to 1.25 times what was measured
 (benchmarks/RESULTS.md), so no step fits that is estimated so high; between 1 and 1.5 the user knows better."""
 WORKER_BYTES = 300 * 2**20
 """Of a worker process, beside its batches: its own Python objects and what it writes to of the libraries."""
