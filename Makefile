@@ -66,6 +66,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/phantoms.py
 	$(BIN)/python benchmarks/scoring.py

@@ -14,7 +14,7 @@ from typing import Any
 
 from brats3d.labels import order_modalities
 
-__all__ = ["card_path", "read_card", "serves_absent_sequences"]
+__all__ = ["card_path", "last_good", "read_card", "serves_absent_sequences"]
 
 
 def card_path(checkpoint: str | Path) -> Path:
@@ -47,6 +47,14 @@ def read_card(checkpoint: str | Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint: {path}: expected a mapping, got {card!r:.60}; {_ADVICE}")
     _check(card, path)
     return card
+
+
+def last_good(folder: str | Path) -> str:
+    """``the last good checkpoint is of epoch 7``, said where the next one cannot be written; empty without one."""
+    try:
+        return f"the last good checkpoint is of epoch {read_card(Path(folder) / 'last.pt')['epoch']}"
+    except (ValueError, OSError, KeyError):
+        return ""
 
 
 def serves_absent_sequences(checkpoint: str | Path | None) -> bool:

@@ -23,8 +23,8 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from brats3d.cards import card_path, read_card
-from brats3d.files import write_whole
+from brats3d.cards import card_path, last_good, read_card
+from brats3d.files import explain_full_disk, require_space, write_whole
 from brats3d.labels import REGIONS, order_modalities
 from brats3d.stopping import RunEvents
 from brats3d.weights import fit_weights
@@ -65,18 +65,24 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[
         path: ends in ``.pt``.
         content: a state dict, or a mapping of names to tensors, state dicts, numbers and strings.
         card: goes to the ``.json`` of the same name.
+
+    Raises:
+        DiskFullError: if there is no room for them; what stood there stays.
     """
     path, text = Path(path), json.dumps(card, indent=2, allow_nan=False)
+    left = last_good(path.parent)
+    require_space(path, _stored_bytes(content) + len(text), left)
 
     def write_card() -> None:
         write_whole(card_path(path), lambda file: file.write(text.encode()))
 
     known = card_path(path).is_file()
-    if not known:
-        write_card()
-    write_whole(path, lambda file: torch.save(content, file))
-    if known:
-        write_card()
+    with explain_full_disk(path, left):
+        if not known:
+            write_card()
+        write_whole(path, lambda file: torch.save(content, file))
+        if known:
+            write_card()
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -342,6 +348,14 @@ def _keep_previous(last: Path) -> None:
         link.replace(last.with_name(PREVIOUS))
     except OSError:
         link.unlink(missing_ok=True)
+
+
+def _stored_bytes(content: Any) -> int:
+    """What torch.save writes, to a few percent: the tensors, and a header for each."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes + 512
+    values = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
+    return 64 + sum(map(_stored_bytes, values))
 
 
 def _check_sums(path: Path) -> None:

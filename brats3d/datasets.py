@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import psutil
 import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Compose
@@ -24,16 +24,21 @@ from brats3d.cache import DiskCache
 from brats3d.datalist import explain_item, item_to_case
 from brats3d.labels import order_modalities
 from brats3d.layouts import modality_of
+from brats3d.memory import free_memory
 from brats3d.transforms import fill_absent
+from brats3d.volumes import read_header
 
-__all__ = ["CaseDataset", "FillCache", "derive_seed"]
+__all__ = ["CaseDataset", "FillCache", "brain_box", "derive_seed"]
 
+BRATS_SHAPE = (240, 240, 155)
+"""Of a case as BraTS publishes it, in voxels."""
+BOX_SHARE = 0.4
+"""Of a volume's voxels, about what the box around the brain has."""
 MIN_BACKGROUND = 0.01
 """A skull-stripped brain leaves a third or more of its box at 0; a head with its skull next to nothing."""
 ROOM_BYTES = 4 * 2**30
 """Memory left to the rest: a training step on two patches of 128³ takes 1.5 GiB of a CPU's in bfloat16, and float32,
 validation and the files that are being read need theirs."""
-CGROUP = Path("/sys/fs/cgroup")
 
 logger = logging.getLogger("brats3d")
 
@@ -138,6 +143,21 @@ class CaseDataset(Dataset):
                     bar.update()
         self._budget = 0  # worker processes would each spend what is left of it
 
+    def expected_shape(self) -> tuple[int, ...]:
+        """About the shape (H, W, D) of a prepared case, the box of a brain; from the header of the first one."""
+        try:
+            shape = read_header(Path(_paths(self.data[0]["image"])[0])).shape
+        except (ValueError, OSError):
+            shape = BRATS_SHAPE
+        return brain_box(shape)
+
+    def expected_bytes(self, free: int) -> int:
+        """About what the prepared cases will take of the memory that is free, in all processes of this machine."""
+        channels = len(self.modalities or _paths(self.data[0]["image"]))
+        label = 4 if "label" in self.data[0] else 0
+        case = math.prod(self.expected_shape()) * (4 * channels + label)
+        return min(len(self) * case, self._share_of(free)) * idist.get_nproc_per_node()
+
     def _prepare(self, index: int, transform: Compose | None = None) -> tuple[Any, Path | None]:
         """What is on the disk, or else what comes of the files and the entry that it may be written to."""
         item = self.data[index]
@@ -176,8 +196,7 @@ class CaseDataset(Dataset):
     def _keep(self, index: int, prepared: Any, entry: Path | None) -> bool:
         """Whether there was room for it in memory, whose budget is fixed when the first case comes; if not, on disk."""
         if self._budget is None:
-            free = _free_memory()
-            self._budget = int(max(0, min(self.cache * free, free - ROOM_BYTES)) / idist.get_nproc_per_node())
+            self._budget = self._share_of(free_memory())
         size = sum(value.nbytes for value in prepared.values() if isinstance(value, torch.Tensor))
         if size > self._budget:
             if self._disk:
@@ -186,6 +205,10 @@ class CaseDataset(Dataset):
         self._budget -= size
         self._prepared[index] = prepared
         return True
+
+    def _share_of(self, free: int) -> int:
+        """Bytes that this process may fill."""
+        return int(max(0, min(self.cache * free, free - ROOM_BYTES)) / idist.get_nproc_per_node())
 
     def _bind(self, prepared: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
         """With a channel for each of the modalities, where the files' names say which is which."""
@@ -243,6 +266,11 @@ class FillCache:
         self.dataset.fill(self.workers)
 
 
+def brain_box(shape: Sequence[int]) -> tuple[int, ...]:
+    """About the shape of the box around the brain in a volume of this shape."""
+    return tuple(math.ceil(n * BOX_SHARE ** (1 / 3)) for n in shape)
+
+
 def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2**32) made from the parts; the same on every machine and in every process."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
@@ -257,17 +285,6 @@ def _name_channels(image: Any, channels: int, which: Sequence[int]) -> list[str]
 
 def _paths(image: Any) -> list[str | Path]:
     return [image] if isinstance(image, str | Path) else list(image)
-
-
-def _free_memory() -> int:
-    """Bytes, within a container's limit: its host may have far more."""
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        counts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no such files, or "max": no limit
-        return free
-    return min(free, max(0, limit - used + int(counts.get("inactive_file", 0))))
 
 
 @contextmanager

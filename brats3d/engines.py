@@ -23,6 +23,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch.utils.data import Sampler
 
 from brats3d.datasets import derive_seed
+from brats3d.stitching import Stitcher
 
 __all__ = [
     "EpochCaseSampler",
@@ -31,6 +32,7 @@ __all__ = [
     "TrainStep",
     "ValidateLast",
     "autocast",
+    "compute_dtype",
     "distribute",
     "distributed_device",
     "is_helper",
@@ -118,17 +120,23 @@ class TrainStep:
 class EvalStep:
     """``iteration_update`` of a ``SupervisedEvaluator``: the inferer over the volume, windows under autocast.
 
-    Windows are blended in float32 whatever the network computes in.
+    Windows are blended in float32 whatever the network computes in. A volume that a GPU has no room for is stitched in
+    main memory; see :mod:`brats3d.stitching`.
 
     Args:
         amp: run the network in bfloat16 where it is safe (torch.autocast); False is float32 throughout.
+        stitcher: decides where.
     """
 
-    def __init__(self, amp: bool = True) -> None:
+    def __init__(self, amp: bool = True, stitcher: Stitcher | None = None) -> None:
         self.amp = _flag("amp", amp)
+        self.stitcher = stitcher or Stitcher()
 
     def __call__(self, engine: Evaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Image (B, C, H, W, D) -> pred, logits (B, 3, H, W, D) with its affine. Returns image, label and pred."""
+        """Image (B, C, H, W, D) -> pred, logits (B, 3, H, W, D) with its affine. Returns image, label and pred.
+
+        All three are on one device, that on which the volume was stitched.
+        """
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
 
@@ -137,7 +145,12 @@ class EvalStep:
                 return engine.network(window).float()
 
         with engine.mode(engine.network):
-            engine.state.output[Keys.PRED] = engine.inferer(image, logits_of)
+            dtype = compute_dtype(image.device, self.amp)
+            pred = self.stitcher(engine.inferer, image, logits_of, engine.network, dtype)
+        if pred.device != image.device:
+            output = engine.state.output
+            engine.state.output = {key: None if t is None else t.to(pred.device) for key, t in output.items()}
+        engine.state.output[Keys.PRED] = pred
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
@@ -265,6 +278,12 @@ def autocast(device: torch.device, amp: bool) -> torch.autocast:
     return torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=amp and (device.type != "cpu" or _cpu_has_bfloat16())
     )
+
+
+def compute_dtype(device: torch.device, amp: bool) -> torch.dtype:
+    """What convolutions compute in within :func:`autocast`."""
+    with autocast(device, amp):
+        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
 def is_helper() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "DiskFullError",
+    "explain_full_disk",
     "flush_file",
     "remove_leftovers",
     "remove_temporary",
+    "require_space",
     "scratch_folder",
     "whole_folder",
     "writable_folder",
@@ -32,6 +36,16 @@ __all__ = [
 
 LEFTOVER_SECONDS = 24 * 3600
 """A hidden folder of another machine in which nothing has changed for so long belongs to a run that was killed."""
+
+
+class DiskFullError(OSError):
+    """There is no room for a file. Reads as one line, without the error's number, that ends with what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(errno.ENOSPC, text)
+
+    def __str__(self) -> str:
+        return f"{self.strerror}; make room, and give the same command again"
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
@@ -45,10 +59,61 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         The path.
 
     Raises:
-        OSError: if the folder cannot be written or the disk is full; nothing is left behind then.
+        DiskFullError: if there is no room; the old file stays, and nothing else is left behind.
+        OSError: if the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _write_beside(path, write)
+
+
+def require_space(path: str | Path, size: int, more: str = "") -> None:
+    """Before a file is written: the disk has room for it beside the old one.
+
+    Args:
+        path: of the file.
+        size: its bytes.
+        more: what else the error is to say.
+
+    Raises:
+        DiskFullError: naming the folder, the file, what it needs and what is free.
+    """
+    path = Path(path)
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        needed = f"{_megabytes(size)} are needed for {path.name}, {_megabytes(free)} are free"
+        raise DiskFullError("; ".join(filter(None, [f"{path.parent}: {needed}", more])))
+
+
+@contextmanager
+def explain_full_disk(path: str | Path, more: str = "") -> Iterator[None]:
+    """Where something in it fails since the disk, or the user's share of it, is full, raise the error that says so.
+
+    Args:
+        path: what is being written.
+        more: what else the error is to say.
+
+    Raises:
+        DiskFullError: naming the path and what is free.
+    """
+    try:
+        yield
+    except DiskFullError as error:
+        if not more or more in str(error):
+            raise
+        raise DiskFullError(f"{error.strerror}; {more}") from error
+    except Exception as error:
+        cause = _full_disk(error)
+        if cause is None:
+            raise
+        folder = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
+        left = f"{cause.strerror}, {_megabytes(shutil.disk_usage(folder).free)} are free"
+        raise DiskFullError("; ".join(filter(None, [f"{path}: {left}", more]))) from error
+
+
+def _write_beside(path: Path, write: Callable[[IO[bytes]], Any]) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     # Not tempfile's, whose permissions are the owner's alone: to undo that, the umask of all threads must be touched.
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o666)
@@ -169,6 +234,19 @@ def flush_file(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """The error behind one, where it is a full disk's or that of a quota; torch.save hides it behind its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count >= 10e6 else f"{count / 1e6:.1f} MB"
 
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")

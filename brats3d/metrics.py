@@ -25,7 +25,8 @@ from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from monai.data import MetaTensor
 
-from brats3d.files import write_whole
+from brats3d.cards import last_good
+from brats3d.files import explain_full_disk, write_whole
 from brats3d.labels import REGIONS, REGIONS_TO_READ
 from brats3d.lesions import box_with_margin, score_lesions
 from brats3d.surfaces import hd95_mm
@@ -318,7 +319,8 @@ class ReportScores:
         rows, mean = engine.state.metric_details[self.metric], engine.state.metrics[self.metric]
         dice = "  ".join(f"{r} {v['dice']:.3f}" for r, v in summarise(rows).items())
         logger.info("validation  mean Dice %.3f  %s  best %.3f", mean, dice, engine.state.best_metric)
-        write_scores(self.path, rows, mean_dice=mean, epoch=engine.state.epoch)
+        with explain_full_disk(self.path, last_good(self.path.parent / "checkpoints")):
+            write_scores(self.path, rows, mean_dice=mean, epoch=engine.state.epoch)
 
 
 def _mean_dice(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from monai.transforms import Compose
 from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset, IterableDataset
 
-from brats3d.datasets import derive_seed
+from brats3d.datasets import brain_box, derive_seed
 from brats3d.labels import MODALITIES, order_modalities
 from brats3d.phantom import grow_phantom
 from brats3d.phantom_head import get_size
@@ -117,6 +118,14 @@ class PhantomStream(IterableDataset):
         self.made, self.drawn = state["made"], state["drawn"]
         self._pool, self._due = [], 0.0
 
+    def expected_shape(self) -> tuple[int, ...]:
+        """About the shape (H, W, D) of a prepared phantom."""
+        return brain_box(get_size(self.size).shape)
+
+    def expected_bytes(self, free: int) -> int:
+        """About what a full pool takes of the device's memory."""
+        return self.pool * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 1)
+
     def _patches(self) -> list[dict[str, Any]]:
         if len(self._pool) < self.pool or self._due >= 1:
             self._due = max(0.0, self._due - 1) if len(self._pool) == self.pool else 0.0
@@ -181,6 +190,14 @@ class PhantomCases(Dataset):
 
     def __len__(self) -> int:
         return self.count
+
+    def expected_shape(self) -> tuple[int, ...]:
+        """About the shape (H, W, D) of a prepared phantom."""
+        return brain_box(get_size(self.size).shape)
+
+    def expected_bytes(self, free: int) -> int:
+        """About what all of them take of the device's memory."""
+        return self.count * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 1)
 
     def fill(self, workers: int = 1) -> None:
         """Make them all now, one after the other."""

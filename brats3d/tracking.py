@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from monai.utils.enums import CommonKeys as Keys
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from brats3d.cards import last_good
+from brats3d.files import explain_full_disk
 from brats3d.labels import order_modalities
 from brats3d.pictures import best_slice, overlay, to_rgb
 from brats3d.stopping import RunEvents
@@ -35,7 +38,8 @@ class TrackRun:
     """Handler of the trainer that writes TensorBoard's event file.
 
     A restored run opens the file again with ``purge_step``, so that points after the restored iteration stand once.
-    Attach it before the handler that writes checkpoints, so that what a checkpoint holds has been flushed.
+    Attach it before the handler that writes checkpoints, so that what a checkpoint holds has been flushed. A full disk
+    ends the run: TensorBoard's own thread, once it has failed, writes no more.
 
     Args:
         folder: where the event file goes.
@@ -68,16 +72,20 @@ class TrackRun:
         self._trainer = engine
         engine.register_events(*RunEvents)
         for event in (RunEvents.SAVE, RunEvents.SAVE_BEFORE_END):
-            engine.add_event_handler(event, self._flush)
-        engine.add_event_handler(Events.STARTED, self._open)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+            engine.add_event_handler(event, self._explained, self._flush)
+        engine.add_event_handler(Events.STARTED, self._explained, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._explained, self._step)
         engine.add_event_handler(Events.EPOCH_STARTED, self._count)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._speed)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._flush)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._explained, self._speed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._explained, self._flush)
         engine.add_event_handler(Events.COMPLETED | Events.TERMINATE | Events.EXCEPTION_RAISED, self._close)
         self.evaluator.add_event_handler(Events.EPOCH_STARTED, self._forget)
         self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
-        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._scores)
+        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._explained, self._scores)
+
+    def _explained(self, engine: Engine, write: Callable[[Any], None]) -> None:
+        with explain_full_disk(self.folder, last_good(self.folder.parent / "checkpoints")):
+            write(engine)
 
     def _open(self, engine: Engine) -> None:
         done = engine.state.iteration
@@ -142,11 +150,14 @@ class TrackRun:
         self._writer.flush()
 
     def _close(self, engine: Engine, *error: BaseException) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
         if error:
+            with suppress(OSError):  # a full disk's, which is what ended the run
+                if writer is not None:
+                    writer.close()
             raise error[0]
+        if writer is not None:
+            self._explained(engine, lambda _: writer.close())
 
 
 def _dice_of_cases(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

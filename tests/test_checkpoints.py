@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -389,3 +392,39 @@ def test_a_run_of_another_network_of_the_same_shapes_is_refused(toy_run, tmp_pat
         ValueError, match=r"has network_def \{'padding_mode': 'zeros'\}, this run has .*; name another --output_dir"
     ):
         restore_run(tmp_path / "last.pt", **other.parts)
+
+
+# --- a full disk
+
+
+@pytest.mark.parametrize("when", ["before", "half way"])
+def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(toy_run, tmp_path, monkeypatch, when):
+    made = toy_run(epochs=3, checkpoints=tmp_path, tensorboard=tmp_path / "tensorboard")
+
+    def fill(engine):
+        if when == "before":
+            monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=100))
+        else:
+            monkeypatch.setattr("torch.save", full)
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    made.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), fill)
+    with pytest.raises(OSError, match="the last good checkpoint is of epoch 1; make room") as caught:
+        made.trainer.run()
+    assert caught.value.errno == errno.ENOSPC
+    assert str(caught.value).startswith(f"{tmp_path}")
+    content, card = read_checkpoint(tmp_path / "last.pt")
+    assert content["epoch"] == card["epoch"] == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_room_that_is_asked_for_is_what_is_written(toy_run, tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("brats3d.checkpoints.require_space", lambda path, size, more: asked.update({path: size}))
+    content = {"network": nn.Conv3d(4, 64, 3).state_dict(), "epoch": 3}
+    save_checkpoint(tmp_path / "last.pt", content, {"epoch": 3})
+    written = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert asked[tmp_path / "last.pt"] == pytest.approx(written, rel=0.05)

@@ -15,6 +15,7 @@ from monai.data import DataLoader, NibabelReader
 from monai.transforms import Compose, LoadImaged, RandFlipd, RandGaussianNoised, RandSpatialCropSamplesd
 
 from brats3d import datasets
+from brats3d import memory as memory_module
 from brats3d.cases import find_cases
 from brats3d.datalist import case_to_item
 from brats3d.datasets import CaseDataset, FillCache, derive_seed
@@ -159,7 +160,7 @@ def test_a_containers_limit_bounds_the_free_memory(make, memory, monkeypatch, tm
     counts = {"memory.max": limit, "memory.current": 10**6, "memory.stat": f"anon 5\ninactive_file {CASE_BYTES}"}
     for name, content in counts.items():
         (tmp_path / name).write_text(f"{content}\n")
-    monkeypatch.setattr(datasets, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory_module, "CGROUP", tmp_path)
     assert in_memory(make(cache=1.0)) == kept
 
 

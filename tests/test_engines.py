@@ -25,6 +25,7 @@ from brats3d.engines import (
     distributed_device,
     is_helper,
 )
+from brats3d.stitching import Stitcher
 
 CPU = torch.device("cpu")
 
@@ -363,3 +364,40 @@ def test_a_distributed_config_without_torchrun_is_refused(monkeypatch):
 def test_every_process_but_the_first_is_a_helper(monkeypatch, rank, helper):
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
     assert is_helper() is helper
+
+
+def test_image_and_label_follow_a_prediction_that_was_stitched_elsewhere():
+    def stitch(inferer, image, predictor, network, dtype):
+        return predictor(image).to("meta")  # stands for a second device
+
+    network = Spy()
+    evaluator = SupervisedEvaluator(
+        device=CPU,
+        val_data_loader=[batch()],
+        network=network,
+        iteration_update=EvalStep(amp=False, stitcher=stitch),
+        decollate=False,
+    )
+    evaluator.run()
+    assert {key: evaluator.state.output[key].device.type for key in ("image", "label", "pred")} == {
+        "image": "meta",
+        "label": "meta",
+        "pred": "meta",
+    }
+
+
+def test_an_evaluation_whose_gpu_has_no_room_gives_the_same_logits(log):
+    def logits(stitcher):
+        evaluator = SupervisedEvaluator(
+            device=CPU,
+            val_data_loader=[batch()],
+            network=Spy(),
+            inferer=SlidingWindowInferer(roi_size=(4, 4, 2), sw_batch_size=1),
+            iteration_update=EvalStep(amp=False, stitcher=stitcher),
+            decollate=False,
+        )
+        evaluator.run()
+        return evaluator.state.output["pred"]
+
+    torch.testing.assert_close(logits(Stitcher(lambda device: 10)), logits(None), rtol=0, atol=0)
+    assert "stitched in main memory" in log.text

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +17,10 @@ import pytest
 
 from brats3d.files import (
     LEFTOVER_SECONDS,
+    DiskFullError,
+    explain_full_disk,
     remove_leftovers,
+    require_space,
     scratch_folder,
     whole_folder,
     writable_folder,
@@ -159,3 +164,64 @@ def test_a_nifti_file_says_where_its_voxels_are_in_both_ways(tmp_path):
     assert (image.header["sform_code"], image.header["qform_code"]) == (1, 1)
     np.testing.assert_array_equal(image.header.get_sform(), affine)
     np.testing.assert_allclose(image.header.get_qform(), affine)
+
+
+# --- a full disk
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """``free(count)``: so many bytes are free on every disk."""
+
+    def say(count):
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=count))
+
+    return say
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_refused_before_it_is_written(tmp_path, free):
+    free(12_000_000)
+    require_space(tmp_path / "last.pt", 12_000_000)
+    with pytest.raises(DiskFullError) as caught:
+        require_space(tmp_path / "run" / "last.pt", 60_000_000, "the last good checkpoint is of epoch 7")
+    assert caught.value.errno == errno.ENOSPC
+    assert str(caught.value) == (
+        f"{tmp_path}/run: 60 MB are needed for last.pt, 12 MB are free; the last good checkpoint is of epoch 7; "
+        "make room, and give the same command again"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=["disk", "quota"])
+@pytest.mark.parametrize("hidden", [False, True], ids=["plain", "behind another error"])
+def test_a_disk_that_fills_up_half_way_leaves_the_old_file_and_says_so_in_one_line(tmp_path, free, number, hidden):
+    free(4096)
+    path = write_whole(tmp_path / "file.bin", lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half")
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError:
+            if hidden:  # as torch.save does
+                raise RuntimeError("unexpected pos 704 vs 598") from None
+            raise
+
+    with pytest.raises(DiskFullError) as caught:
+        write_whole(path, fail)
+    said = f"{path}: {os.strerror(number)}, 0.0 MB are free; make room, and give the same command again"
+    assert str(caught.value) == said
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_what_else_is_to_be_said_is_said_once(tmp_path, free):
+    free(0)
+    with pytest.raises(DiskFullError) as caught, explain_full_disk(tmp_path, "it is late"):
+        require_space(tmp_path / "a", 1, "it is late")
+    assert str(caught.value).count("it is late") == 1
+    with pytest.raises(DiskFullError, match="free; it is late; make room"), explain_full_disk(tmp_path, "it is late"):
+        require_space(tmp_path / "a", 1)
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(PermissionError, match="not yours"), explain_full_disk(tmp_path):
+        raise PermissionError(errno.EACCES, "not yours")

@@ -11,7 +11,7 @@ PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
-    | {"phantom_noise", "surfaces", "stopping"},
+    | {"phantom_noise", "surfaces", "stopping", "memory"},
     {
         "layouts",
         "cards",
@@ -24,6 +24,7 @@ LEVELS = [
         "cache",
         "dropout",
         "provenance",
+        "stitching",
     }
     | {"phantom_ranges", "phantom_atlas", "lesions"},
     {"discovery", "phantom_head", "case_stats", "report_figures"},
@@ -34,7 +35,7 @@ LEVELS = [
     {"audit", "datasets", "metrics", "segmentations", "tracking", "checkpoints"},
     {"evaluated", "scoring", "comparing", "resuming", "collapse"},
     {"audit_report", "carried_split", "engines", "runs", "stream"},
-    {"repair", "bundle", "prefetch", "epoch_report"},
+    {"repair", "bundle", "prefetch", "epoch_report", "resources"},
     {"report_run"},
     {"report_cases"},
     {"report_gallery", "report_sections"},
