@@ -11,7 +11,7 @@ PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
-    | {"phantom_noise", "surfaces"},
+    | {"phantom_noise", "surfaces", "predictions"},
     {
         "layouts",
         "cards",
@@ -24,6 +24,7 @@ LEVELS = [
         "cache",
         "dropout",
         "provenance",
+        "failures",
     }
     | {"phantom_ranges", "phantom_atlas", "lesions"},
     {"discovery", "phantom_head", "case_stats", "report_figures"},
@@ -33,7 +34,7 @@ LEVELS = [
     {"splitting", "case_audit", "mending", "phantom_sets"},
     {"audit", "datasets", "metrics", "segmentations", "tracking", "checkpoints"},
     {"evaluated", "scoring", "comparing"},
-    {"audit_report", "carried_split", "engines", "runs", "stream"},
+    {"audit_report", "batch", "carried_split", "engines", "runs", "stream"},
     {"repair", "bundle", "prefetch", "epoch_report"},
     {"report_run"},
     {"report_cases"},
