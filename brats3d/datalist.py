@@ -28,6 +28,7 @@ from brats3d.cases import (
     serious_problems,
 )
 from brats3d.checks import check_voxels, header_problems
+from brats3d.discovery import find_unnamed
 from brats3d.failures import Failures
 from brats3d.folds import listed, split_patients
 from brats3d.labels import MODALITIES, get_convention, order_modalities
@@ -204,7 +205,9 @@ def _usable_cases(
     scan = scan_cases(dataset_dir, modalities, absent_sequences)
     wrong: dict[str, list[str]] = {}
     folders: dict[str, Path] = {}
-    for problem in serious_problems(scan):
+    case_ids = {case.case_id for case in scan.cases}
+    unnamed = [problem for root in scan.roots for problem in find_unnamed(root, case_ids)]
+    for problem in [*serious_problems(scan), *unnamed]:
         wrong.setdefault(problem.case_id, []).append(problem.text)
         folders.setdefault(problem.case_id, problem.files[0] if problem.kind != "double" else problem.files[0].parent)
     wrong = {case_id: [*texts, scan.advice] for case_id, texts in wrong.items()}

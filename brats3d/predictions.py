@@ -57,8 +57,7 @@ class Predictions:
         if missing := [name for name, found in files.items() if found is None]:
             raise FileNotFoundError(f"{self.folder / missing[0]}: written, and gone")
         record = {"case_id": case_id, "made_from": made_from, "files": files}
-        # In one write, so that the lines of two processes do not mix. A line begins with its own end of the line before,
-        # which a killed process may not have written.
+        # In one write, so that the lines of two processes do not mix. The line before may be torn, and lack its end.
         with self.path.open("ab", buffering=0) as file:
             file.write(b"\n" + json.dumps(record).encode("ascii") + b"\n")
         self._records[case_id] = record

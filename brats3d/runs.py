@@ -217,7 +217,9 @@ def run_inference(
     failures.begin()
     done = saver.done() if skip_done else set()
     if done:
-        text = "%d of %d cases are skipped: done, with the same weights, settings and input (--skip_done False redoes them)"
+        text = (
+            "%d of %d cases are skipped: done with the same weights, settings and input (--skip_done False redoes them)"
+        )
         logger.info(text, len(done), len(cases) + len(failures))
     for case in map(item_to_case, cases):
         if case.case_id not in done:

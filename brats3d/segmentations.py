@@ -79,9 +79,9 @@ def marked_convention(path: Path) -> str | None:
 class SaveSegmentations:
     """Handler of the evaluator: writes ``<output_dir>/<case_id>.nii.gz`` for every case that went through it.
 
-    With a checkpoint, ``<output_dir>/predictions.jsonl`` records what each case was made from: the weights' SHA-256, the
-    label convention, the sequences, ``made_with``, brats3d's version, and the names, sizes and mtimes of its input. By
-    that :meth:`done` knows which cases need not be made again.
+    With a checkpoint, ``<output_dir>/predictions.jsonl`` records what each case was made from: a digest of the weights'
+    SHA-256, the label convention, the sequences, ``made_with``, brats3d's version, and its input's names, sizes and
+    mtimes. By that :meth:`done` knows which cases need not be made again.
 
     Args:
         output_dir: where the files go.
@@ -127,8 +127,7 @@ class SaveSegmentations:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def prepare(self) -> None:
-        """Make the folder, and note what each case is about to be made from. Done once, at the engine's start if not
-        before.
+        """Make the folder, and note what each case is about to be made from; at the engine's start if not before.
 
         Raises:
             FileNotFoundError: if there are no such weights.
@@ -139,7 +138,7 @@ class SaveSegmentations:
         predictions = Predictions(self.output_dir)
         prepare_output(self.output_dir, self.images, predictions.names)
         for case_id in self.images if self.stats else ():
-            _refuse_foreign_stats(self.output_dir / f"{case_id}.json")
+            _refuse_foreign_stats(self.output_dir / f"{case_id}.json", predictions.names)
         self._weights = describe_weights(self.checkpoint)
         self._made_from = self._sources()
         self._predictions = predictions
@@ -194,7 +193,11 @@ class SaveSegmentations:
         if self._weights is None:
             return {}
         try:
-            common = [fingerprint([_parameters(part) for part in self.made_with]), self._weights["sha256"], self.convention.name]
+            common = [
+                fingerprint([_parameters(part) for part in self.made_with]),
+                self._weights["sha256"],
+                self.convention.name,
+            ]
         except (ValueError, TypeError, RuntimeError) as error:
             logger.info("a restart will do every case again: %s", error)
             return {}
@@ -293,13 +296,15 @@ def _is_damaged_gzip(path: Path) -> bool:
     return not content
 
 
-def _refuse_foreign_stats(path: Path) -> None:
+def _refuse_foreign_stats(path: Path, written: Collection[str]) -> None:
     if not path.exists():
         return
     try:
         ours = {"brats3d", "label_convention"} <= json.loads(path.read_bytes()).keys()
-    except (OSError, ValueError, AttributeError):
+    except (OSError, AttributeError):
         ours = False
+    except ValueError:  # no JSON any more, or never
+        ours = path.name in written
     if not ours:
         raise ValueError(f"output_dir: {path} is there, and brats3d has not written it; name another --output_dir")
 
