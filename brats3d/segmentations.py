@@ -136,9 +136,10 @@ class SaveSegmentations:
         if self._predictions is not None:
             return
         predictions = Predictions(self.output_dir)
-        prepare_output(self.output_dir, self.images, predictions.names)
+        written = predictions.names
+        prepare_output(self.output_dir, self.images, written)
         for case_id in self.images if self.stats else ():
-            _refuse_foreign_stats(self.output_dir / f"{case_id}.json", predictions.names)
+            _refuse_foreign_stats(self.output_dir / f"{case_id}.json", written)
         self._weights = describe_weights(self.checkpoint)
         self._made_from = self._sources()
         self._predictions = predictions

@@ -474,14 +474,15 @@ def test_skip_done_as_text_is_refused(workflow, data, tmp_path, two_weights):
     assert "skip_done: expected True or False" in str(caught.value.__cause__)
 
 
-def test_a_thousand_done_cases_are_skipped_in_seconds(write_case, tmp_path):
+def test_a_thousand_done_cases_are_skipped_in_seconds(write_case, tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "fsync", lambda handle: None)  # 2000 of them are most of the time
     first = write_case(tmp_path / "data" / "c0000", label=False)
     images, out = [str(first / f"c0000_{m}.nii.gz") for m in MODALITIES], tmp_path / "out"
     items = [{"case_id": f"c{i:04d}", "image": images} for i in range(1000)]
     weights = installed_bundle() / "models" / "model.pt"
 
     def saver() -> SaveSegmentations:
-        return SaveSegmentations(out, "brats2020", MODALITIES, items, checkpoint=weights)
+        return SaveSegmentations(out, "brats2020", MODALITIES, items, checkpoint=weights, stats=True)
 
     written = saver()
     written.prepare()
@@ -490,7 +491,7 @@ def test_a_thousand_done_cases_are_skipped_in_seconds(write_case, tmp_path):
         written._save(item["case_id"], label)
     begun = time.monotonic()
     assert len(saver().done()) == 1000
-    assert time.monotonic() - begun < 20  # one second where nothing else runs
+    assert time.monotonic() - begun < 20  # 4.5 s on two cores
 
 
 @pytest.mark.slow
