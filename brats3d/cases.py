@@ -30,6 +30,7 @@ __all__ = [
     "natural_key",
     "report_problems",
     "scan_cases",
+    "serious_problems",
 ]
 
 
@@ -110,8 +111,7 @@ def find_cases(
         ValueError: if it is not given, is no folder or holds no case; or with every missing and double file at once.
     """
     scan = scan_cases(dataset_dir, modalities, absent_sequences)
-    harmless = {"misnamed"} if require_label else {"misnamed", "ambiguous"}
-    problems = [f"{problem.case_id}: {problem.text}" for problem in scan.problems if problem.kind not in harmless]
+    problems = [f"{problem.case_id}: {problem.text}" for problem in serious_problems(scan, require_label)]
     where = str(scan.roots[0]) if len(scan.roots) == 1 else f"{scan.roots[0]} and {len(scan.roots) - 1} more"
     if problems:
         report_problems(where, sorted(problems, key=natural_key), scan.advice)
@@ -123,6 +123,12 @@ def find_cases(
             "folder of the training cases"
         )
     return [case for case in scan.cases if case.label or not require_label]
+
+
+def serious_problems(scan: Scan, require_label: bool = False) -> list[Problem]:
+    """Those for which a case cannot be used; what is wrong with its segmentation matters only where one is needed."""
+    harmless = {"misnamed"} if require_label else {"misnamed", "ambiguous"}
+    return [problem for problem in scan.problems if problem.kind not in harmless]
 
 
 def scan_cases(

@@ -20,6 +20,7 @@ import click
 
 from brats3d import __version__
 from brats3d.bundle import MONAI_ARGUMENTS, check_overrides, command_line, config_files, installed_bundle, run_workflow
+from brats3d.failures import cause_of
 from brats3d.files import writable_folder
 from brats3d.labels import CONVENTIONS, get_convention, order_modalities
 
@@ -186,7 +187,11 @@ def evaluate(arguments: Sequence[str], output: str | None) -> None:
 @click.option("--preview", is_flag=True, help="Also write a picture of each case.")
 @click.option("--stats", is_flag=True, help="Also write a JSON of each case: volumes, boxes, sequences, weights.")
 def predict(arguments: Sequence[str], output: str | None, **flags: bool) -> None:
-    """Segment cases in their own space: OUT/<case_id>.nii.gz."""
+    """Segment cases in their own space: OUT/<case_id>.nii.gz.
+
+    A case that fails does not stop the others: OUT/failures.json lists it, exit code 1. Run it again to go on after an
+    interruption: what is done is left alone.
+    """
     _run("predict", arguments, output, **{name: True for name, given in flags.items() if given})
 
 
@@ -388,9 +393,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def _explain(error: BaseException) -> str:
-    """The cause behind MONAI's "Failed to instantiate" and "applying transform"; one line for what we foresaw."""
-    while isinstance(error, RuntimeError) and error.__cause__ is not None:
-        error = error.__cause__
+    """What is told of an error: one line for what we foresaw."""
+    error = cause_of(error)
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         text = str(error).strip()
         # torch wraps what a worker process raised in the text of its traceback; the message follows the last name.

@@ -24,8 +24,12 @@ from brats3d.cases import (
     make_case,
     natural_key,
     report_problems,
+    scan_cases,
+    serious_problems,
 )
 from brats3d.checks import check_voxels, header_problems
+from brats3d.discovery import find_unnamed
+from brats3d.failures import Failures
 from brats3d.folds import listed, split_patients
 from brats3d.labels import MODALITIES, get_convention, order_modalities
 from brats3d.layouts import ANY_LAYOUT, layout_of, modality_of, parse_file_name
@@ -58,6 +62,7 @@ def load_datalist(
     folds: int = 5,
     label_convention: str | None = None,
     absent_sequences: bool = False,
+    failures: Failures | None = None,
 ) -> list[dict[str, Any]]:
     """The items of one section of a data set, every header checked.
 
@@ -74,6 +79,8 @@ def load_datalist(
             of the cases (or the datalist) say.
         absent_sequences: for inference only: a case may lack some of the modalities, of which a warning is logged; its
             images are those that are there. :class:`brats3d.datasets.CaseDataset` puts zeros in the others' place.
+        failures: for inference only: take the cases that cannot be used, and the others are returned. Where none is
+            left, and where this is None, one such case is an error.
 
     Raises:
         FileNotFoundError: if ``dataset_dir`` or ``datalist`` does not exist.
@@ -83,8 +90,13 @@ def load_datalist(
         raise ValueError(f"section: expected one of {', '.join(SECTIONS)}, got {section!r}")
     if absent_sequences and section != "inference":
         raise ValueError(f"absent_sequences: expected section 'inference' with it, got {section!r}")
+    if failures is not None and section != "inference":
+        raise ValueError(f"failures: expected section 'inference' with it, got {section!r}")
+    checked = False
     if section == "inference":
-        found = find_cases(dataset_dir, modalities, absent_sequences=absent_sequences)
+        found = _usable_cases(dataset_dir, modalities, absent_sequences, failures) if failures is not None else []
+        checked = bool(found)
+        found = found or find_cases(dataset_dir, modalities, absent_sequences=absent_sequences)
         cases = [replace(case, label=None) for case in found]
         for warning in absent_warnings(cases, order_modalities(modalities)):
             logger.warning("%s", warning)
@@ -97,7 +109,7 @@ def load_datalist(
                 logger.warning("%s", doubt)
             parts = split_patients(_with_patients(cases, mapping), folds)
         cases = with_convention(_section_of(parts, section, fold), label_convention)
-    problems = [problem for case in cases for problem in header_problems(case)]
+    problems = [problem for case in cases for problem in header_problems(case)] if not checked else []
     if problems:
         advice = "download these cases again, move them out of the folder, or see what brats3d audit --repair can mend"
         report_problems(f"{section} cases", problems, advice)
@@ -181,6 +193,32 @@ def explain_item(item: Mapping[str, Any]) -> None:
         ValueError: if the files are at fault. Returns where they are not: the failure has another cause.
     """
     check_voxels(item_to_case(item))
+
+
+def _usable_cases(
+    dataset_dir: str | Path | Sequence[str | Path],
+    modalities: Sequence[str],
+    absent_sequences: bool,
+    failures: Failures,
+) -> list[Case]:
+    """The cases to segment; if there is one, the failures take the others."""
+    scan = scan_cases(dataset_dir, modalities, absent_sequences)
+    wrong: dict[str, list[str]] = {}
+    folders: dict[str, Path] = {}
+    case_ids = {case.case_id for case in scan.cases}
+    unnamed = [problem for root in scan.roots for problem in find_unnamed(root, case_ids)]
+    for problem in [*serious_problems(scan), *unnamed]:
+        wrong.setdefault(problem.case_id, []).append(problem.text)
+        folders.setdefault(problem.case_id, problem.files[0] if problem.kind != "double" else problem.files[0].parent)
+    wrong = {case_id: [*texts, scan.advice] for case_id, texts in wrong.items()}
+    for case in scan.cases:
+        if case.case_id not in wrong and (problems := header_problems(replace(case, label=None))):
+            wrong[case.case_id] = problems
+            folders[case.case_id] = case.files[0].parent
+    usable = [case for case in scan.cases if case.case_id not in wrong]
+    for case_id in sorted(wrong, key=natural_key) if usable else ():
+        failures.add(case_id, "; ".join(wrong[case_id]), folders[case_id])
+    return usable
 
 
 def _mapping(dataset_dir: str | Path | Sequence[str | Path]) -> NameMapping:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +116,11 @@ class CaseDataset(Dataset):
         seed = derive_seed(self.seed, epoch, item["case_id"])
         own = self._bind(copy.deepcopy(prepared) if kept else prepared, item)
         return self.transform.set_random_state(seed=seed)(own, start=self._random_from)
+
+    def leave_out(self, case_ids: Collection[str]) -> None:
+        """From now on the data set is without these cases. What it has prepared is dropped."""
+        self.data = [item for item in self.data if item["case_id"] not in case_ids]
+        self._prepared, self._coming = {}, {}
 
     def fill(self, workers: int = 2, progress: bool = True) -> None:
         """Prepare every case, in memory, then on disk, before worker processes are forked and would each do it again.

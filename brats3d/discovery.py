@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from brats3d.labels import MODALITIES
 from brats3d.layouts import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
 
-__all__ = ["FoundCase", "NoCaseError", "Problem", "find_below", "modality_rank", "walk"]
+__all__ = ["FoundCase", "NoCaseError", "Problem", "find_below", "find_unnamed", "modality_rank", "walk"]
 
 logger = logging.getLogger("brats3d")
 
@@ -29,7 +29,8 @@ class Problem:
 
     Args:
         kind: ``"missing"``, ``"double"``, ``"case twice"``, ``"misnamed"`` (a segmentation under a wrong name, taken
-            nevertheless) or ``"ambiguous"`` (several files could be the segmentation; none is taken).
+            nevertheless), ``"ambiguous"`` (several files could be the segmentation; none is taken) or ``"unnamed"``
+            (no file names a sequence; :func:`find_unnamed`).
         case_id: whose.
         files: the files, or the folders, that it is about.
         text: what was found and what was expected, on one line.
@@ -147,6 +148,25 @@ def find_below(
         full = {each.case_id for each in found if each.files}
         return [each for each in found if each.files or each.case_id not in full]
     raise NoCaseError(_no_case(root, n_files, examples))
+
+
+def find_unnamed(root: Path, case_ids: Collection[str]) -> Iterator[Problem]:
+    """Folders that are called as a known release calls its cases, with NIfTI files none of which names a sequence.
+
+    Args:
+        root: the folder to search.
+        case_ids: of the cases that were found there.
+    """
+    for folder, files in walk(root, set()):
+        own = Path(folder).name
+        names = [name for name in files if _NIFTI.fullmatch(name)]
+        if own in case_ids or layout_of(own) is ANY_LAYOUT or not names or any(map(parse_file_name, names)):
+            continue
+        text = (
+            f"found {len(names)} file(s) such as {names[0]}; expected names that say which sequence each is, such as "
+            f"{layout_of(own).file_name(own, MODALITIES[0])}.nii[.gz]"
+        )
+        yield Problem("unnamed", own, (Path(folder),), text)
 
 
 def modality_rank(modality: str) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from brats3d.budget import TimeBudget
 from brats3d.checkpoints import load_weights, restore_run
 from brats3d.checks import header_warnings
 from brats3d.datalist import item_to_case
+from brats3d.failures import Failures
 from brats3d.files import remove_temporary, writable_folder
 from brats3d.metrics import format_table
 from brats3d.resuming import (
@@ -27,6 +28,7 @@ from brats3d.resuming import (
     refuse_changes,
     with_data,
 )
+from brats3d.segmentations import SaveSegmentations
 from brats3d.stopping import RunStopped, StopRun
 
 __all__ = [
@@ -196,26 +198,50 @@ def run_inference(
     modalities: Sequence[str],
     cases: Sequence[Mapping[str, Any]],
     roi_size: Sequence[int],
+    saver: SaveSegmentations,
+    failures: Failures,
+    skip_done: bool = True,
 ) -> None:
-    """Segment every case.
+    """Segment every case. One that fails does not stop the others; what an earlier run has done need not be repeated.
 
     Args:
-        evaluator: with the handler that saves attached.
+        evaluator: with the handler that saves attached, and a :class:`brats3d.batch.CaseLoader`.
         network: the bare network; receives the weights.
         checkpoint: which weights.
         modalities: the sequences that the input channels hold.
         cases: the datalist items; their headers are looked at first.
         roi_size: of the sliding windows; where the weights were trained on patches of another size, that is said.
+        saver: the handler that saves.
+        failures: take the cases that fail; may hold some already.
+        skip_done: leave alone the cases that ``saver`` says are done.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the checkpoint does not fit, or a case cannot be used.
+        ValueError: before the first case, if the checkpoint does not fit or the folder cannot be written.
+        FailedCasesError: after the last one, if cases failed.
+        OSError, RuntimeError: at once, if what fails would fail for every case: a full disk, a device that is gone.
     """
+    if not isinstance(skip_done, bool):  # "--skip_done false" reaches a config as the string 'false', which is true
+        raise ValueError(f"skip_done: expected True or False, got {skip_done!r}")
     _compare_windows(checkpoint, load_weights(network, checkpoint, modalities), roi_size)
-    for item in cases:
-        for warning in header_warnings(item_to_case(item)):
-            logger.warning("%s", warning)
+    saver.prepare()
+    failures.begin()
+    done = saver.done() if skip_done else set()
+    if done:
+        text = (
+            "%d of %d cases are skipped: done with the same weights, settings and input (--skip_done False redoes them)"
+        )
+        logger.info(text, len(done), len(cases) + len(failures))
+    for case in map(item_to_case, cases):
+        if case.case_id not in done:
+            with failures.of(case.case_id):
+                for warning in header_warnings(case):
+                    logger.warning("%s", warning)
+    evaluator.data_loader.dataset.leave_out({*done, *(failure.case_id for failure in failures)})
+    evaluator.state.epoch_length = None  # the loader's end is the end
     evaluator.run()
+    failures.raise_any(len(saver.saved), len(done))
+    logger.info("%d cases segmented, %d skipped, none failed: %s", len(saver.saved), len(done), saver.output_dir)
 
 
 def check_window(name: str, size: Sequence[int]) -> None:

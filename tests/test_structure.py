@@ -11,7 +11,7 @@ PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
-    | {"phantom_noise", "surfaces", "stopping", "memory"},
+    | {"phantom_noise", "surfaces", "stopping", "memory", "predictions"},
     {
         "layouts",
         "cards",
@@ -25,6 +25,7 @@ LEVELS = [
         "dropout",
         "provenance",
         "stitching",
+        "failures",
     }
     | {"phantom_ranges", "phantom_atlas", "lesions"},
     {"discovery", "phantom_head", "case_stats", "report_figures"},
@@ -34,7 +35,7 @@ LEVELS = [
     {"splitting", "case_audit", "mending", "phantom_sets"},
     {"audit", "datasets", "metrics", "segmentations", "tracking", "checkpoints"},
     {"evaluated", "scoring", "comparing", "resuming", "collapse"},
-    {"audit_report", "carried_split", "engines", "runs", "stream"},
+    {"audit_report", "batch", "carried_split", "engines", "runs", "stream"},
     {"repair", "bundle", "prefetch", "epoch_report", "resources"},
     {"report_run"},
     {"report_cases"},

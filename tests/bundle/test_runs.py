@@ -167,7 +167,7 @@ def test_data_set_by_other_tools_need_no_case_id(
     made.dataset_data = [{"image": [str(path) for path in case.images.values()]}]
     made.initialize()
     made.run()
-    assert [p.name for p in (tmp_path / "out").iterdir()] == [f"{case.case_id}.nii.gz"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"{case.case_id}.nii.gz", "predictions.jsonl"}
 
 
 def test_three_sequences_train_and_serve_by_one_knob(
@@ -279,7 +279,7 @@ def test_brats3d_train_evaluate_predict(phantoms: Path, tmp_path: Path, capfd: p
     weights = f"{run}/checkpoints/best.pt"
     assert cli.main(["predict", *cases, "--output", out, "--stats", *tiny, "--checkpoint", weights]) == 0
     made = [f"{Path(case).name}.{suffix}" for case in cases for suffix in ("json", "nii.gz")]
-    assert sorted(p.name for p in Path(out).iterdir()) == made
+    assert sorted(p.name for p in Path(out).iterdir()) == [*made, "predictions.jsonl"]
     said = json.loads((Path(out) / made[0]).read_text())
     assert said["sequences"] == ["t1", "t1ce", "t2", "flair"] and said["weights"]["file"] == "best.pt"
     label = np.asanyarray(nib.load(Path(out) / made[1]).dataobj)

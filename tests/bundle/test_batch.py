@@ -1,0 +1,525 @@
+"""A folder of cases through ``predict``: what is bad is set aside, what is done is left alone, the rest is redone."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from brats3d import files
+from brats3d.bundle import installed_bundle
+from brats3d.checkpoints import describe_network, save_checkpoint
+from brats3d.engines import EvalStep
+from brats3d.labels import MODALITIES, REGIONS
+from brats3d.segmentations import SaveSegmentations
+
+Workflow = Callable[..., ConfigWorkflow]
+Run = Callable[..., tuple[int, str, str]]
+Predict = Callable[..., tuple[int, str, str]]
+TINY = ("--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[32,32,32]", "--device", "cpu", "--amp", "False")
+IDS = [f"BraTS20_Training_{i:03d}" for i in (1, 2, 3)]
+
+
+@pytest.fixture(scope="session")
+def two_weights(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Random weights, twice, that need all four sequences."""
+    paths = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        made = workflow("predict", dataset_dir=phantoms)
+        network = type(made.network_def)(**{**_arguments(made), "in_channels": 4})
+        path = tmp_path_factory.mktemp("weights") / "model.pt"
+        card = {"modalities": list(MODALITIES), "regions": list(REGIONS), "network_def": describe_network(network)}
+        save_checkpoint(path, network.state_dict(), card)
+        paths.append(path)
+    return paths
+
+
+def _arguments(made: ConfigWorkflow) -> dict:
+    return {k: v for k, v in made.parser.get("network_def").items() if k != "_target_"}
+
+
+@pytest.fixture
+def data(make_dataset, tmp_path: Path) -> Path:
+    """Three cases of conftest's box."""
+    return make_dataset(3, root=tmp_path / "data")
+
+
+@pytest.fixture
+def predict(run: Run, data: Path, tmp_path: Path, two_weights: list[Path]) -> Predict:
+    """``predict(*options, to="out", weights=0)`` on ``data``: (exit code, standard output, standard error)."""
+
+    def command(*options: object, to: str = "out", weights: int = 0) -> tuple[int, str, str]:
+        chosen = ("--output", tmp_path / to, "--checkpoint", two_weights[weights])
+        return run("predict", data, *chosen, *TINY, *options)
+
+    return command
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The cases that went through the network, in order."""
+    seen: list[str] = []
+    whole = EvalStep.__call__
+
+    def step(self, engine, batch):
+        seen.extend(batch["case_id"])
+        return whole(self, engine, batch)
+
+    monkeypatch.setattr(EvalStep, "__call__", step)
+    return seen
+
+
+def path_of(data: Path, number: int, modality: str = "t2") -> Path:
+    return data / IDS[number] / f"{IDS[number]}_{modality}.nii.gz"
+
+
+def truncate(path: Path) -> bytes:
+    """Half of a file is gone; its header is not."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return whole
+
+
+def failures_in(out: Path) -> dict[str, str]:
+    content = json.loads((out / "failures.json").read_text())
+    assert all(set(each) == {"case_id", "folder", "error"} for each in content["failures"])
+    return {each["case_id"]: each["error"] for each in content["failures"]}
+
+
+def segmented(out: Path) -> list[str]:
+    return sorted(path.name.removesuffix(".nii.gz") for path in out.glob("*.nii.gz"))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Of the files that a user sees."""
+    return {p.name: p.read_bytes() for p in out.iterdir() if not p.name.startswith(".") and p.suffix != ".jsonl"}
+
+
+def last_line(err: str) -> str:
+    lines = err.strip().splitlines()
+    assert lines[-1].startswith("brats3d: error: "), err
+    return lines[-1]
+
+
+# --- one bad case
+
+
+def test_a_truncated_case_among_three_is_listed_and_the_others_are_segmented(predict, data, tmp_path, steps):
+    assert predict(to="whole")[0] == 0
+    truncate(path_of(data, 1))
+    code, out, err = predict()
+    assert code == 1
+    line = last_line(err)
+    assert f"1 of 3 cases failed (2 segmented, 0 skipped): {IDS[1]}: {path_of(data, 1)}: file ends early" in line
+    assert segmented(tmp_path / "out") == [IDS[0], IDS[2]]
+    assert list(failures_in(tmp_path / "out")) == [IDS[1]]
+    assert f"{IDS[1]} failed: " in out
+    for case_id in (IDS[0], IDS[2]):
+        name = f"{case_id}.nii.gz"
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_failures_json_disappears_when_what_failed_is_mended(predict, data, tmp_path, steps):
+    whole = truncate(path_of(data, 1))
+    assert predict()[0] == 1
+    path_of(data, 1).write_bytes(whole)
+    del steps[:]
+    code, out, _ = predict()
+    assert code == 0 and steps == [IDS[1]]
+    assert "2 of 3 cases are skipped" in out and "1 cases segmented, 2 skipped, none failed" in out
+    assert not (tmp_path / "out" / "failures.json").exists()
+    assert segmented(tmp_path / "out") == IDS
+
+
+def zeros(path: Path) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), path)
+
+
+def not_finite(path: Path) -> None:
+    image = nib.load(path)
+    values = np.asanyarray(image.dataobj).astype(np.float32)
+    values[8, 8, 6] = np.nan
+    nib.save(nib.Nifti1Image(values, image.affine), path)
+
+
+def other_shape(path: Path) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[:-1], image.affine), path)
+
+
+def other_affine(path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.asanyarray(nib.load(path).dataobj), np.diag([2.0, 1, 1, 1])), path)
+
+
+def unknown_names(path: Path) -> None:
+    for number, file in enumerate(sorted(path.parent.iterdir())):
+        file.rename(file.with_name(f"scan_{number}.nii.gz"))
+
+
+DEFECTS = {
+    "zeros": (zeros, "every voxel is 0"),
+    "nan": (not_finite, "NaN"),
+    "shape": (other_shape, "has shape (15, 16, 12)"),
+    "affine": (other_affine, "its affine differs"),
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "text": (lambda path: path.write_text("x"), "cannot be read as NIfTI"),
+    "missing": (lambda path: path.unlink(), "missing t2"),
+    "double": (lambda path: shutil.copy(path, path.with_name(path.name[:-3])), "2 files for t2"),
+    "names": (unknown_names, "found 5 file(s) such as scan_0.nii.gz; expected names that say which sequence"),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_whatever_is_wrong_with_a_case_the_others_go_on(name, predict, data, tmp_path):
+    damage, text = DEFECTS[name]
+    damage(path_of(data, 0))
+    code, _, err = predict()
+    assert code == 1 and IDS[0] in last_line(err) and text in last_line(err)
+    assert segmented(tmp_path / "out") == IDS[1:]
+    ((case_id, error),) = failures_in(tmp_path / "out").items()
+    assert case_id == IDS[0] and text in error and "\n" not in error
+    (entry,) = json.loads((tmp_path / "out" / "failures.json").read_text())["failures"]
+    assert entry["folder"] == str(data / IDS[0])
+
+
+def test_several_failures_are_listed_each_with_its_own_reason(predict, data, tmp_path):
+    truncate(path_of(data, 0))
+    path_of(data, 1).unlink()
+    code, _, err = predict()
+    assert code == 1
+    assert "2 of 3 cases failed (1 segmented, 0 skipped)" in err
+    found = failures_in(tmp_path / "out")
+    assert set(found) == set(IDS[:2]) and "missing t2" in found[IDS[1]] and "ends early" in found[IDS[0]]
+    assert all(f"  {case_id}: {error}" in err for case_id, error in found.items())
+
+
+def test_where_no_case_is_left_it_is_an_error_at_once(predict, data, tmp_path):
+    for number in range(3):
+        path_of(data, number).unlink()
+    code, out, err = predict()
+    assert code == 1 and "3 problems" in err and "--modalities" in err
+    assert "failed" not in out, "everything is said once"
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_still_refuses_a_folder_with_a_malformed_case(run, data, tmp_path):
+    path_of(data, 1).unlink()
+    code, _, err = run("train", data, "--output", tmp_path / "run")
+    assert code == 1 and "missing t2" in last_line(err)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), ZeroDivisionError("x"), OSError("x")])
+def test_what_the_network_raises_on_one_case_is_that_cases_failure(
+    error, predict, data, tmp_path, monkeypatch, steps
+) -> None:
+    whole = EvalStep.__call__
+
+    def step(self, engine, batch):
+        if batch["case_id"] == [IDS[1]]:
+            raise error
+        return whole(self, engine, batch)
+
+    monkeypatch.setattr(EvalStep, "__call__", step)
+    assert predict()[0] == 1
+    assert segmented(tmp_path / "out") == [IDS[0], IDS[2]]
+    assert list(failures_in(tmp_path / "out")) == [IDS[1]]
+
+
+@pytest.mark.parametrize("part", ["postprocessing", "preview"])
+def test_what_postprocessing_or_saving_raises_is_that_cases_failure(part, predict, tmp_path, monkeypatch) -> None:
+    calls = itertools.count()
+
+    def raises_once(whole):
+        def call(*arguments, **more):
+            if next(calls) == 0:
+                raise RuntimeError("the first is lost")
+            return whole(*arguments, **more)
+
+        return call
+
+    if part == "preview":
+        from brats3d import pictures
+
+        monkeypatch.setattr(pictures, "save_preview", raises_once(pictures.save_preview))
+    else:
+        from brats3d.transforms import RegionsToLabelsd
+
+        monkeypatch.setattr(RegionsToLabelsd, "__call__", raises_once(RegionsToLabelsd.__call__))
+    assert predict("--preview")[0] == 1
+    assert failures_in(tmp_path / "out") == {IDS[0]: "RuntimeError: the first is lost"}
+    assert sorted(p.stem for p in (tmp_path / "out").glob("*.png")) == IDS[1:]
+    assert predict("--preview")[0] == 0, "the case is done again, though its segmentation may be there"
+    assert sorted(p.stem for p in (tmp_path / "out").glob("*.png")) == IDS
+
+
+# --- what concerns all cases
+
+
+def test_a_full_disk_stops_the_run_at_once(predict, tmp_path, monkeypatch, steps):
+    whole = files.os.fsync
+    calls = itertools.count()
+
+    def full(handle: int) -> None:
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(handle)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    code, _, err = predict()
+    assert code == 1 and "No space left on device" in last_line(err)
+    assert len(steps) == 2, "the third case is not tried"
+    assert segmented(tmp_path / "out") == IDS[:1]
+    assert not list((tmp_path / "out").glob(".*"))
+    del steps[:]
+    monkeypatch.setattr(files.os, "fsync", whole)
+    assert predict()[0] == 0 and steps == IDS[1:]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupt_is_no_failure_of_a_case(error, predict, tmp_path, monkeypatch) -> None:
+    def step(self, engine, batch):
+        raise error
+
+    monkeypatch.setattr(EvalStep, "__call__", step)
+    if isinstance(error, KeyboardInterrupt):
+        assert predict()[0] == 130
+    else:
+        with pytest.raises(SystemExit):
+            predict()
+    assert not (tmp_path / "out" / "failures.json").exists()
+
+
+def test_wrong_weights_and_no_case_write_nothing(run, predict, data, tmp_path, two_weights):
+    assert run("predict", data, "--output", tmp_path / "out", "--checkpoint", tmp_path / "none.pt", *TINY)[0] == 1
+    (tmp_path / "empty").mkdir()
+    assert run("predict", tmp_path / "empty", "--output", tmp_path / "out", *TINY)[0] == 1
+    assert predict("--modalities", "['t1']")[0] == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failures_json_of_another_program_is_not_replaced(predict, tmp_path, steps):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "failures.json").write_text('{"mine": 1}')
+    code, _, err = predict()
+    assert code == 1 and "brats3d has not written it" in last_line(err) and not steps
+    assert (tmp_path / "out" / "failures.json").read_text() == '{"mine": 1}'
+
+
+# --- again
+
+
+def test_what_is_done_is_left_alone(predict, tmp_path, steps):
+    assert predict("--preview", "--stats")[0] == 0
+    assert steps == IDS
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
+    code, out, _ = predict("--preview", "--stats")
+    assert code == 0 and steps == IDS
+    assert "3 of 3 cases are skipped" in out and "0 cases segmented, 3 skipped, none failed" in out
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
+
+
+def flip(path: Path, at: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[min(int(at * len(content)), len(content) - 1)] ^= 0x41
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "deleted": lambda out: (out / f"{IDS[1]}.nii.gz").unlink(),
+    "emptied": lambda out: (out / f"{IDS[1]}.nii.gz").write_bytes(b""),
+    "cut": lambda out: truncate(out / f"{IDS[1]}.nii.gz"),
+    **{f"byte at {at}": lambda out, at=at: flip(out / f"{IDS[1]}.nii.gz", at) for at in (0.03, 0.1, 0.3, 0.5, 0.9, 1)},
+    "no preview": lambda out: (out / f"{IDS[1]}.png").unlink(),
+    "other stats": lambda out: (out / f"{IDS[1]}.json").write_text('{"brats3d": "0", "label_convention": "x"}'),
+    "another's": lambda out: shutil.copy(out / f"{IDS[0]}.nii.gz", out / f"{IDS[1]}.nii.gz"),
+    "cut stats": lambda out: truncate(out / f"{IDS[1]}.json"),
+    "no record": lambda out: _cut_record(out, 0),
+    "torn record": lambda out: _cut_record(out, 50),
+}
+
+
+def _cut_record(out: Path, length: int) -> None:
+    """What is left of the second case's records, at the end of the file."""
+    lines = {json.loads(line)["case_id"]: line for line in (out / "predictions.jsonl").read_text().split("\n") if line}
+    (out / "predictions.jsonl").write_text("\n".join([lines[IDS[0]], lines[IDS[2]], lines[IDS[1]][:length]]))
+
+
+def test_what_is_damaged_gone_or_unknown_is_done_again_and_nothing_else(predict, tmp_path, steps):
+    out = tmp_path / "out"
+    assert predict("--preview", "--stats")[0] == 0
+    whole = contents(out)
+    for name, damage in DAMAGE.items():
+        damage(out)
+        del steps[:]
+        code, _, err = predict("--preview", "--stats")
+        assert code == 0, (name, err)
+        assert steps == [IDS[1]], name
+        assert contents(out) == whole, name
+        del steps[:]
+        assert predict("--preview", "--stats")[0] == 0
+        assert steps == [], name
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--roi_size", "[48,48,48]"),
+        ("--overlap", 0.5),
+        ("--label_convention", "brats2023"),
+        ("--inferer#mode", "constant"),
+        ("--preview",),
+        ("--stats",),
+        ("--skip_done", "false"),
+    ],
+    ids=lambda option: option[0],
+)
+def test_another_setting_and_what_is_asked_for_anew_redo_every_case(option, predict, tmp_path, steps):
+    assert predict()[0] == 0
+    del steps[:]
+    assert predict(*option)[0] == 0
+    assert steps == IDS
+
+
+def test_other_weights_redo_every_case_and_leave_what_they_alone_would(predict, tmp_path, steps):
+    assert predict("--stats")[0] == 0
+    assert predict(weights=1)[0] == 0
+    assert predict(weights=1, to="alone")[0] == 0
+    a, b = ((tmp_path / name / f"{IDS[0]}.nii.gz").read_bytes() for name in ("out", "alone"))
+    assert a == b
+    del steps[:]
+    assert predict("--stats", weights=1)[0] == 0
+    assert steps == IDS, "the stats that are there tell of other weights"
+
+
+@pytest.mark.parametrize("change", ["mtime", "size", "file"])
+def test_a_changed_input_is_segmented_again(change, predict, data, steps):
+    assert predict()[0] == 0
+    path = path_of(data, 2)
+    if change == "mtime":
+        os.utime(path, ns=(1, 1))
+    elif change == "size":
+        stat = path.stat()
+        path.write_bytes(path.read_bytes() + b"\0\0")  # zeros may follow a gzip member
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    else:
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    del steps[:]
+    assert predict()[0] == 0
+    assert steps == [IDS[2]]
+
+
+def test_a_moved_data_set_is_still_done(run, predict, data, tmp_path, two_weights, steps):
+    assert predict()[0] == 0
+    data.rename(tmp_path / "moved")
+    options = ("--output", tmp_path / "out", "--checkpoint", two_weights[0])
+    assert run("predict", tmp_path / "moved", *options, *TINY)[0] == 0
+    assert steps == IDS
+
+
+def test_a_file_that_is_not_ours_is_refused_although_an_earlier_one_was(predict, tmp_path, steps):
+    assert predict()[0] == 0
+    path = tmp_path / "out" / f"{IDS[0]}.nii.gz"
+    for content in (b"notes", gzip.compress(b"notes")):
+        path.write_bytes(content)
+        code, _, err = predict()
+        assert code == 1 and "brats3d has not written it" in last_line(err)
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("where", ["first", "second", "last"])
+def test_reading_ahead_blames_the_case_that_cannot_be_read(where, predict, data, tmp_path, steps):
+    number = ["first", "second", "last"].index(where)
+    truncate(path_of(data, number))
+    assert predict()[0] == 1
+    assert list(failures_in(tmp_path / "out")) == [IDS[number]]
+    assert steps == [case_id for case_id in IDS if case_id != IDS[number]]
+
+
+# --- MONAI's own command
+
+
+def test_monais_command_ends_with_an_error_after_the_good_cases(workflow, data, tmp_path, two_weights):
+    truncate(path_of(data, 0))
+    made = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=two_weights[0])
+    with pytest.raises(RuntimeError) as caught:
+        made.run()
+    assert "1 of 3 cases failed (2 segmented, 0 skipped)" in str(caught.value.__cause__)
+    assert segmented(tmp_path / "out") == IDS[1:]
+
+
+def test_skip_done_as_text_is_refused(workflow, data, tmp_path, two_weights):
+    options = {"checkpoint": two_weights[0], "skip_done": "'false'"}
+    made = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", **options)
+    with pytest.raises(RuntimeError) as caught:
+        made.run()
+    assert "skip_done: expected True or False" in str(caught.value.__cause__)
+
+
+def test_a_thousand_done_cases_are_skipped_in_seconds(write_case, tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "fsync", lambda handle: None)  # 2000 of them are most of the time
+    first = write_case(tmp_path / "data" / "c0000", label=False)
+    images, out = [str(first / f"c0000_{m}.nii.gz") for m in MODALITIES], tmp_path / "out"
+    items = [{"case_id": f"c{i:04d}", "image": images} for i in range(1000)]
+    weights = installed_bundle() / "models" / "model.pt"
+
+    def saver() -> SaveSegmentations:
+        return SaveSegmentations(out, "brats2020", MODALITIES, items, checkpoint=weights, stats=True)
+
+    written = saver()
+    written.prepare()
+    label = np.zeros((16, 16, 12), np.uint8)
+    for item in items:
+        written._save(item["case_id"], label)
+    begun = time.monotonic()
+    assert len(saver().done()) == 1000
+    assert time.monotonic() - begun < 20  # 4.5 s on two cores
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_started_again_ends_as_one_that_was_not(make_dataset, tmp_path, two_weights):
+    data = make_dataset(8, root=tmp_path / "data")
+    command = [sys.executable, "-m", "brats3d", "predict", data, "--checkpoint", two_weights[0], "--preview", *TINY]
+
+    def start(out: str) -> subprocess.Popen:
+        return subprocess.Popen([*map(str, command), "--output", out], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+
+    with start("whole") as whole:
+        whole.communicate(timeout=300)
+    assert whole.returncode == 0
+    out = tmp_path / "out"
+    with start("out") as killed:
+        deadline = time.monotonic() + 200
+        while len(segmented(out)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    done = {p: p.stat().st_mtime_ns for p in out.glob("*.nii.gz")}
+    assert 3 <= len(done) < 8
+    recorded = {json.loads(line)["case_id"] for line in (out / "predictions.jsonl").read_text().split("\n") if line}
+    with start("out") as again:
+        said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0
+    assert f"{len(recorded)} of 8 cases are skipped" in said
+    assert contents(out) == contents(tmp_path / "whole")
+    same = {p.name.removesuffix(".nii.gz") for p, mtime in done.items() if p.stat().st_mtime_ns == mtime}
+    assert same == recorded and len(recorded) >= len(done) - 1
