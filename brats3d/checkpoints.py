@@ -208,12 +208,13 @@ def restore_run(
         for name, part in (parts or {}).items():
             part.load_state_dict(content[name])
         trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
+        trainer.state.pending, trainer.state.tracked = bool(content["pending"]), content["tracked"]
         evaluator.state.best_metric, evaluator.state.best_metric_epoch = content["best_metric"], content["best_epoch"]
     except (KeyError, RuntimeError, ValueError) as error:
         if str(error).startswith("checkpoint: "):
             raise
         raise ValueError(f"checkpoint: {path} does not fit this run ({_first_line(error)})") from error
-    return bool(content["pending"])
+    return trainer.state.pending
 
 
 class KeepCheckpoints:
@@ -221,8 +222,9 @@ class KeepCheckpoints:
     ``minutes`` since it was saved last, and when :class:`brats3d.stopping.RunEvents` ask for it.
 
     ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
-    epoch (whole ones), iteration, epoch_length, pending (1: of the next epoch only the end is left to do), best_metric,
-    best_epoch, network_def and settings as JSON, and any further parts. The one before it stays as ``previous.pt``.
+    epoch (whole ones), iteration, epoch_length, pending (1: of the next epoch only the end is left to do), tracked (the
+    points of the last step in TensorBoard), best_metric, best_epoch, network_def and settings as JSON, and any further
+    parts. The one before it stays as ``previous.pt``.
     Attach it after the handlers that validate and that change what is saved.
 
     Args:
@@ -314,6 +316,7 @@ class KeepCheckpoints:
             "iteration": engine.state.iteration,
             "epoch_length": engine.state.epoch_length,
             "pending": int(pending),
+            "tracked": dict(getattr(engine.state, "tracked", {})),
             "best_metric": float(best.best_metric),
             "best_epoch": best.best_metric_epoch,
             "network_def": json.dumps(describe_network(self.network)),

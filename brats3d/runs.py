@@ -321,6 +321,7 @@ def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
     trainer.state.epoch += 1
     stop.begin(clock=False)
     trainer.fire_event(Events.EPOCH_COMPLETED)
+    trainer.state.pending = False
     trainer.fire_event(Events.COMPLETED)
 
 

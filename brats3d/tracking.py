@@ -91,7 +91,11 @@ class TrackRun:
         done = engine.state.iteration
         self._close(engine)
         self._patches = 0
-        self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
+        # A step whose epoch still lacks its end may have been validated once already: its points are written anew.
+        pending = getattr(engine.state, "pending", False)
+        self._writer = SummaryWriter(str(self.folder), purge_step=done if pending else done + 1)
+        if pending:
+            self._write_step(engine)
         if not done:
             self._writer.add_text("settings", f"```json\n{json.dumps(self.settings, indent=2, default=str)}\n```", 0)
             for summary in hparams({k: _plain(v) for k, v in self.settings.items()}, {self.metric: 0}):
@@ -99,10 +103,15 @@ class TrackRun:
 
     def _step(self, engine: Trainer) -> None:
         assert self._writer is not None
-        step = engine.state.iteration
-        self._writer.add_scalar("train_loss", float(engine.state.output[Keys.LOSS]), step)
-        self._writer.add_scalar("learning_rate", engine.optimizer.param_groups[0]["lr"], step)
+        loss, rate = float(engine.state.output[Keys.LOSS]), float(engine.optimizer.param_groups[0]["lr"])
+        engine.state.tracked = {"train_loss": loss, "learning_rate": rate}  # saved with the state
+        self._write_step(engine)
         self._patches += len(engine.state.output[Keys.IMAGE])
+
+    def _write_step(self, engine: Engine) -> None:
+        assert self._writer is not None
+        for tag, value in engine.state.tracked.items():
+            self._writer.add_scalar(tag, value, engine.state.iteration)
 
     def _count(self, engine: Engine) -> None:
         self._patches = 0

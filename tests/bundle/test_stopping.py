@@ -138,6 +138,29 @@ def test_a_run_that_was_cut_off_goes_on_from_the_last_save_within_an_epoch(
     assert_as_if_nothing_had_happened(tmp_path / "run", whole)
 
 
+def test_a_validation_that_was_shown_and_not_saved_is_shown_once(train: Workflow, whole: Path, tmp_path: Path) -> None:
+    made = train(checkpoint_minutes=1e-9)  # so that the state before the validation is saved
+
+    def cut_off(engine) -> None:  # all is written and flushed, and the epoch's end is not saved
+        if engine.state.epoch == 2:
+            raise RuntimeError("power failure")
+
+    keeper = next(
+        handler
+        for handler, *_ in made.trainer._event_handlers[Events.EPOCH_COMPLETED]
+        if type(getattr(handler, "__self__", handler)).__name__ == "KeepCheckpoints"
+    )
+    made.trainer.remove_event_handler(keeper, Events.EPOCH_COMPLETED)
+    made.trainer.add_event_handler(Events.EPOCH_COMPLETED, cut_off)
+    made.trainer.add_event_handler(Events.EPOCH_COMPLETED, keeper)
+    with pytest.raises(RuntimeError):
+        made.run()
+    left = state(tmp_path / "run")
+    assert (left["iteration"], left["epoch"], left["pending"]) == (6, 1, 1)
+    train().run()
+    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+
+
 def test_a_damaged_state_is_passed_over_for_the_one_before(
     train: Workflow, whole: Path, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,38 @@
+"""Training with worker processes, however they are started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("cache", [0, 0.5], ids=["read each time", "cached"])
+@pytest.mark.parametrize(
+    ("workers", "method"), [(1, "fork"), (3, "fork"), (1, "spawn"), (3, "spawn"), (3, "forkserver")], ids=str
+)
+def test_the_weights_are_those_of_a_training_without(
+    workers: int,
+    method: str,
+    cache: float,
+    trained: Path,
+    phantoms: Path,
+    workflow: Callable[..., ConfigWorkflow],
+    tmp_path: Path,
+) -> None:
+    made = workflow(
+        "train",
+        dataset_dir=phantoms,
+        output_dir=tmp_path,
+        num_workers=workers,
+        cache=cache,
+        **{"train#dataloader#multiprocessing_context": method},
+    )
+    made.run()
+    a, b = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (tmp_path, trained))
+    assert all(torch.equal(a["network"][name], b["network"][name]) for name in b["network"])
