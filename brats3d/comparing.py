@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brats3d.bounded import read_json
 from brats3d.cases import name_some, natural_key
 from brats3d.files import write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
@@ -151,7 +151,7 @@ def read_scores(path: str | Path) -> Scores:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the JSON that brats3d score or evaluate writes")
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path}: cannot be read as JSON: {error}; expected what brats3d score writes") from None
     rows = content.get("rows") if isinstance(content, dict) else None
@@ -179,9 +179,9 @@ def _wrong_with(row: Any) -> str | None:
     if not isinstance(row, dict) or not isinstance(row.get("case_id"), str):
         return "no case_id"
     if row.get("region") not in REGIONS_TO_READ:
-        return f"region {row.get('region')!r}"
+        return f"region {row.get('region')!r:.40}"
     for name in MEASURES:
         value = row.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return f"{name} is {value!r}"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+            return f"{name} is {value!r:.40}"
     return None if "dice" in row else "no dice"

@@ -7,7 +7,7 @@ Communications 13 (2022), 4128, https://doi.org/10.1038/s41467-022-30695-9.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from brats3d.bounded import ordinary_size, read_json
 from brats3d.labels import MODALITIES
-from brats3d.volumes import format_affine
+from brats3d.volumes import MAX_BYTES, MAX_VOXELS, format_affine
 
 __all__ = ["DATASET_JSON", "LABELS", "MODALITY_NAMES", "TaskCase", "TaskFiles", "find_task_cases"]
 
@@ -127,7 +128,7 @@ def find_task_cases(dataset_json: Path) -> list[TaskFiles]:
             path in it leads out of its folder.
     """
     try:
-        description = json.loads(dataset_json.read_text(encoding="utf-8"))
+        description = read_json(dataset_json)
     except (OSError, ValueError) as error:
         raise ValueError(f"{dataset_json}: cannot be read as JSON ({error}); {_DOWNLOAD}") from None
     if not isinstance(description, dict):
@@ -221,7 +222,9 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel as nib
 
     try:
+        ordinary_size(path)
         image = nib.load(path)
+        _check_size(image)
         values, affine = np.asanyarray(image.dataobj), image.affine
     except FileNotFoundError:
         raise ValueError(f"{path}: is not there, although dataset.json lists it; {_DOWNLOAD}") from None
@@ -235,6 +238,14 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{_DOWNLOAD}"
         )
     return values, affine
+
+
+def _check_size(image: Any) -> None:
+    """Refuse what no case can be, before its voxels are read."""
+    shape, size = image.shape, math.prod(image.shape) * image.get_data_dtype().itemsize
+    if math.prod(shape) > MAX_VOXELS * len(MODALITIES) or size > MAX_BYTES:
+        limits = f"{MAX_VOXELS:,} voxels a channel, {MAX_BYTES:,} bytes"
+        raise ValueError(f"has shape {shape}, {size:,} bytes; at most {limits} are read")
 
 
 def _whole(image: np.ndarray, path: Path) -> np.ndarray:

@@ -127,8 +127,8 @@ def get_convention(name: str) -> LabelConvention:
     """
     try:
         return CONVENTIONS[name]
-    except KeyError:
-        raise ValueError(f"label_convention: expected one of {', '.join(CONVENTIONS)}, got {name!r}") from None
+    except (KeyError, TypeError):  # a file may give a list
+        raise ValueError(f"label_convention: expected one of {', '.join(CONVENTIONS)}, got {name!r:.80}") from None
 
 
 def order_modalities(names: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import ignite.distributed as idist
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from brats3d.bounded import read_json
 from brats3d.budget import TimeBudget
 from brats3d.checkpoints import load_weights, restore_run
 from brats3d.checks import header_warnings
@@ -240,11 +241,14 @@ def _compare_windows(checkpoint: str | Path, card: Mapping[str, Any], roi_size: 
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a mapping, got {content!r:.60}")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}: cannot be read ({error}); name another --output_dir, or remove {path.parent}"
         ) from error
+    return content
 
 
 def _begin(network: nn.Module, checkpoint: str | Path | None, settings: Mapping[str, Any], output_dir: Path) -> None:
@@ -272,7 +276,7 @@ def _difference(name: str, earlier: Any, now: Any) -> str:
     if name.endswith("_cases"):
         gone, new = (sorted(set(a or []) - set(b or [])) for a, b in ((earlier, now), (now, earlier)))
         return f"{name}: {len(gone)} gone {gone[:3]}, {len(new)} new {new[:3]}"
-    return f"{name} was {earlier!r}, is {now!r}"
+    return f"{name} was {earlier!r:.200}, is {now!r:.200}"
 
 
 def _best(evaluator: Evaluator) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from brats3d.bounded import read_json
 from brats3d.case_stats import describe_segmentation, describe_weights
 from brats3d.cases import find_cases
 from brats3d.checks import check_labels, whole_labels
@@ -22,7 +22,7 @@ from brats3d.datalist import item_to_case
 from brats3d.files import writable_folder, write_json, write_whole
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.transforms import labels_to_regions
-from brats3d.volumes import Header, read_header, to_lps
+from brats3d.volumes import Header, read_header, read_volume, to_lps
 
 __all__ = ["MARK", "SaveSegmentations", "marked_convention", "prepare_output", "write_segmentation"]
 
@@ -163,8 +163,8 @@ class SaveSegmentations:
             folder = next(iter(self.images[case_id].values())).parent
             found = find_cases(folder, self.modalities, absent_sequences=True)
             path = next(case.label for case in found if case.case_id == case_id and case.label)
-            file = nib.load(path)
-            label = to_lps(np.asanyarray(file.dataobj), file.affine)
+            volume = read_volume(path)
+            label = to_lps(volume.values, volume.header.affine)
             check_labels(label, self.convention, str(path))
             label = whole_labels(label)
         except (StopIteration, ValueError, OSError):
@@ -190,8 +190,8 @@ def _refuse_foreign(path: Path) -> None:
     if not path.exists():
         return
     try:
-        ours = bytes(nib.load(path).header["descrip"]).startswith(MARK.encode())
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError):
+        ours = bytes(read_header(path).nifti["descrip"].item()).startswith(MARK.encode())
+    except ValueError:
         ours = False
     if not ours:
         raise ValueError(
@@ -204,7 +204,7 @@ def _refuse_foreign_stats(path: Path) -> None:
     if not path.exists():
         return
     try:
-        ours = {"brats3d", "label_convention"} <= json.loads(path.read_bytes()).keys()
+        ours = {"brats3d", "label_convention"} <= read_json(path).keys()
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
