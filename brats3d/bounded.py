@@ -42,7 +42,7 @@ def read_bounded(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
     if (size := ordinary_size(path)) > limit:
         raise ValueError(f"has {size:,} bytes; at most {limit:,} are read")
     with path.open("rb") as file:
-        return file.read(limit)
+        return file.read(size)
 
 
 def read_json(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -169,6 +168,9 @@ def read_scores(path: str | Path) -> Scores:
     return Scores(rows, content.get("rules"))
 
 
+_LARGEST = 1e12  # the report's limit too; a whole number of JSON can be larger than any float
+
+
 def _gain(measure: str, before: float, after: float) -> float:
     if measure in LESS_IS_BETTER:
         return abs(before) - abs(after)
@@ -182,6 +184,6 @@ def _wrong_with(row: Any) -> str | None:
         return f"region {row.get('region')!r:.40}"
     for name in MEASURES:
         value = row.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             return f"{name} is {value!r:.40}"
     return None if "dice" in row else "no dice"
