@@ -241,7 +241,7 @@ def _check_rows(rows: Any, path: Path) -> tuple[Row, ...]:
     for case_id, names in regions.items():
         if sorted(names) != sorted(REGIONS_TO_READ):
             raise ValueError(
-                f"{path}: {case_id!r} has rows of {', '.join(names)}; expected one each of "
+                f"{path}: {case_id!r:.80} has rows of {', '.join(names)}; expected one each of "
                 f"{', '.join(REGIONS_TO_READ)}; {_ADVICE}"
             )
     place = {region: i for i, region in enumerate(REGIONS_TO_READ)}
