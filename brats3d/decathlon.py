@@ -196,8 +196,8 @@ def _labels(names: object, source: Path) -> dict[int, int]:
     found = [LABELS.get(_plain(name)) for name in _numbered(names, "labels", source)]
     if None in found or sorted(str(value) for value in found) != sorted(str(value) for value in LABELS.values()):
         raise ValueError(
-            f"{source}: labels are {names!s:.300}; expected background, edema, non-enhancing tumor and enhancing tumour, "
-            "each once, numbered from 0; correct the names if they mean these"
+            f"{source}: labels are {names!s:.300}; expected background, edema, non-enhancing tumor and enhancing "
+            "tumour, each once, numbered from 0; correct the names if they mean these"
         )
     return {i: value for i, value in enumerate(found) if value is not None}
 
