@@ -130,7 +130,7 @@ def read_run(run_dir: str | Path) -> Run:
     curves: Mapping[str, Sequence[tuple[int, float]]] = {}
     try:
         curves = read_scalars(folder)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         remarks.append(str(error))
     return Run(
         folder=folder,

@@ -28,6 +28,7 @@ from brats3d.decathlon import DATASET_JSON
 from brats3d.duplicates import identical_files
 from brats3d.kaggle_h5 import find_volumes
 from brats3d.name_mapping import read_name_mappings
+from brats3d.report_run import read_run
 from brats3d.volumes import read_header, read_volume
 
 CASE = "BraTS20_Training_001"
@@ -299,6 +300,20 @@ def test_a_pipe_in_the_place_of_an_output_is_not_opened(make_dataset, run, tmp_p
     assert code == 1
     assert f"{name} is there, and brats3d has not written it" in err
     assert [path.name for path in out.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("harm", [pipe, lambda path: os.truncate(path, 1 << 40)])
+def test_curves_that_cannot_be_read_are_a_remark_of_the_report(tmp_path, harm):
+    rows = [
+        {"case_id": "a", "region": region, "dice": 0.5, "ref_volume_ml": 1, "pred_volume_ml": 1}
+        for region in ("WT", "TC", "ET")
+    ]
+    (tmp_path / "metrics.json").write_text(json.dumps({"rows": rows}))
+    events = tmp_path / "tensorboard" / "events.out.tfevents.1"
+    events.parent.mkdir()
+    events.touch()
+    harm(events)
+    assert any("TensorBoard events that cannot be read" in remark for remark in read_run(tmp_path).remarks)
 
 
 # --- conversion
