@@ -33,7 +33,7 @@ from brats3d.volumes import read_header, read_volume
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 200
+EXAMPLES = 300
 """A reader; together they take about a minute."""
 
 MEMORY_BYTES = 256 << 20
