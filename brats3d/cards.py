@@ -7,11 +7,11 @@ of their sequences, zeros in the others' place.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from brats3d.bounded import read_json
 from brats3d.labels import order_modalities
 
 __all__ = ["card_path", "last_good", "read_card", "serves_absent_sequences"]
@@ -40,8 +40,8 @@ def read_card(checkpoint: str | Path) -> dict[str, Any]:
             "trained on; copy the two files together"
         )
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        card = read_json(path)
+    except ValueError as error:
         raise ValueError(f"checkpoint: {path} is damaged ({error}); {_ADVICE}") from error
     if not isinstance(card, dict):
         raise ValueError(f"checkpoint: {path}: expected a mapping, got {card!r:.60}; {_ADVICE}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from brats3d.audit import Audit
+from brats3d.bounded import read_json
 from brats3d.datalist import DATALIST_NAME, read_datalist
 from brats3d.duplicates import identical_files
 from brats3d.files import write_json
@@ -27,7 +27,7 @@ def carry_datalists(audit: Audit, cases: Sequence[RepairedCase], out: Path) -> t
             continue
         part = part_of(audit, root)
         try:
-            content = json.loads(source.read_text(encoding="utf-8"))
+            content = read_json(source)
             new, removed = _new_datalist(content, root, part, _Places(audit, cases))
             write_json(out / part / DATALIST_NAME, new)
             read_datalist(out / part, audit.modalities)

@@ -22,6 +22,7 @@ __all__ = [
     "Problem",
     "Scan",
     "absent_warnings",
+    "check_case_id",
     "check_folder",
     "check_path_syntax",
     "find_cases",
@@ -32,6 +33,9 @@ __all__ = [
     "scan_cases",
     "serious_problems",
 ]
+
+MAX_CASE_ID_BYTES = 200
+"""File systems take names of 255 bytes; what is being written has a suffix and a longer, hidden name."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Case:
         grade: ``"HGG"`` or ``"LGG"`` where the case lies in a folder of that name (BraTS 2017 to 2019).
 
     Raises:
-        ValueError: if ``case_id`` is not one path component.
+        ValueError: if ``case_id`` cannot be part of a file's name; see :func:`check_case_id`.
     """
 
     case_id: str
@@ -60,10 +64,7 @@ class Case:
     grade: str | None = None
 
     def __post_init__(self) -> None:
-        if self.case_id in ("", ".", "..") or re.search(r"[/\\\0]", self.case_id):
-            raise ValueError(
-                f"case_id: expected one path component, such as BraTS20_Training_001, got {self.case_id!r}"
-            )
+        check_case_id(self.case_id)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -192,6 +193,21 @@ def absent_warnings(cases: Sequence[Case], modalities: Sequence[str] = MODALITIE
     return [_absent_warning(absent, case_ids) for absent, case_ids in lacking.items() if absent]
 
 
+def check_case_id(case_id: str) -> None:
+    """Refuse a name by which no file can be written in its own folder, or one that a terminal would obey.
+
+    Raises:
+        ValueError: if it is empty, begins with a dot, holds a slash or a control character, or is longer than
+            :data:`MAX_CASE_ID_BYTES`.
+    """
+    long = len(case_id.encode(errors="surrogatepass")) > MAX_CASE_ID_BYTES
+    if not case_id or case_id.startswith(".") or long or _NOT_IN_NAMES.search(case_id):
+        raise ValueError(
+            f"case_id: expected one path component, such as BraTS20_Training_001, of at most {MAX_CASE_ID_BYTES} "
+            f"bytes, without control characters, and not hidden, got {case_id!r:.80}"
+        )
+
+
 def name_some(names: Sequence[str], most: int = 3) -> str:
     """``"a, b, c and 4 more"``."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -199,7 +215,10 @@ def name_some(names: Sequence[str], most: int = 3) -> str:
 
 def natural_key(text: str) -> tuple[list[Any], str]:
     """Sorts ``case_2`` before ``case_10``."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", text)], text
+    parts = re.split(r"([0-9]+)", text)  # every second one is a number, maybe too long for an int
+    numbers = [part.lstrip("0") for part in parts[1::2]]
+    parts[1::2] = [(len(number), number) for number in numbers]
+    return parts, text
 
 
 def check_folder(folder: str | os.PathLike[str] | None, name: str = "dataset_dir") -> Path:
@@ -251,6 +270,7 @@ def report_problems(where: str, problems: Sequence[str], advice: str) -> None:
 
 
 _MAX_LISTED = 20
+_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _to_case(found: FoundCase, modalities: Sequence[str]) -> Case:

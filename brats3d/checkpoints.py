@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import pickletools
 import re
 import secrets
 import time
@@ -23,6 +24,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from brats3d.bounded import MAX_TEXT_BYTES, ordinary_size
 from brats3d.cards import card_path, last_good, read_card
 from brats3d.files import explain_full_disk, require_space, write_whole
 from brats3d.labels import REGIONS, order_modalities
@@ -46,6 +48,9 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 """The state of a run, and the one before it: what is left where a disk has damaged the newest."""
 
 logger = logging.getLogger("brats3d")
+
+MAX_CHECKPOINT_BYTES = 4 * 2**30
+"""Of one file. The shipped weights have 10 MB, the whole state of their training 60."""
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
@@ -104,8 +109,9 @@ def read_content(path: str | Path) -> dict[str, Any]:
         ValueError: if it is damaged or holds anything but tensors, numbers and strings.
     """
     try:
-        _check_sums(Path(path))
+        _check_archive(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_extents(content)
     except Exception as error:  # what a damaged pickle raises depends on the damage
         raise ValueError(f"checkpoint: {path} is damaged or holds more than weights ({_reason(error)})") from error
     if not isinstance(content, dict):
@@ -202,6 +208,11 @@ def restore_run(
                 f"an epoch had {content['epoch_length']} iterations, now it has {trainer.state.epoch_length}: "
                 "another number of cases or processes"
             )
+        for name in ("epoch", "iteration", "best_epoch"):
+            if type(content[name]) is not int:
+                raise ValueError(f"{name}: expected a whole number, got {content[name]!r:.40}")
+        if not isinstance(content["best_metric"], float):
+            raise ValueError(f"best_metric: expected a number, got {content['best_metric']!r:.40}")
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         lr_scheduler.load_state_dict(content["lr_scheduler"])
@@ -210,7 +221,7 @@ def restore_run(
         trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
         trainer.state.pending, trainer.state.tracked = bool(content["pending"]), content["tracked"]
         evaluator.state.best_metric, evaluator.state.best_metric_epoch = content["best_metric"], content["best_epoch"]
-    except (KeyError, RuntimeError, ValueError) as error:
+    except Exception as error:  # what a state of another form raises depends on the form
         if str(error).startswith("checkpoint: "):
             raise
         raise ValueError(f"checkpoint: {path} does not fit this run ({_first_line(error)})") from error
@@ -361,13 +372,63 @@ def _stored_bytes(content: Any) -> int:
     return 64 + sum(map(_stored_bytes, values))
 
 
-def _check_sums(path: Path) -> None:
-    """Compare the checksums, which torch writes and does not look at when it reads."""
+_NAMED = re.compile(
+    r"collections OrderedDict|torch Size|torch [A-Z]\w+Storage|torch\._utils _rebuild_(tensor_v2|parameter)"
+)
+"""What weights and the state of a run are made of. Of what else torch lets pass, some takes memory without end:
+``bytearray(10**12)``."""
+
+
+def _check_archive(path: Path) -> None:
+    """Look at what torch would believe: sizes, what the pickle names, and the checksums that it writes and never reads.
+
+    Raises:
+        ValueError: saying what is wrong, without the file's name.
+    """
+    if (size := ordinary_size(path)) > MAX_CHECKPOINT_BYTES:
+        raise ValueError(f"has {size:,} bytes; at most {MAX_CHECKPOINT_BYTES:,} are read")
     if not zipfile.is_zipfile(path):
-        return
+        raise ValueError("torch did not write it")
     with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        for part in parts:
+            if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size:
+                raise ValueError(f"{part.filename!r:.80} in it is compressed to {part.compress_size:,} bytes")
+        if sum(part.file_size for part in parts) > size:
+            raise ValueError("what is in it is larger than the file")
+        for part in parts:
+            if part.filename.endswith("data.pkl"):
+                _check_pickle(archive, part)
         if bad := archive.testzip():
             raise ValueError(f"the checksum of {bad} is wrong")
+
+
+def _check_pickle(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+    if part.file_size > MAX_TEXT_BYTES:
+        raise ValueError(
+            f"{part.filename!r:.80} in it has {part.file_size:,} bytes; at most {MAX_TEXT_BYTES:,} are read"
+        )
+    for code, argument, _ in pickletools.genops(archive.read(part)):
+        if code.name == "GLOBAL" and not _NAMED.fullmatch(str(argument)):
+            name = re.sub(r"^(builtins|__builtin__) ", "", str(argument)).replace(" ", ".")
+            raise ValueError(f"it names {name:.80}")
+
+
+def _check_extents(content: Any) -> None:
+    """Refuse tensors larger than what is stored of them: steps of 0 make a terabyte of one number."""
+    left, seen = [content], set()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, torch.Tensor):
+            if each.numel() * each.element_size() > each.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {tuple(each.shape)} is larger than its values")
+        elif isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list | tuple):
+            left += each
 
 
 def _refuse_mismatch(
@@ -390,7 +451,7 @@ def _mismatch(checkpoint: str | Path, name: str, found: Any, wanted: Any, advice
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
         found, wanted = {k: found.get(k) for k in keys}, {k: wanted.get(k) for k in keys}
-    return f"checkpoint: {checkpoint} has {name} {found}, this run has {wanted}; {advice}"
+    return f"checkpoint: {checkpoint} has {name} {found!s:.300}, this run has {wanted!s:.300}; {advice}"
 
 
 def _is_plain(value: Any) -> bool:
@@ -410,4 +471,4 @@ def _reason(error: Exception) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -5,7 +5,6 @@ Nothing heavy is imported until a subcommand runs, so that ``brats3d --help`` an
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import click
 
 from brats3d import __version__
+from brats3d.bounded import read_json
 from brats3d.bundle import MONAI_ARGUMENTS, check_overrides, command_line, config_files, installed_bundle, run_workflow
 from brats3d.failures import cause_of
 from brats3d.files import writable_folder
@@ -299,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        print(f"brats3d: error: {_explain(error)}", file=sys.stderr)
+        print(f"brats3d: error: {_printable(_explain(error))}", file=sys.stderr)
         return 1
 
 
@@ -336,8 +336,8 @@ def _check_json(path: str, name: str, keys: set[str]) -> Path:
     writable_folder(file.parent, name)
     if file.exists():
         try:
-            ours = keys <= json.loads(file.read_bytes()).keys()
-        except (ValueError, AttributeError):
+            ours = keys <= read_json(file).keys()
+        except (ValueError, OSError, AttributeError):
             ours = False
         if not ours:
             raise ValueError(f"{name}: {file} is there and is something else; give another file")
@@ -400,6 +400,15 @@ def _explain(error: BaseException) -> str:
         # torch wraps what a worker process raised in the text of its traceback; the message follows the last name.
         return re.split(r"^\w*Error: ", text, flags=re.MULTILINE)[-1] if text.startswith("Caught ") else text
     return f"{type(error).__name__}: {error} (--verbose shows where)"
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would obey, no line longer than a person reads: a file may hold any name."""
+    lines = re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text).split("\n")
+    return "\n".join(line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]} ..." for line in lines)
+
+
+_MAX_LINE = 4000
 
 
 def _quieten() -> None:

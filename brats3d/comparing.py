@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brats3d.bounded import read_json
 from brats3d.cases import name_some, natural_key
 from brats3d.files import write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
@@ -151,7 +150,7 @@ def read_scores(path: str | Path) -> Scores:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the JSON that brats3d score or evaluate writes")
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path}: cannot be read as JSON: {error}; expected what brats3d score writes") from None
     rows = content.get("rows") if isinstance(content, dict) else None
@@ -169,6 +168,9 @@ def read_scores(path: str | Path) -> Scores:
     return Scores(rows, content.get("rules"))
 
 
+_LARGEST = 1e12  # the report's limit too; a whole number of JSON can be larger than any float
+
+
 def _gain(measure: str, before: float, after: float) -> float:
     if measure in LESS_IS_BETTER:
         return abs(before) - abs(after)
@@ -179,9 +181,9 @@ def _wrong_with(row: Any) -> str | None:
     if not isinstance(row, dict) or not isinstance(row.get("case_id"), str):
         return "no case_id"
     if row.get("region") not in REGIONS_TO_READ:
-        return f"region {row.get('region')!r}"
+        return f"region {row.get('region')!r:.40}"
     for name in MEASURES:
         value = row.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return f"{name} is {value!r}"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+            return f"{name} is {value!r:.40}"
     return None if "dice" in row else "no dice"

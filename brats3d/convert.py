@@ -26,7 +26,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from brats3d.cases import check_path_syntax
+from brats3d.bounded import read_json
+from brats3d.cases import check_case_id, check_path_syntax
 from brats3d.decathlon import find_task_cases
 from brats3d.files import remove_leftovers, whole_folder, writable_folder, write_nifti, write_whole
 from brats3d.kaggle_h5 import SLICE_FILE, AmbiguousSlice, find_volumes
@@ -239,6 +240,11 @@ _RECORD = ".conversion.json"
 
 def _check_case_ids(case_ids: Sequence[str], dataset_json: Path) -> None:
     """What is written has BraTS 2020's labels, and they are read back by what the names say."""
+    for case_id in case_ids:
+        try:
+            check_case_id(case_id)
+        except ValueError as error:
+            raise ValueError(f"{dataset_json}: {error}; rename the image, there and in dataset.json") from None
     others = [case_id for case_id in case_ids if layout_of(case_id).convention != "brats2020"]
     if others:
         raise ValueError(
@@ -265,9 +271,10 @@ def _files_below(root: Path) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            if entry.is_file():
+            path = Path(entry.path)  # which takes a link to itself for nothing; an entry raises
+            if path.is_file():
                 yield entry
-            elif entry.is_dir() and depth < _MAX_DEPTH:
+            elif path.is_dir() and depth < _MAX_DEPTH:
                 folders.append((entry.path, depth + 1))
 
 
@@ -375,7 +382,10 @@ def _incomplete(case: SourceCase, out: Path) -> str | None:
 def _ambiguous(cases: Sequence[SourceCase], out: Path) -> tuple[AmbiguousSlice, ...]:
     """What the records of all converted cases say."""
     records = [path for case in cases if (path := out / case.case_id / _RECORD).is_file()]
-    return tuple(AmbiguousSlice(**each) for path in records for each in json.loads(path.read_text())["ambiguous"])
+    try:
+        return tuple(AmbiguousSlice(**each) for path in records for each in read_json(path)["ambiguous"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{out}: a {_RECORD} in it is damaged ({error}); remove the folder of its case") from error
 
 
 def _write_report(conversion: Conversion, source: Source) -> None:

@@ -6,7 +6,6 @@ the order of :data:`brats3d.labels.MODALITIES`; inference items have neither lab
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -15,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from brats3d.bounded import read_json
 from brats3d.cases import (
     Case,
     absent_warnings,
@@ -267,7 +267,7 @@ def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[
     """The folds of a datalist.json: by its entries' "fold", or its "validation" list as the one fold that validates."""
     modalities = order_modalities(modalities)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: cannot be read as JSON: {error}; expected MONAI's datalist form") from error
     lists = [content.get(key) or [] for key in ("validation", "training")] if isinstance(content, dict) else [[], []]
@@ -293,7 +293,7 @@ def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[
     shared = {" and ".join(ids): file for file, ids in owners.items() if len(ids) > 1}
     problems += [f"{ids}: both list {file}; expected each file in one case" for ids, file in shared.items()]
     if not problems and sorted(by_fold) != list(range(max(2, len(by_fold)))):
-        problems.append(f"has folds {sorted(by_fold)}; expected two or more, counted from 0")
+        problems.append(f"has folds {sorted(by_fold)!s:.80}; expected two or more, counted from 0")
     if problems:
         report_problems(str(path), problems, "correct the file, or remove it to have the cases split by patient")
     return [by_fold[k] for k in sorted(by_fold)]
@@ -318,7 +318,7 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
         if modality is None or modality in images:
             why = "does not say which modality it is" if modality is None else f"is a second {modality}"
             raise ValueError(
-                f"{text} {why}; expected names like BraTS20_Training_001_{'|'.join(MODALITIES)}.nii.gz, each once"
+                f"{text:.200} {why}; expected names like BraTS20_Training_001_{'|'.join(MODALITIES)}.nii.gz, each once"
             )
         images[modality] = Path(os.path.normpath(root / text))
     if missing := [m for m in modalities if m not in images]:
@@ -327,7 +327,7 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
     if label_of := parse_file_name(Path(label).name):
         names |= {label_of[0]} if layout_of(label_of[0]) is not ANY_LAYOUT else set()
     if len(names) > 1:
-        raise ValueError(f"its files are of several cases: {', '.join(sorted(names))}; expected one case's")
+        raise ValueError(f"its files are of several cases: {', '.join(sorted(names)):.200}; expected one case's")
     case_id = entry.get("case_id") or _case_id_of(Path(os.path.normpath(root / paths[0])))
     patient_id = entry.get("patient_id")
     chosen = {m: images[m] for m in modalities}
@@ -344,7 +344,7 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
 def _fold_of(entry: Mapping[str, Any]) -> int:
     fold = entry.get("fold")
     if not isinstance(fold, int) or isinstance(fold, bool) or fold < 0:
-        raise ValueError(f'expected "fold" as a whole number from 0, got {fold!r}')
+        raise ValueError(f'expected "fold" as a whole number from 0, got {fold!r:.40}')
     return fold
 
 

@@ -7,7 +7,7 @@ Communications 13 (2022), 4128, https://doi.org/10.1038/s41467-022-30695-9.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from brats3d.bounded import ordinary_size, read_json
 from brats3d.labels import MODALITIES
-from brats3d.volumes import format_affine
+from brats3d.volumes import MAX_BYTES, MAX_VOXELS, format_affine
 
 __all__ = ["DATASET_JSON", "LABELS", "MODALITY_NAMES", "TaskCase", "TaskFiles", "find_task_cases"]
 
@@ -127,7 +128,7 @@ def find_task_cases(dataset_json: Path) -> list[TaskFiles]:
             path in it leads out of its folder.
     """
     try:
-        description = json.loads(dataset_json.read_text(encoding="utf-8"))
+        description = read_json(dataset_json)
     except (OSError, ValueError) as error:
         raise ValueError(f"{dataset_json}: cannot be read as JSON ({error}); {_DOWNLOAD}") from None
     if not isinstance(description, dict):
@@ -141,10 +142,11 @@ def find_task_cases(dataset_json: Path) -> list[TaskFiles]:
         case_id = re.sub(r"\.nii(\.gz)?$", "", image.name, flags=re.IGNORECASE)
         if not case_id or case_id.startswith("."):
             raise ValueError(
-                f"{dataset_json}: lists the image {image.name!r}; expected a name such as BRATS_001.nii.gz; {_DOWNLOAD}"
+                f"{dataset_json}: lists the image {image.name!r:.200}; expected a name such as BRATS_001.nii.gz; "
+                f"{_DOWNLOAD}"
             )
         if case_id in cases:
-            raise ValueError(f"{dataset_json}: lists {case_id} twice; expected every case once; remove one")
+            raise ValueError(f"{dataset_json}: lists {case_id:.200} twice; expected every case once; remove one")
         size = sum(path.stat().st_size for path in (image, label) if path and path.is_file())
         cases[case_id] = TaskFiles(case_id, image, label, modalities, labels, size)
     if not cases:
@@ -163,7 +165,7 @@ def _listed(description: Mapping[str, Any], source: Path) -> list[tuple[Path, Pa
     listed: list[tuple[Path, Path | None]] = []
     for entry in training:
         if not isinstance(entry, dict) or not {"image", "label"} <= entry.keys():
-            raise ValueError(f"{source}: training holds {entry!r}; expected an image and a label; {_DOWNLOAD}")
+            raise ValueError(f"{source}: training holds {entry!r:.200}; expected an image and a label; {_DOWNLOAD}")
         listed.append((_inside(entry["image"], source), _inside(entry["label"], source)))
     images = [entry.get("image") if isinstance(entry, dict) else entry for entry in test]
     return [*listed, *((_inside(image, source), None) for image in images)]
@@ -174,7 +176,7 @@ def _inside(text: object, source: Path) -> Path:
     windows = PureWindowsPath(str(text))  # splits at both kinds of slash
     if not isinstance(text, str) or windows.anchor or ".." in windows.parts or "\0" in text or not windows.parts:
         raise ValueError(
-            f"{source}: lists the file {text!r}; expected a path below its own folder, such as "
+            f"{source}: lists the file {text!r:.200}; expected a path below its own folder, such as "
             "./imagesTr/BRATS_001.nii.gz; do not use a data set that you do not trust"
         )
     return source.parent / PurePosixPath(text)
@@ -184,8 +186,8 @@ def _modalities(names: object, source: Path) -> tuple[str, ...]:
     found = [MODALITY_NAMES.get(_plain(name)) for name in _numbered(names, "modality", source)]
     if sorted(map(str, found)) != sorted(MODALITIES):
         raise ValueError(
-            f"{source}: modality is {names}; expected FLAIR, T1w, t1gd and T2w, each once, numbered from 0; correct "
-            "the names if they mean these"
+            f"{source}: modality is {names!s:.300}; expected FLAIR, T1w, t1gd and T2w, each once, numbered from 0; "
+            "correct the names if they mean these"
         )
     return tuple(str(name) for name in found)
 
@@ -194,8 +196,8 @@ def _labels(names: object, source: Path) -> dict[int, int]:
     found = [LABELS.get(_plain(name)) for name in _numbered(names, "labels", source)]
     if None in found or sorted(str(value) for value in found) != sorted(str(value) for value in LABELS.values()):
         raise ValueError(
-            f"{source}: labels are {names}; expected background, edema, non-enhancing tumor and enhancing tumour, each "
-            "once, numbered from 0; correct the names if they mean these"
+            f"{source}: labels are {names!s:.300}; expected background, edema, non-enhancing tumor and enhancing "
+            "tumour, each once, numbered from 0; correct the names if they mean these"
         )
     return {i: value for i, value in enumerate(found) if value is not None}
 
@@ -205,8 +207,8 @@ def _numbered(names: object, what: str, source: Path) -> list[str]:
     if isinstance(names, dict) and set(names) == {str(i) for i in range(len(names))}:
         return [str(names[str(i)]) for i in range(len(names))]
     raise ValueError(
-        f'{source}: {what} is {names!r}; expected names by number, such as {{"0": "{DATASET_JSON[what]["0"]}", …}}; '
-        f"give the folder of the Decathlon's Task01_BrainTumour, or {_DOWNLOAD}"
+        f'{source}: {what} is {names!r:.300}; expected names by number, such as {{"0": "{DATASET_JSON[what]["0"]}", …}}'
+        f"; give the folder of the Decathlon's Task01_BrainTumour, or {_DOWNLOAD}"
     )
 
 
@@ -221,7 +223,9 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel as nib
 
     try:
+        ordinary_size(path)
         image = nib.load(path)
+        _check_size(image)
         values, affine = np.asanyarray(image.dataobj), image.affine
     except FileNotFoundError:
         raise ValueError(f"{path}: is not there, although dataset.json lists it; {_DOWNLOAD}") from None
@@ -235,6 +239,14 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{_DOWNLOAD}"
         )
     return values, affine
+
+
+def _check_size(image: Any) -> None:
+    """Refuse what no case can be, before its voxels are read."""
+    shape, size = image.shape, math.prod(image.shape) * image.get_data_dtype().itemsize
+    if math.prod(shape) > MAX_VOXELS * len(MODALITIES) or size > MAX_BYTES:
+        limits = f"{MAX_VOXELS:,} voxels a channel, {MAX_BYTES:,} bytes"
+        raise ValueError(f"has shape {shape}, {size:,} bytes; at most {limits} are read")
 
 
 def _whole(image: np.ndarray, path: Path) -> np.ndarray:

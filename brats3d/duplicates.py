@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, cast
 
+from brats3d.bounded import ordinary_size
 from brats3d.cases import Case, natural_key
-from brats3d.volumes import is_packed
+from brats3d.volumes import MAX_BYTES, is_packed
 
 __all__ = ["identical_files", "shared_images"]
 
@@ -33,7 +34,7 @@ def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
     for path in paths:
         try:
             alike.setdefault(_signature(path, mixed), []).append(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"{path}: cannot be read: {error}; check the file, or download it again") from error
     return [group for candidates in alike.values() if len(candidates) > 1 for group in _groups(candidates)]
 
@@ -65,7 +66,7 @@ _BLOCK = 1 << 16
 
 
 def _signature(path: Path, mixed: bool) -> tuple[object, ...]:
-    size = path.stat().st_size
+    size = ordinary_size(path)
     with path.open("rb") as file:
         if is_packed(path):
             file.seek(max(0, size - 8))  # RFC 1952: CRC32 and length of what was packed
@@ -99,11 +100,13 @@ def _same_content(a: Path, b: Path) -> bool:
         return True
     try:
         with _open(a) as first, _open(b) as second:
-            while block := first.read(_BLOCK):
-                if block != second.read(_BLOCK):
+            for _ in range(2 * MAX_BYTES // _BLOCK):
+                if (block := first.read(_BLOCK)) != second.read(_BLOCK):
                     return False
-            return not second.read(1)
-    except (OSError, EOFError, zlib.error) as error:
+                if not block:
+                    return True
+            raise ValueError(f"more than {2 * MAX_BYTES:,} bytes of content")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{a} or {b}: cannot be read: {error}; check the files, or download them again") from error
 
 

@@ -8,14 +8,17 @@ integers with background 0, which makes the z-score reversible: see :func:`recov
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from brats3d.bounded import ordinary_size
 from brats3d.labels import MODALITIES
 
 __all__ = [
@@ -123,6 +126,11 @@ class SliceFiles:
         """
         shape = _read_slice(self.slices[min(self.slices)][0])[1].shape[:2]
         depth = _FULL_DEPTH if shape == _FULL_SHAPE else self.depth
+        if depth > _MAX_DEPTH:
+            raise ValueError(
+                f"{self.slices[min(self.slices)][0].parent}: a volume of the set has a slice {depth - 1}; expected at "
+                f"most {_MAX_DEPTH} slices; remove the file, or {_DOWNLOAD}"
+            )
         self._check_complete(depth, shape)
         images = {name: np.zeros((depth, *shape), np.int32) for name in CHANNELS}  # slice by slice: (Z, X, Y)
         distinct = {name: np.zeros(depth, np.int64) for name in CHANNELS}
@@ -289,6 +297,7 @@ def write_slices(folder: Path, volume: int, images: Mapping[str, np.ndarray], la
 
 
 _FULL_SHAPE, _FULL_DEPTH = (240, 240), 155
+_MAX_PIXELS, _MAX_DEPTH = 2**18, 1024  # of a slice, of a volume; together 30 times BraTS's voxels, 4 GiB in memory
 _MAX_INTENSITY = 2**17  # int16 and uint16, and some more; BraTS 2020 is int16
 _MIN_BACKGROUND = 0.25  # of the pixels; in BraTS more than half
 _MIN_SHARED = 0.5  # of the smaller of two backgrounds: one brain leaves nearly the same pixels free in all channels
@@ -301,10 +310,12 @@ def _read_slice(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import h5py
 
     try:
+        ordinary_size(path)
         with h5py.File(path, "r") as file:
-            found = {name: file[name][()] for name in ("image", "mask") if isinstance(file.get(name), h5py.Dataset)}
-    except (OSError, RuntimeError, ValueError) as error:  # h5py's, and the system's
-        raise ValueError(f"{path}: cannot be read ({error}); expected an HDF5 file; {_DOWNLOAD}") from None
+            found = {name: _read_array(file, name) for name in ("image", "mask") if name in file}
+    except Exception as error:  # what h5py makes of a damaged file depends on the damage
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: cannot be read ({what}); expected an HDF5 file; {_DOWNLOAD}") from None
     shapes = {name: np.shape(array) for name, array in found.items()}
     image, mask = shapes.get("image", ()), shapes.get("mask", ())
     if len(image) != 3 or image[2] != len(CHANNELS) or mask != (*image[:2], len(MASKS)):
@@ -313,6 +324,19 @@ def _read_slice(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: found {text}; expected image (X, Y, {len(CHANNELS)}) and mask (X, Y, {len(MASKS)}); {_DOWNLOAD}"
         )
     return found["image"], found["mask"]
+
+
+def _read_array(file: Any, name: str) -> np.ndarray:
+    """An array of an open file, once its size is known; none whose values lie in other files."""
+    import h5py
+
+    array = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(array, h5py.Dataset) or array.is_virtual or array.external or array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is no array of numbers in this file")
+    for what, shape in (("shape", array.shape or ()), ("chunks", array.chunks or ())):
+        if math.prod(shape) > _MAX_PIXELS * len(CHANNELS):
+            raise ValueError(f"{name} has {what} {shape}; expected at most {_MAX_PIXELS:,} pixels")
+    return array[()]
 
 
 def _labels(mask: np.ndarray, path: Path) -> np.ndarray:

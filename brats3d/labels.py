@@ -127,8 +127,8 @@ def get_convention(name: str) -> LabelConvention:
     """
     try:
         return CONVENTIONS[name]
-    except KeyError:
-        raise ValueError(f"label_convention: expected one of {', '.join(CONVENTIONS)}, got {name!r}") from None
+    except (KeyError, TypeError):  # a file may give a list
+        raise ValueError(f"label_convention: expected one of {', '.join(CONVENTIONS)}, got {name!r:.80}") from None
 
 
 def order_modalities(names: Sequence[str]) -> tuple[str, ...]:
@@ -144,9 +144,9 @@ def order_modalities(names: Sequence[str]) -> tuple[str, ...]:
         ValueError: if a name is unknown or stands twice, if none is given, or if it is no list.
     """
     if isinstance(names, str):  # a config counts channels with len(), which would count letters
-        raise ValueError(f"modalities: expected a list, such as \"['t1', 'flair']\", got {names!r}")
+        raise ValueError(f"modalities: expected a list, such as \"['t1', 'flair']\", got {names!r:.200}")
     names = list(names)
     known = [MODALITY_ALIASES.get(str(name).lower(), str(name).lower()) for name in names]
     if not known or set(known) - set(MODALITIES) or len(set(known)) < len(known):
-        raise ValueError(f"modalities: expected one or more of {', '.join(MODALITIES)}, each once, got {names}")
+        raise ValueError(f"modalities: expected one or more of {', '.join(MODALITIES)}, each once, got {names!s:.200}")
     return tuple(m for m in MODALITIES if m in known)

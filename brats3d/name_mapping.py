@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from brats3d.bounded import read_bounded
 from brats3d.cases import Case, natural_key
 from brats3d.layouts import layout_of
 
@@ -175,12 +176,14 @@ def _patient_id(name: str) -> str:
 
 def _read(path: Path) -> Iterator[_Row]:
     try:
-        text = _decode(path.read_bytes())
+        text = _decode(read_bounded(path))
         lines = text.lstrip().splitlines()
         if not lines:
             raise ValueError("is empty")
         delimiter = max(",;\t", key=lines[0].count)
         table = [(n, row) for n, row in _cells(text, delimiter) if any(row)]
+        if not table:
+            raise ValueError("has no cell with text in it")
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as CSV: {error}; expected BraTS's name mapping; {_ADVICE}") from error
     header = table[0][1]

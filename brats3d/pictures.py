@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from brats3d.bounded import ordinary_size
 from brats3d.files import write_whole
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS, REGIONS_TO_READ
 
 __all__ = ["best_slice", "overlay", "read_curves", "read_scalars", "save_curve", "save_preview", "to_rgb"]
+
+MAX_EVENTS_BYTES = 2**30
+"""Of a run's TensorBoard events: scalars, and a few pictures a validation."""
 
 MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}
 
@@ -161,13 +165,21 @@ def read_scalars(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
 
     Raises:
         FileNotFoundError: if the folder holds no event file.
+        ValueError: if one of them is no ordinary file, larger than :data:`MAX_EVENTS_BYTES`, or damaged.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = Path(run_dir) / "tensorboard"
-    if not any(folder.glob("events.out.tfevents.*")):
+    files = sorted(folder.glob("*tfevents*"))
+    if not any(path.name.startswith("events.out.tfevents.") for path in files):
         raise FileNotFoundError(f"{folder}: no TensorBoard events; expected the output_dir of a training")
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    try:
+        if (size := sum(map(ordinary_size, files))) > MAX_EVENTS_BYTES:
+            raise ValueError(f"{size:,} bytes; at most {MAX_EVENTS_BYTES:,} are read")
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    except Exception as error:  # what TensorBoard makes of a damaged file depends on the damage
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{folder}: TensorBoard events that cannot be read ({what:.300})") from error
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 

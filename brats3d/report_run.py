@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from brats3d.bounded import read_json
 from brats3d.bundle import command_line, config_files
 from brats3d.cases import natural_key
 from brats3d.labels import MODALITIES, REGIONS_TO_READ, order_modalities
@@ -130,7 +130,7 @@ def read_run(run_dir: str | Path) -> Run:
     curves: Mapping[str, Sequence[tuple[int, float]]] = {}
     try:
         curves = read_scalars(folder)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         remarks.append(str(error))
     return Run(
         folder=folder,
@@ -210,8 +210,8 @@ def _word(value: Any) -> str:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not JSON, or not text
+        content = read_json(path)
+    except ValueError as error:  # not JSON, or not text
         raise ValueError(f"{path}: is damaged ({error}); expected the JSON of a run; {_ADVICE}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping, got {content!r:.60}; {_ADVICE}")
@@ -241,7 +241,7 @@ def _check_rows(rows: Any, path: Path) -> tuple[Row, ...]:
     for case_id, names in regions.items():
         if sorted(names) != sorted(REGIONS_TO_READ):
             raise ValueError(
-                f"{path}: {case_id!r} has rows of {', '.join(names)}; expected one each of "
+                f"{path}: {case_id!r:.80} has rows of {', '.join(names)}; expected one each of "
                 f"{', '.join(REGIONS_TO_READ)}; {_ADVICE}"
             )
     place = {region: i for i, region in enumerate(REGIONS_TO_READ)}

@@ -13,6 +13,7 @@ from typing import Any
 
 from monai.engines import Evaluator, Trainer
 
+from brats3d.bounded import read_json
 from brats3d.checkpoints import LAST, PREVIOUS, read_content
 from brats3d.datalist import item_to_case
 from brats3d.files import write_whole
@@ -144,11 +145,14 @@ def read_settings(path: Path) -> dict[str, Any]:
         ValueError: if it cannot be read.
     """
     try:
-        return json.loads(path.read_text())
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a mapping, got {content!r:.60}")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}: cannot be read ({error}); name another --output_dir, or remove {path.parent}"
         ) from error
+    return content
 
 
 def keep_settings(trainer: Trainer, settings: Mapping[str, Any], output_dir: Path, write: bool) -> None:
@@ -176,4 +180,4 @@ def _difference(name: str, earlier: Any, now: Any) -> str:
         if not changed:
             return "files of other cases"
         return f"the files of {len(changed)} cases have other sizes {changed[:3]}"
-    return f"{name} was {earlier!r}, is {now!r}"
+    return f"{name} was {earlier!r:.200}, is {now!r:.200}"

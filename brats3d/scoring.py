@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from brats3d.bounded import ordinary_size
 from brats3d.cases import name_some, natural_key, report_problems, scan_cases
 from brats3d.checks import check_labels, grid_difference, whole_labels
 from brats3d.discovery import NoCaseError, walk
@@ -233,9 +234,10 @@ def csv_beside(path: str | Path) -> Path:
     file = Path(path).with_suffix(".csv")
     if file.exists():
         try:
-            with file.open(encoding="utf-8", errors="surrogateescape") as lines:
-                ours = lines.readline().startswith("case_id,region,dice")
-        except OSError:
+            ordinary_size(file)
+            with file.open("rb") as lines:
+                ours = lines.read(len(_FIRST_COLUMNS)) == _FIRST_COLUMNS
+        except (OSError, ValueError):
             ours = False
         if not ours:
             raise ValueError(f"output: {file} is there and is something else; give another file")
@@ -253,6 +255,7 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return write_whole(path, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))
 
 
+_FIRST_COLUMNS = b"case_id,region,dice"
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _TITLES = {
     "dice": "Dice",

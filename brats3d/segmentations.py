@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import re
 import zlib
@@ -19,6 +18,7 @@ from ignite.engine import Engine, Events
 from monai.transforms import Compose, Invertd
 
 from brats3d import __version__
+from brats3d.bounded import read_json
 from brats3d.case_stats import describe_segmentation, describe_weights
 from brats3d.cases import find_cases
 from brats3d.checks import check_labels, whole_labels
@@ -29,7 +29,7 @@ from brats3d.fingerprint import digest, fingerprint
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.predictions import Predictions
 from brats3d.transforms import labels_to_regions
-from brats3d.volumes import Header, read_header, to_lps
+from brats3d.volumes import Header, read_header, read_volume, to_lps
 
 __all__ = ["MARK", "SaveSegmentations", "marked_convention", "prepare_output", "write_segmentation"]
 
@@ -242,8 +242,8 @@ class SaveSegmentations:
             folder = next(iter(self.images[case_id].values())).parent
             found = find_cases(folder, self.modalities, absent_sequences=True)
             path = next(case.label for case in found if case.case_id == case_id and case.label)
-            file = nib.load(path)
-            label = to_lps(np.asanyarray(file.dataobj), file.affine)
+            volume = read_volume(path)
+            label = to_lps(volume.values, volume.header.affine)
             check_labels(label, self.convention, str(path))
             label = whole_labels(label)
         except (StopIteration, ValueError, OSError):
@@ -275,8 +275,8 @@ def _refuse_foreign(path: Path, written: Collection[str]) -> None:
     if not path.exists():
         return
     try:
-        ours = bytes(nib.load(path).header["descrip"]).startswith(MARK.encode())
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError, zlib.error):
+        ours = bytes(read_header(path).nifti["descrip"].item()).startswith(MARK.encode())
+    except (OSError, ValueError):
         ours = path.name in written and _is_damaged_gzip(path)
     if not ours:
         raise ValueError(
@@ -301,7 +301,7 @@ def _refuse_foreign_stats(path: Path, written: Collection[str]) -> None:
     if not path.exists():
         return
     try:
-        ours = {"brats3d", "label_convention"} <= json.loads(path.read_bytes()).keys()
+        ours = {"brats3d", "label_convention"} <= read_json(path).keys()
     except (OSError, AttributeError):
         ours = False
     except ValueError:  # no JSON any more, or never

@@ -215,7 +215,7 @@ def write_datalist(
     # ASCII: MONAI opens the file in the system's encoding.
     data = json.dumps(content, indent=2).encode("ascii") + b"\n"
     if path.exists():
-        if path.read_bytes() == data:
+        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return False
         if not overwrite:
             raise FileExistsError(

@@ -21,8 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from brats3d.bounded import ordinary_size
+
 __all__ = [
     "AFFINE_TOLERANCE_MM",
+    "MAX_BYTES",
+    "MAX_VOXELS",
     "Header",
     "Volume",
     "format_affine",
@@ -36,6 +40,13 @@ __all__ = [
 
 AFFINE_TOLERANCE_MM = 1e-3
 """Two files whose affines differ by no more than this lie on the same grid."""
+
+MAX_VOXELS = 2**28
+"""Of one volume: 30 times BraTS's 240 x 240 x 155, a whole head at 0.35 mm. Four such sequences take 4 GiB in float32,
+and a few times that while they are prepared; a file of 250 kB can hold one, if it is zeros."""
+
+MAX_BYTES = 2**31
+"""Of one file's voxels as they are stored: :data:`MAX_VOXELS` of float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +132,11 @@ def read_header(path: Path) -> Header:
     """
     with _explained(path):
         size = _size(path)
-        with gzip.open(path) if is_packed(path) else path.open("rb") as file:
-            header = _parse(path, file.read(_HEADER_BYTES))
+        with path.open("rb") as file:
+            header = _parse(path, _head(path, file.read(_HEAD_BYTES)))
+            if is_packed(path):
+                file.seek(-min(size, 4), io.SEEK_END)
+                _check_stated(int.from_bytes(file.read(4), "little"), header)
     if not is_packed(path) and size < header.end:
         raise ValueError(
             f"{path}: file ends early: {size:,} bytes; expected {header.end:,} for shape {header.shape}; "
@@ -144,14 +158,11 @@ def read_volume(path: Path) -> Volume:
     with _explained(path):
         size = _size(path)
         with path.open("rb") as file:
-            if is_packed(path):
-                content = file.read()
-                with gzip.open(io.BytesIO(content)) as unpacked:
-                    header = _parse(path, unpacked.read(_HEADER_BYTES))
-            else:
-                header = _parse(path, file.read(_HEADER_BYTES))
-                file.seek(0)
-                content = file.read(min(size, header.end))
+            header = _parse(path, _head(path, file.read(_HEAD_BYTES)))
+            if is_packed(path) and size > 2 * header.end + _PACKED_SLACK_BYTES:
+                raise _Unfit(f"has {size:,} bytes, packed; its header announces {header.end:,}, unpacked; {_EXPECTED}")
+            file.seek(0)
+            content = file.read(size if is_packed(path) else min(size, header.end))
     try:
         data = _unpack(content, header.end) if is_packed(path) else content
         if len(data) < header.end:
@@ -175,18 +186,36 @@ def _turn_to_lps(affine: np.ndarray) -> np.ndarray:
 
 _HEADER_BYTES = 540  # NIfTI-2's; NIfTI-1 has 348
 _SLACK_BYTES = 1 << 16  # what some programs write after the last voxel
-_MAX_BYTES = 1 << 31  # of one sequence's voxels; BraTS's have 18 MB, a whole head at 0.25 mm in float32 1.6 GB
+_PACKED_SLACK_BYTES = 1 << 26  # a packed file this much larger than it is unpacked is not read
+_HEAD_BYTES = 1 << 16  # of a packed file, from which its header is unpacked
+_FIRST_PIECE = 1 << 12  # of a packed file; pieces grow, since what follows the end of a member is copied
+_MAX_OFFSET = 1 << 24  # of the first voxel: nibabel reads what stands before it, a DICOM header or a table
 _DEFLATE_LIMIT = 1032  # no deflate stream unpacks to more times its size (https://zlib.net/zlib_tech.html)
 _UNREADABLE = (OSError, EOFError, ValueError, ArithmeticError, AttributeError, zlib.error)
 _EXPECTED = "expected one 3-D volume in NIfTI format"
 
 
 def _size(path: Path) -> int:
-    if path.is_dir():
-        raise ValueError("a folder")
-    if not (size := path.stat().st_size):
+    if not (size := ordinary_size(path)):
         raise ValueError("the file is empty (0 bytes)")
     return size
+
+
+def _head(path: Path, start: bytes) -> bytes:
+    """The first bytes of a file, unpacked from its start if it is packed."""
+    if not is_packed(path):
+        return start[:_HEADER_BYTES]
+    with gzip.open(io.BytesIO(start)) as unpacked:
+        return unpacked.read(_HEADER_BYTES)
+
+
+def _check_stated(stated: int, header: Header) -> None:
+    """A packed file ends with its unpacked length (modulo 2^32); the last of several members has a part of it."""
+    if stated > header.end + _SLACK_BYTES:
+        raise _Unfit(
+            f"file ends early or is damaged, or holds much more than its voxels: its header announces {header.end:,} "
+            f"bytes, its last four bytes {stated:,}; download it again"
+        )
 
 
 @contextmanager
@@ -233,8 +262,16 @@ def _parse(path: Path, head: bytes) -> Header:
         raise _Unfit(f"is {len(shape)}-D, of shape {shape}; expected 3-D: one file a sequence; split it")
     if min(shape) < 1 or header.dtype.kind not in "iuf":
         raise _Unfit(f"has shape {shape} and voxels of type {header.dtype}; {_EXPECTED} with integer or float voxels")
-    if header.end > _MAX_BYTES:
-        raise _Unfit(f"has shape {shape} and voxels of type {header.dtype}, more than 2 GiB; {_EXPECTED}")
+    if math.prod(shape) > MAX_VOXELS or header.end > MAX_BYTES + _MAX_OFFSET:
+        found = f"{math.prod(shape):,} voxels in {header.end:,} bytes"
+        raise _Unfit(
+            f"has shape {shape} and voxels of type {header.dtype}: {found}; {_EXPECTED} "
+            f"of at most {MAX_VOXELS:,} voxels and {MAX_BYTES:,} bytes"
+        )
+    if nifti.get_data_offset() > _MAX_OFFSET:
+        raise _Unfit(
+            f"its first voxel stands at byte {nifti.get_data_offset():,}; expected it within the first {_MAX_OFFSET:,}"
+        )
     nifti.get_slope_inter()  # raises where a scale comes without a number to add; it is used with the voxels
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
         raise _Unfit(f"its affine {format_affine(affine)} places no voxel in space; expected an invertible one")
@@ -245,16 +282,20 @@ def _unpack(content: bytes, end: int) -> bytes:
     """The unpacked bytes, the checksum verified; a ValueError if there are many more than ``end``."""
     if end > _DEFLATE_LIMIT * len(content):
         raise EOFError(f"{len(content):,} packed bytes are too few")
-    parts, room = [], end + _SLACK_BYTES
-    while any(content):  # zeros may follow the last member
-        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        parts.append(member.decompress(content, room + 1))  # 0 would mean no limit
-        room -= len(parts[-1])
-        if room < 0:
-            raise ValueError(f"goes on for more than {_SLACK_BYTES:,} bytes after the last voxel")
-        if not member.eof:
-            raise EOFError("the compressed data end too soon")
-        content = member.unused_data
+    parts, room, packed = [], end + _SLACK_BYTES, memoryview(content)
+    while any(packed):  # zeros may follow the last member
+        member, piece = zlib.decompressobj(zlib.MAX_WBITS | 16), _FIRST_PIECE
+        while not member.eof:
+            if not packed:
+                raise EOFError("the compressed data end too soon")
+            part = member.decompress(packed[:piece], room + 1)  # 0 would mean no limit
+            room -= len(part)
+            if room < 0:
+                raise ValueError(f"goes on for more than {_SLACK_BYTES:,} bytes after the last voxel")
+            if part:
+                parts.append(part)
+            packed = packed[min(piece, len(packed)) - len(member.unused_data) :]
+            piece *= 2
     return b"".join(parts)
 
 

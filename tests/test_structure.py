@@ -10,6 +10,7 @@ import brats3d
 PACKAGE = Path(brats3d.__file__).parent
 
 LEVELS = [
+    {"bounded"},
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
     | {"phantom_noise", "surfaces", "stopping", "memory", "predictions"},
     {

@@ -1,0 +1,489 @@
+"""Files made to do harm: each is refused in one line, at once, without much memory, and nothing is written beside."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from brats3d.bounded import MAX_DEPTH, MAX_TEXT_BYTES, read_json
+from brats3d.cards import read_card
+from brats3d.cases import Case, natural_key
+from brats3d.checkpoints import MAX_CHECKPOINT_BYTES, read_checkpoint
+from brats3d.comparing import read_scores
+from brats3d.datalist import load_datalist
+from brats3d.decathlon import DATASET_JSON
+from brats3d.duplicates import identical_files
+from brats3d.kaggle_h5 import find_volumes
+from brats3d.name_mapping import read_name_mappings
+from brats3d.report_run import read_run
+from brats3d.volumes import read_header, read_volume
+
+CASE = "BraTS20_Training_001"
+DEEP = "[" * 100_000 + "]" * 100_000
+NOT_ORDINARY = "no ordinary file, but a pipe, a socket or a device"
+CARD = {"modalities": ["t1"], "regions": ["TC", "WT", "ET"], "network_def": {}}
+
+
+# --- volumes
+
+
+def change_header(path: Path, at: int, value: np.ndarray) -> None:
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[at : at + value.nbytes] = value.tobytes()
+    path.write_bytes(gzip.compress(content))
+
+
+def bomb(path: Path) -> None:
+    """64 MiB of zeros after the last voxel, in 300 kB."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    parts = [packer.compress(gzip.decompress(path.read_bytes())), *(packer.compress(bytes(1 << 22)) for _ in range(16))]
+    path.write_bytes(b"".join(parts) + packer.flush())
+
+
+def trillion(path: Path) -> None:
+    change_header(path, 42, np.array([10_000] * 3, "<i2"))
+
+
+def far_voxels(path: Path) -> None:
+    """What stands before the first voxel would be read whole by nibabel."""
+    change_header(path, 108, np.array([1e9], "<f4"))
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/zero")
+
+
+def circle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+HOSTILE_VOLUMES = {
+    "bomb": (
+        bomb,
+        "holds much more than its voxels: its header announces 6,496 bytes, its last four bytes 67,115,360",
+    ),
+    "trillion": (trillion, "1,000,000,000,000 voxels in .* of at most 268,435,456 voxels"),
+    "far voxels": (far_voxels, "its first voxel stands at byte 1,000,000,000; expected it within the first 16,777,216"),
+    "pipe": (pipe, NOT_ORDINARY),
+    "device": (device, NOT_ORDINARY),
+    "circle": (circle, "Too many levels of symbolic links"),
+}
+
+
+@pytest.mark.parametrize(("harm", "said"), HOSTILE_VOLUMES.values(), ids=HOSTILE_VOLUMES)
+def test_a_hostile_image_is_named_before_anything_is_written(make_dataset, run, tmp_path, harm, said):
+    data = make_dataset(2)
+    harm(data / CASE / f"{CASE}_t1.nii.gz")
+    message = rf"{CASE}_t1\.nii\.gz: .*{said}"
+    code, _, err = run("predict", data, "--output", tmp_path / "out")
+    assert code == 1
+    assert re.search(f"^brats3d: error: .*{message}", err, re.MULTILINE), err
+    for section in ("training", "validation"):  # what train and evaluate load; the case stands in one of them
+        try:
+            load_datalist(data, section)
+        except ValueError as error:
+            assert re.search(message, str(error))
+            break
+    else:
+        pytest.fail("not refused")
+    code, printed, _ = run("audit", data, "--all")
+    assert code == 1
+    assert "unreadable" in printed
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", ["bomb", "trillion", "far voxels", "pipe", "device"])
+def test_a_hostile_segmentation_is_named_by_score_and_split(make_dataset, run, tmp_path, name):
+    data = make_dataset(2)
+    pred = shutil.copytree(data, tmp_path / "pred")
+    harm, _ = HOSTILE_VOLUMES[name]
+    harm(pred / CASE / f"{CASE}_seg.nii.gz")
+    for arguments in (("score", pred, data), ("split", pred)):
+        code, _, err = run(*arguments, "--output", tmp_path / "out.json")
+        assert code == 1
+        assert re.search(rf"^brats3d: error: .*{CASE}_seg\.nii\.gz: ", err, re.MULTILINE), err
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_bomb_that_hides_its_length_gives_its_voxels_and_no_more(make_dataset):
+    path = make_dataset(1) / CASE / f"{CASE}_t1.nii.gz"
+    size = len(gzip.decompress(path.read_bytes()))
+    voxels = read_volume(path).values
+    bomb(path)
+    path.write_bytes(path.read_bytes()[:-4] + size.to_bytes(4, "little"))
+    tracemalloc.start()
+    read_header(path)
+    assert np.array_equal(np.asarray(nib.load(path).dataobj), voxels)  # what a config's LoadImaged does
+    with pytest.raises(ValueError, match="goes on for more than 65,536 bytes"):
+        read_volume(path)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_a_hundred_thousand_empty_gzip_members_are_no_hang(make_dataset):
+    path = make_dataset(1) / CASE / f"{CASE}_t1.nii.gz"
+    voxels = read_volume(path).values
+    path.write_bytes(path.read_bytes() + gzip.compress(b"") * 100_000)
+    assert np.array_equal(read_volume(path).values, voxels)  # quadratic, it would take minutes
+
+
+def test_a_packed_file_far_larger_than_what_is_in_it_is_not_read(make_dataset):
+    path = make_dataset(1) / CASE / f"{CASE}_t1.nii.gz"
+    os.truncate(path, 1 << 40)  # sparse
+    with pytest.raises(ValueError, match=r"has 1,099,511,627,776 bytes, packed; its header announces 6,496, unpacked"):
+        read_volume(path)
+
+
+def test_a_preview_does_without_a_hostile_reference(make_dataset, run, tmp_path):
+    data = make_dataset(1)
+    trillion(data / CASE / f"{CASE}_seg.nii.gz")
+    code, _, err = run("predict", data, "--output", tmp_path / "out", "--roi_size", "[32,32,32]", "--preview")
+    assert code == 0, err
+    assert (tmp_path / "out" / f"{CASE}.png").is_file()
+
+
+def test_pipes_are_not_compared(tmp_path):
+    pipe(tmp_path / "a.nii")
+    with pytest.raises(ValueError, match=rf"a\.nii: cannot be read: {NOT_ORDINARY}"):
+        identical_files([tmp_path / "a.nii", tmp_path / "b.nii"])
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    "case_id", ["a/b", "../../x", "..", ".hidden", "a\0b", "a\nb", "\x1b[31m", "a\u2028b", "x" * 201, "", "9" * 5000]
+)
+def test_a_case_id_that_no_file_can_safely_have_is_refused(make_dataset, case_id):
+    with pytest.raises(ValueError, match="case_id: expected one path component") as error:
+        Case(case_id, "p", {}, None, "brats2020")
+    assert len(str(error.value)) < 300
+    data = make_dataset(2)
+    entries = [
+        {
+            "image": [f"{c}/{c}_{m}.nii.gz" for m in ("t1", "t1ce", "t2", "flair")],
+            "label": f"{c}/{c}_seg.nii.gz",
+            "fold": k,
+        }
+        for k, c in enumerate((CASE, "BraTS20_Training_002"))
+    ]
+    if case_id:  # an empty one is none
+        (data / "datalist.json").write_text(json.dumps({"training": [entries[0] | {"case_id": case_id}, entries[1]]}))
+        with pytest.raises(ValueError, match=r"datalist\.json: training\[0\]: case_id: expected one path component"):
+            load_datalist(data, "training")
+
+
+@pytest.mark.parametrize("case_id", ["-rf", "x" * 200, "é" * 100, "a b", "٣"])
+def test_an_odd_case_id_that_harms_nobody_is_taken(case_id):
+    assert Case(case_id, "p", {}, None, "brats2020").case_id == case_id
+
+
+def test_names_of_any_digits_can_be_sorted():
+    names = ["a10", "9" * 5000, "a9", "٣", "", "a009", "10"]
+    assert sorted(names, key=natural_key) == ["", "10", "9" * 5000, "a009", "a9", "a10", "٣"]
+
+
+def test_a_terminal_is_told_nothing_by_a_file_name(tmp_path, run):
+    (tmp_path / "x\x1b[2J.nii.gz").touch()
+    code, _, err = run("predict", tmp_path, "--output", tmp_path / "out")
+    assert code == 1
+    assert r"x\x1b[2J.nii.gz" in err
+    assert "\x1b" not in err
+
+
+# --- JSON and CSV
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (DEEP, "lists or mappings in each other, more than 100 deep"),
+        ("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "more than 100 deep"),
+        ('{"a":' * 900 + "1" + "}" * 900, "more than 100 deep"),
+        ("1" * 5000, "limit"),
+        ("\xff", "Expecting value"),
+    ],
+)
+def test_json_without_bottom_is_refused(tmp_path, text, said):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_json(path)
+
+
+def test_json_of_ordinary_depth_is_read(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("\ufeff" + "[" * MAX_DEPTH + "]" * MAX_DEPTH, encoding="utf-8")
+    assert str(read_json(path)) == "[" * MAX_DEPTH + "]" * MAX_DEPTH
+
+
+def test_a_huge_text_is_not_read(tmp_path):
+    path = tmp_path / "x.json"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ValueError, match=f"has 1,099,511,627,776 bytes; at most {MAX_TEXT_BYTES:,} are read"):
+        read_json(path)
+    path.rename(tmp_path / "name_mapping.csv")
+    with pytest.raises(ValueError, match=r"name_mapping\.csv: cannot be read as CSV: has 1,099"):
+        read_name_mappings([tmp_path])
+
+
+@pytest.mark.parametrize("harm", [pipe, device])
+def test_a_mapping_that_never_ends_is_refused(tmp_path, harm):
+    harm(tmp_path / "name_mapping.csv")
+    with pytest.raises(ValueError, match=f"name_mapping.csv: cannot be read as CSV: {NOT_ORDINARY}"):
+        read_name_mappings([tmp_path])
+
+
+def test_a_mapping_of_empty_cells_is_refused(tmp_path):
+    (tmp_path / "name_mapping.csv").write_text(",,,\n,,\n")
+    with pytest.raises(ValueError, match="has no cell with text in it"):
+        read_name_mappings([tmp_path])
+
+
+@pytest.mark.parametrize("change", [{"dice": 10**400}, {"dice": float("nan")}, {"region": ["WT"]}, {"case_id": 7}])
+def test_scores_that_are_no_numbers_are_refused(tmp_path, change):
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"rows": [{"case_id": "a", "region": "WT", "dice": 0.5, **change}]}))
+    with pytest.raises(ValueError, match=r"scores\.json: row 0: ") as error:
+        read_scores(path)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("place", "arguments"),
+    [
+        ("data/datalist.json", ["train", "data"]),
+        ("a.json", ["compare", "a.json", "a.json"]),
+        ("run/metrics.json", ["report", "run"]),
+        ("msd/dataset.json", ["convert", "msd", "converted"]),
+        ("a.json", ["audit", "data", "--json", "a.json"]),
+    ],
+)
+def test_deep_json_ends_every_command_in_one_line(make_dataset, run, tmp_path, monkeypatch, place, arguments):
+    make_dataset(2)
+    monkeypatch.chdir(tmp_path)
+    Path(place).parent.mkdir(exist_ok=True)
+    Path(place).write_text(DEEP)
+    code, _, err = run(*arguments)
+    assert code in (1, 2)
+    assert Path(place).name in err.splitlines()[-1]
+    assert "RecursionError" not in err
+
+
+@pytest.mark.parametrize("name", [f"{CASE}.nii.gz", f"{CASE}.json"])
+def test_a_pipe_in_the_place_of_an_output_is_not_opened(make_dataset, run, tmp_path, name):
+    data, out = make_dataset(1), tmp_path / "out"
+    out.mkdir()
+    pipe(out / name)
+    code, _, err = run("predict", data, "--output", out, "--stats", "--roi_size", "[32,32,32]")
+    assert code == 1
+    assert f"{name} is there, and brats3d has not written it" in err
+    assert [path.name for path in out.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("harm", [pipe, lambda path: os.truncate(path, 1 << 40)])
+def test_curves_that_cannot_be_read_are_a_remark_of_the_report(tmp_path, harm):
+    rows = [
+        {"case_id": "a", "region": region, "dice": 0.5, "ref_volume_ml": 1, "pred_volume_ml": 1}
+        for region in ("WT", "TC", "ET")
+    ]
+    (tmp_path / "metrics.json").write_text(json.dumps({"rows": rows}))
+    events = tmp_path / "tensorboard" / "events.out.tfevents.1"
+    events.parent.mkdir()
+    events.touch()
+    harm(events)
+    assert any("TensorBoard events that cannot be read" in remark for remark in read_run(tmp_path).remarks)
+
+
+# --- conversion
+
+
+def write_task(folder: Path, image: str = "./imagesTr/BRATS_001.nii.gz") -> Path:
+    for name, shape in (("imagesTr", (8, 8, 8, 4)), ("labelsTr", (8, 8, 8))):
+        (folder / name).mkdir(parents=True)
+        nib.save(nib.Nifti1Image(np.ones(shape, np.int16), np.eye(4)), folder / name / "BRATS_001.nii.gz")
+    listed = {"training": [{"image": image, "label": "./labelsTr/BRATS_001.nii.gz"}], "test": []}
+    (folder / "dataset.json").write_text(json.dumps({**DATASET_JSON, **listed}))
+    return folder / "imagesTr" / "BRATS_001.nii.gz"
+
+
+@pytest.mark.parametrize("image", ["../../x.nii.gz", "/etc/x.nii.gz", "imagesTr/a\nb.nii.gz", "a\0.nii.gz", "x" * 201])
+def test_a_task_that_would_write_elsewhere_is_refused(tmp_path, run, image):
+    write_task(tmp_path / "msd", image)
+    code, _, err = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
+    assert code == 1
+    assert re.search("dataset.json: (lists the file|case_id: expected one path component)", err), err
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+@pytest.mark.parametrize("shape", [(10_000, 10_000, 10_000, 4), (1300, 1300, 1300, 4)])
+def test_a_task_of_absurd_shape_is_refused_before_it_is_read(tmp_path, run, shape):
+    change_header(write_task(tmp_path / "msd"), 42, np.array(shape, "<i2"))
+    code, printed, _ = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
+    assert code == 1
+    assert re.search(r"BRATS_001: .*has shape \(1\d+, .*at most 268,435,456 voxels a channel", printed)
+
+
+def test_a_pipe_in_a_task_is_not_opened_and_a_link_to_itself_is_left(tmp_path, run):
+    pipe(write_task(tmp_path / "msd"))
+    (tmp_path / "msd" / "circle").symlink_to("circle")
+    code, printed, _ = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
+    assert code == 1
+    assert NOT_ORDINARY in printed
+
+
+def write_slice(path: Path, shape: tuple[int, int] = (100, 100), **options) -> None:
+    with h5py.File(path, "w") as file:
+        for name, channels, dtype in (("image", 4, "f8"), ("mask", 3, "u1")):
+            file.create_dataset(name, (*shape, channels), dtype, chunks=(100, 100, channels), **options)
+
+
+@pytest.mark.parametrize("shape", [(60_000, 60_000), (2000, 2000)])
+def test_slices_of_absurd_shape_are_refused_before_they_are_read(tmp_path, shape):
+    path = tmp_path / "volume_1_slice_0.h5"
+    write_slice(path, shape)  # chunks that nobody has written take no room: 2 kB
+    (volume,) = find_volumes([(path, 0)])
+    with pytest.raises(ValueError, match=r"image has shape \(\d+, \d+, 4\); expected at most 262,144 pixels"):
+        volume.read()
+
+
+def test_a_slice_number_of_eleven_digits_is_refused(tmp_path):
+    path = tmp_path / "volume_1_slice_99999999999.h5"
+    write_slice(path)
+    (volume,) = find_volumes([(path, 0)])
+    with pytest.raises(ValueError, match="has a slice 99999999999; expected at most 1024 slices"):
+        volume.read()
+
+
+def test_a_slice_does_not_lead_to_other_files(tmp_path):
+    path, other = tmp_path / "volume_1_slice_0.h5", tmp_path / "other.h5"
+    write_slice(other)
+    with h5py.File(path, "w") as file:
+        file["image"] = h5py.ExternalLink(other.name, "image")
+        file["mask"] = h5py.ExternalLink(other.name, "mask")
+    with pytest.raises(ValueError, match="image is no array of numbers in this file"):
+        find_volumes([(path, 0)])[0].read()
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("image", (8, 8, 4), "f8", external=[("/etc/passwd", 0, 2048)])
+    with pytest.raises(ValueError, match="image is no array of numbers in this file"):
+        find_volumes([(path, 0)])[0].read()
+
+
+# --- checkpoints
+
+
+class Touch:
+    """Pickled, it makes a folder when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+class Memory:
+    """Pickled, it takes 32 GiB when it is loaded, by what torch lets pass."""
+
+    def __reduce__(self):
+        return bytearray, (32 << 30,)
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "best.pt"
+    torch.save({"a": torch.arange(6.0)}, path)
+    path.with_suffix(".json").write_text(json.dumps(CARD))
+    assert read_checkpoint(path)[1] == CARD
+    return path
+
+
+def deflate(path: Path) -> None:
+    """A record that unpacks to 64 MiB."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("best/data/1", bytes(64 << 20))
+
+
+def overlap(path: Path) -> None:
+    """One content under many names (Fifield, "A better zip bomb", WOOT 2019)."""
+    torch.save({"a": torch.zeros(100_000)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for k in range(9):
+            copy = zipfile.ZipInfo(f"best/data/1{k}")
+            source = archive.getinfo("best/data/0")
+            copy.file_size = copy.compress_size = source.file_size
+            copy.CRC, copy.header_offset = source.CRC, source.header_offset
+            archive.filelist.append(copy)
+        archive._didModify = True
+
+
+HOSTILE_CHECKPOINTS = {
+    "code": (lambda p: torch.save({"a": Touch(p.with_name("ran"))}, p), "it names posix.mkdir"),
+    "memory": (lambda p: torch.save({"a": Memory()}, p), "it names bytearray"),
+    "expanded": (lambda p: torch.save({"a": torch.zeros(1).expand(10**13)}, p), r"shape \(10000000000000,\) is larger"),
+    "deflated": (deflate, r"'best/data/1' in it is compressed to [\d,]+ bytes"),
+    "overlapping": (overlap, "what is in it is larger than the file"),
+    "sparse": (lambda p: os.truncate(p, 1 << 40), f"has 1,099,511,627,776 bytes; at most {MAX_CHECKPOINT_BYTES:,}"),
+    "old form": (
+        lambda p: torch.save({"a": torch.zeros(1)}, p, _use_new_zipfile_serialization=False),
+        "torch did not write it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("harm", "said"), HOSTILE_CHECKPOINTS.values(), ids=HOSTILE_CHECKPOINTS)
+def test_a_hostile_checkpoint_is_refused_before_it_is_loaded(checkpoint, harm, said):
+    harm(checkpoint)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"checkpoint: .*best\.pt is damaged or holds more than weights \(.*{said}"):
+        read_checkpoint(checkpoint)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    assert not checkpoint.with_name("ran").exists()
+
+
+def test_a_pipe_is_no_checkpoint(checkpoint):
+    pipe(checkpoint)
+    with pytest.raises(FileNotFoundError, match="checkpoint: no file"):
+        read_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modalities": [["t1"]]},
+        {"modalities": {"t1": 1}},
+        {"network_def": []},
+        {"network_def": {"in_channels": {"a": 1}}},
+        {"regions": [1]},
+        {"patch_size": [0, 1, 2]},
+        {"epoch": float("nan")},
+        {"absent_sequences": "yes"},
+    ],
+)
+def test_a_card_with_values_of_other_kinds_is_refused(checkpoint, change):
+    checkpoint.with_suffix(".json").write_text(json.dumps(CARD | change))
+    with pytest.raises(ValueError, match=r"checkpoint: .*best\.json"):
+        read_card(checkpoint)
