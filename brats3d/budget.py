@@ -48,8 +48,9 @@ class TimeBudget:
         self._started: float | None = None
 
     def start(self) -> None:
-        """The clock runs from here."""
-        self._started = self.now()
+        """The clock runs from here, or goes on."""
+        if self._started is None:
+            self._started = self.now()
 
     @property
     def elapsed_minutes(self) -> float:

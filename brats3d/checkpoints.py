@@ -14,6 +14,7 @@ import pickletools
 import re
 import secrets
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -214,12 +215,13 @@ def restore_run(
         if not isinstance(content["best_metric"], float):
             raise ValueError(f"best_metric: expected a number, got {content['best_metric']!r:.40}")
         network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        lr_scheduler.load_state_dict(content["lr_scheduler"])
+        _restore_schedule(optimizer, lr_scheduler, content)
         for name, part in (parts or {}).items():
             part.load_state_dict(content[name])
         trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
         trainer.state.pending, trainer.state.tracked = bool(content["pending"]), content["tracked"]
+        trainer.state.within = bool(content["within"])
+        trainer.state.restored = Path(path).name
         evaluator.state.best_metric, evaluator.state.best_metric_epoch = content["best_metric"], content["best_epoch"]
     except Exception as error:  # what a state of another form raises depends on the form
         if str(error).startswith("checkpoint: "):
@@ -233,9 +235,9 @@ class KeepCheckpoints:
     ``minutes`` since it was saved last, and when :class:`brats3d.stopping.RunEvents` ask for it.
 
     ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
-    epoch (whole ones), iteration, epoch_length, pending (1: of the next epoch only the end is left to do), tracked (the
-    points of the last step in TensorBoard), best_metric, best_epoch, network_def and settings as JSON, and any further
-    parts. The one before it stays as ``previous.pt``.
+    epoch (whole ones), iteration, epoch_length, within (1: saved before the end of an epoch), pending (1: of that epoch
+    only the end is left to do), tracked (the points of the last step in TensorBoard), best_metric, best_epoch,
+    network_def and settings as JSON, and any further parts. The one before it stays as ``previous.pt``.
     Attach it after the handlers that validate and that change what is saved.
 
     Args:
@@ -287,6 +289,7 @@ class KeepCheckpoints:
         self.minutes = minutes
         self.now = now
         self._saved = math.inf
+        self._wrote = False
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -299,9 +302,11 @@ class KeepCheckpoints:
 
     def __call__(self, engine: Engine) -> None:
         """Save what is due at an epoch's end."""
+        if not math.isfinite(self.evaluator.state.best_metric):  # MONAI takes whatever comes first for the best
+            self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = -1, -1
         if self.evaluator.state.best_metric_epoch == engine.state.epoch:
             save_checkpoint(self.folder / "best.pt", self.best.state_dict(), self._card(engine))
-        self._save(engine, engine.state.epoch, pending=False)
+        self._save(engine, engine.state.epoch, pending=False, within=False)
 
     def _begin(self, engine: Engine) -> None:
         self._saved = self.now()
@@ -317,7 +322,7 @@ class KeepCheckpoints:
     def _save_before_end(self, engine: Engine) -> None:
         self._save(engine, engine.state.epoch - 1, pending=True)
 
-    def _save(self, engine: Engine, epoch: int, pending: bool) -> None:
+    def _save(self, engine: Engine, epoch: int, pending: bool, within: bool = True) -> None:
         best = self.evaluator.state
         content = {
             "network": self.network.state_dict(),
@@ -327,6 +332,7 @@ class KeepCheckpoints:
             "iteration": engine.state.iteration,
             "epoch_length": engine.state.epoch_length,
             "pending": int(pending),
+            "within": int(within),
             "tracked": dict(getattr(engine.state, "tracked", {})),
             "best_metric": float(best.best_metric),
             "best_epoch": best.best_metric_epoch,
@@ -335,9 +341,10 @@ class KeepCheckpoints:
             **{name: part.state_dict() for name, part in self.parts.items()},
         }
         last = self.folder / LAST
-        _keep_previous(last)
+        if self._wrote or getattr(engine.state, "restored", None) == LAST:  # else what stands there is damaged
+            _keep_previous(last)
         save_checkpoint(last, content, {**self._card(engine), "epoch": epoch})
-        self._saved = self.now()
+        self._saved, self._wrote = self.now(), True
 
     def _card(self, engine: Engine) -> dict[str, Any]:
         return {
@@ -350,6 +357,28 @@ class KeepCheckpoints:
             "scores": {k: round(float(v), 6) for k, v in self.evaluator.state.metrics.items() if math.isfinite(v)},
             **self.facts(),
         }
+
+
+def _restore_schedule(optimizer: torch.optim.Optimizer, lr_scheduler: Any, content: Mapping[str, Any]) -> None:
+    """The moments of the optimizer and the place in the schedule; rates, decay and length are those of this run.
+
+    They are the same unless the run goes on with other settings (``resume`` is ``force``), which then count.
+    """
+    wanted = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+    length = {k: getattr(lr_scheduler, k) for k in ("base_lrs", "t_total", "warmup_steps") if hasattr(lr_scheduler, k)}
+    optimizer.load_state_dict(content["optimizer"])
+    lr_scheduler.load_state_dict(content["lr_scheduler"])
+    for group, own in zip(optimizer.param_groups, wanted, strict=True):
+        group.update(own)
+    if all(getattr(lr_scheduler, name) == value for name, value in length.items()):
+        return
+    for name, value in length.items():
+        setattr(lr_scheduler, name, value)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "To get the last learning rate")
+        rates = lr_scheduler.get_lr()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _keep_previous(last: Path) -> None:

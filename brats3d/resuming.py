@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from monai.engines import Evaluator, Trainer
 
 from brats3d.bounded import read_json
@@ -104,6 +105,7 @@ def with_data(settings: Mapping[str, Any], trainer: Trainer, evaluator: Evaluato
         "training_cases": [item["case_id"] for item in trainer.data_loader.dataset.data],
         "validation_cases": [item["case_id"] for item in evaluator.data_loader.dataset.data],
         "label_conventions": dict(sorted(Counter(str(item.get("label_convention")) for item in items).items())),
+        "processes": idist.get_world_size(),
         "files": {item["case_id"]: _digest_files(item) for item in items},
     }
 
@@ -124,8 +126,7 @@ def refuse_changes(
     now = json.loads(json.dumps(dict(settings), default=str))
     earlier = run.settings
     names = [n for n in {**earlier, **now} if n not in free and earlier.get(n) != now.get(n)]
-    if "files" not in earlier:  # of a run that did not keep them
-        names = [n for n in names if n != "files"]
+    names = [n for n in names if n in earlier or n not in ("files", "processes")]  # of a run that did not keep them
     if not names:
         return
     differences = ", ".join(_difference(n, earlier.get(n), now.get(n)) for n in names)

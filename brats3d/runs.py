@@ -29,7 +29,7 @@ from brats3d.resuming import (
     with_data,
 )
 from brats3d.segmentations import SaveSegmentations
-from brats3d.stopping import RunStopped, StopRun
+from brats3d.stopping import RunEvents, RunStopped, StopRun
 
 __all__ = [
     "check_window",
@@ -86,6 +86,7 @@ def run_training(
         if trainer.state.epoch >= trainer.state.max_epochs:
             logger.info("%s is finished: %d epochs, %s", output_dir, trainer.state.epoch, _best(evaluator))
             return
+        _compare_places(trainer)
         logger.info("going on in %s after %s", output_dir, _place(trainer))
     else:
         load_weights(network, checkpoint, settings["modalities"])
@@ -134,9 +135,10 @@ def run_pretraining(
         refuse_changes(run, output_dir, settings, FREE_WITH_PHANTOMS, resume)
         pending = restore_run(run.path, network, optimizer, budget, trainer, evaluator, parts, run.content)
         so_far = f"{trainer.state.iteration} steps, {budget.elapsed_minutes:.1f} of {budget.minutes:g} minutes"
-        if budget.nearly_spent and not pending:
+        if budget.nearly_spent and not trainer.state.within:
             logger.info("%s is finished: %s, %s; more --minutes go on", output_dir, so_far, _best(evaluator))
             return
+        pending = pending or budget.nearly_spent  # what is left of the time is the last validation's
         logger.info("going on in %s after %s", output_dir, so_far)
     else:
         load_weights(network, checkpoint, settings["modalities"])
@@ -300,19 +302,33 @@ def _finish(trainer: Trainer, evaluator: Evaluator, stop: StopRun, pending: bool
             if stopped.signum is None:
                 return False
             raise SystemExit(stopped.exit_code) from None
-        except Exception as error:
-            if stop.signum is None and (idist.get_world_size() == 1 or not isinstance(error, RuntimeError)):
+        except RuntimeError as error:
+            alone = idist.get_world_size() == 1
+            if alone and stop.signum is None:
                 raise
-            # The signal has also ended a process that this one needs, or one has failed and the others miss it.
-            logger.error(
-                "ended after %s, since a process of this run was stopped or has failed (%s); the same command goes on "
-                "from the state saved last",
-                _place(trainer),
-                _first_line(error),
-            )
+            if (
+                alone
+                and trainer.last_event_name in (Events.GET_BATCH_STARTED, Events.EXCEPTION_RAISED)
+                and _waited(error)
+            ):
+                trainer.fire_event(RunEvents.SAVE)  # between two steps, and whole
+                logger.info("stopped and saved after %s; the same command goes on from there", _place(trainer))
+            else:
+                # The signal has also ended a process that this one needs, or one has failed and the others miss it.
+                logger.error(
+                    "ended after %s, since a process of this run was stopped or has failed (%s); the same command goes "
+                    "on from the state saved last",
+                    _place(trainer),
+                    _first_line(error),
+                )
             if stop.signum is not None:
                 raise SystemExit(128 + stop.signum) from error
             raise
+
+
+def _waited(error: RuntimeError) -> bool:
+    """Whether it comes from waiting for a batch of the loader's worker processes."""
+    return "DataLoader worker" in str(error)
 
 
 def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
@@ -327,6 +343,13 @@ def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _compare_places(trainer: Trainer) -> None:
+    """Every process reads the state for itself."""
+    places = idist.all_gather((trainer.state.epoch, trainer.state.iteration)) if idist.get_world_size() > 1 else []
+    if len(set(places)) > 1:
+        raise ValueError(f"the processes have read different states (epoch, iteration): {places}; start them again")
 
 
 def _place(trainer: Trainer) -> str:

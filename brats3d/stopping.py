@@ -125,7 +125,9 @@ class StopRun:
         """From here on a signal is a request. Only the main thread may ask for that; in another nothing changes."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
-        self._before = {signum: signal.signal(signum, self._receive) for signum in self.SIGNALS}
+        # One that the shell has this process ignore (a job in the background), or that is not Python's, stays so.
+        asked = [s for s in self.SIGNALS if signal.getsignal(s) not in (signal.SIG_IGN, None)]
+        self._before = {signum: signal.signal(signum, self._receive) for signum in asked}
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         echo = ECHO_SECONDS if idist.get_world_size() > 1 else 0.0
@@ -133,6 +135,9 @@ class StopRun:
             return
         if self.signum is None:
             self.signum, self._signalled = signum, self.now()
+            if hasattr(signal, "SIGCHLD"):
+                # A scheduler also ends the loader's worker processes. torch would raise that in the middle of a step.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         elif self.now() - self._signalled >= echo:
             os._exit(128 + signum)
 
@@ -146,16 +151,15 @@ class StopRun:
     def _stop_if_told(self, engine: Engine, trainer: Trainer, event: Any) -> None:
         running = 0.0 if self._started is None else self.now() - self._started
         over = self._started is not None and self.minutes is not None and running >= 60 * self.minutes
-        told = self.signum if self.signum is not None else -1 if over else 0
+        told = self.signum + 1 if self.signum is not None else int(over)  # 1 = the minutes, above it a signal
         if idist.get_world_size() > 1:
-            told = _largest(told if told >= 0 else signal.NSIG)
-            told = -1 if told == signal.NSIG else told
+            told = _largest(told)
         if not told:
             return
         trainer.fire_event(event)
         idist.barrier()  # or torchrun would end the process that saves, since this one is gone
         trainer.logger.disabled = engine.logger.disabled = True  # ignite calls what follows an error
-        raise RunStopped(None if told < 0 else told)
+        raise RunStopped(told - 1 or None)
 
 
 def _largest(number: int) -> int:

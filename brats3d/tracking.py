@@ -155,8 +155,8 @@ class TrackRun:
         self._writer.add_text("cases", said, step)
 
     def _flush(self, engine: Engine) -> None:
-        assert self._writer is not None
-        self._writer.flush()
+        if self._writer is not None:  # closed after an error, and flushed by that
+            self._writer.flush()
 
     def _close(self, engine: Engine, *error: BaseException) -> None:
         writer, self._writer = self._writer, None

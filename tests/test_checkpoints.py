@@ -359,6 +359,7 @@ def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_
         "iteration",
         "epoch_length",
         "pending",
+        "within",
         "tracked",
         "best_metric",
         "best_epoch",

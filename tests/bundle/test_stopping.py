@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
+from brats3d import checkpoints
 from brats3d.pictures import read_curves, read_scalars
 from brats3d.stopping import RunEvents
 
@@ -174,6 +176,25 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
     assert_as_if_nothing_had_happened(tmp_path / "run", whole)
 
 
+def test_after_going_back_the_good_state_stays_until_there_is_a_newer_one(
+    train: Workflow, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit):
+        send(train(checkpoint_minutes=1e-9), signal.SIGTERM, Events.ITERATION_STARTED(once=5)).run()
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    last.write_bytes(b"torn")
+
+    def cut_off(*given: Any, **more: Any) -> None:
+        raise OSError("power failure")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.torch, "save", cut_off)
+        with pytest.raises((OSError, RuntimeError)):
+            train().run()
+    train().run()
+    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+
+
 def test_where_every_state_is_damaged_that_is_said(train: Workflow, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         send(train(), signal.SIGTERM, Events.ITERATION_STARTED(once=5)).run()
@@ -211,10 +232,18 @@ def test_never_refuses_a_folder_that_holds_a_run_and_force_goes_on(
         train(weight_decay=0.1).run()
     assert "weight_decay was 1e-05, is 0.1; name another --output_dir, repeat" in cause(caught)
     assert "--resume force" in cause(caught)
-    train(weight_decay=0.1, resume="force").run()
-    assert "goes on with other settings: weight_decay was 1e-05, is 0.1" in log.text
+    forced = train(weight_decay=0.1, learning_rate=1e-5, resume="force")
+    forced.run()
+    (group,) = forced.trainer.optimizer.param_groups
+    assert (group["weight_decay"], group["initial_lr"]) == (0.1, 1e-5)
+    rates = dict(read_scalars(tmp_path / "run")["learning_rate"])
+    assert rates[5] > 1e-4 > 1e-5 >= rates[6]
+    assert (
+        "goes on with other settings: weight_decay was 1e-05, is 0.1" in log.text
+        and "learning_rate was 0.001, is 1e-05" in log.text
+    )
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["weight_decay"] == 0.1
-    train(weight_decay=0.1).run()  # now they are its own
+    train(weight_decay=0.1, learning_rate=1e-5).run()  # now they are its own
     assert "is finished: 3 epochs" in log.text
 
 
@@ -245,3 +274,35 @@ def test_data_that_changed_are_refused_with_their_names(phantoms: Path, workflow
 def test_every_process_and_handler_shares_the_events(train: Workflow) -> None:
     trainer = train().trainer
     assert all(trainer.has_registered_events(event) for event in (RunEvents.SAVE, RunEvents.SAVE_BEFORE_END))
+
+
+def test_a_score_that_is_no_number_is_never_best(train: Workflow, tmp_path: Path) -> None:
+    made = train()
+
+    def no_number(engine) -> None:
+        engine.state.metrics["val_mean_dice"] = float("nan")
+        engine.state.best_metric, engine.state.best_metric_epoch = float("nan"), engine.state.epoch  # as MONAI does
+
+    made.evaluator.add_event_handler(Events.EPOCH_COMPLETED(lambda engine, epoch: epoch == 1), no_number)
+    made.run()
+    assert state(tmp_path / "run")["best_epoch"] > 1
+    assert state(tmp_path / "run")["best_metric"] >= 0
+
+
+@pytest.mark.slow
+def test_a_signal_to_worker_processes_too_is_a_stop_after_a_step(train: Workflow, whole: Path, tmp_path: Path) -> None:
+    made = train(num_workers=2)
+
+    def to_all(engine) -> None:
+        for child in psutil.Process().children(recursive=True):
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                child.terminate()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    made.trainer.add_event_handler(Events.ITERATION_STARTED(once=4), to_all)
+    with pytest.raises(SystemExit) as stopped:
+        made.run()
+    assert stopped.value.code == 143
+    assert state(tmp_path / "run")["iteration"] in (3, 4)
+    train().run()
+    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
