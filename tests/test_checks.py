@@ -144,10 +144,8 @@ def test_voxels_more_than_a_tenth_off_1_mm_are_warned_of(case, write_nifti):
 def test_a_truncated_gzip_is_explained(case):
     path = case.images["t1ce"]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    check_headers(case)
-    with pytest.raises(
-        ValueError, match=r"_t1ce.nii.gz: file ends early or is damaged: .*; expected 3,072 voxels; download"
-    ) as e:
+    with pytest.raises(ValueError, match=r"_t1ce.nii.gz: file ends early or is damaged.*; download") as e:
+        check_headers(case)  # by its last four bytes, but for one in thousands
         check_voxels(case)
     one_line(e)
 

@@ -16,7 +16,18 @@ NEW_STEPS = (
 )
 CHANCES = (
     *("bitten", "leaves_skull", "low_grade", "cerebellar", "second_focus", "more_foci", "small", "pushes"),
-    *("has_edema", "low_grade_enhances", "has_necrosis", "shell", "cystic", "bleeds", "faint", "blurred", "thick"),
+    *(
+        "has_edema",
+        "has_edema_low",
+        "low_grade_enhances",
+        "has_necrosis",
+        "shell",
+        "cystic",
+        "bleeds",
+        "faint",
+        "blurred",
+        "thick",
+    ),
     *("ghosts", "rings", "healthy", "axial", "diffuse"),
 )
 
