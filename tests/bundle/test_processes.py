@@ -27,7 +27,7 @@ OPTIONS = {
     "roi_size": "[48,48,48]",
     "network_def#channels": "[4,8,8,8,8]",
     "amp": "False",
-    "epochs": "12",
+    "epochs": "8",
     "batch_size": "1",
     "val_interval": "4",
     "checkpoint_minutes": "0.001",

@@ -12,9 +12,10 @@ from monai.bundle import ConfigWorkflow
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("cache", [0, 0.5], ids=["read each time", "cached"])
 @pytest.mark.parametrize(
-    ("workers", "method"), [(1, "fork"), (3, "fork"), (1, "spawn"), (3, "spawn"), (3, "forkserver")], ids=str
+    ("workers", "method", "cache"),
+    [(1, "fork", 0.5), (3, "fork", 0), (1, "spawn", 0), (3, "spawn", 0.5), (3, "forkserver", 0)],
+    ids=str,
 )
 def test_the_weights_are_those_of_a_training_without(
     workers: int,
