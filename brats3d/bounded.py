@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "MAX_TEXT_BYTES", "ordinary_size", "read_bounded", "read_json"]
+__all__ = ["MAX_DEPTH", "MAX_TEXT_BYTES", "first_line", "ordinary_size", "read_bounded", "read_json"]
 
 MAX_TEXT_BYTES = 64 * 2**20
 """Of a JSON or CSV file. The datalist of 10,000 cases has 5 MB, their scores have 15."""
@@ -15,6 +15,11 @@ MAX_TEXT_BYTES = 64 * 2**20
 MAX_DEPTH = 100
 """Of JSON's lists and mappings in each other; what brats3d reads has less than ten. Python gives up near 1,000, and
 earlier where such a value is then compared or shown."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 300 characters of it; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def ordinary_size(path: Path) -> int:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from brats3d.bounded import first_line
 from brats3d.files import write_whole
 from brats3d.fingerprint import digest, fingerprint, versions
 
@@ -68,7 +69,7 @@ class DiskCache:
         try:
             self.folder: Path | None = Path(folder).absolute() / digest(fingerprint(list(transforms)), versions())
         except (ValueError, TypeError, RuntimeError) as error:
-            logger.info("cache_dir: prepared cases are not kept on disk: %s", _first_line(error))
+            logger.info("cache_dir: prepared cases are not kept on disk: %s", first_line(error))
             self.folder = None
         else:
             self._touch()
@@ -126,7 +127,7 @@ class DiskCache:
                 write_whole(entry, lambda file: [file.write(part) for part in parts])
                 _tidy(entry)
         except (ValueError, TypeError, RuntimeError, MemoryError) as error:
-            self._stop(logging.INFO, f"{item['case_id']}: {_first_line(error)}")
+            self._stop(logging.INFO, f"{item['case_id']}: {first_line(error)}")
         except OSError as error:
             self._stop(logging.WARNING, str(error))
 
@@ -161,10 +162,6 @@ class DiskCache:
 
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{20}")
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _paths(item: Mapping[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from brats3d.bounded import MAX_TEXT_BYTES, ordinary_size
+from brats3d.bounded import MAX_TEXT_BYTES, first_line, ordinary_size
 from brats3d.cards import card_path, last_good, read_card
 from brats3d.files import explain_full_disk, require_space, write_whole
 from brats3d.labels import REGIONS, order_modalities
@@ -151,7 +151,7 @@ def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: 
     try:
         network.load_state_dict(fit_weights(content.get("network", content), network, known, wanted))
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"checkpoint: {checkpoint} does not fit the network ({_first_line(error)})") from error
+        raise ValueError(f"checkpoint: {checkpoint} does not fit the network ({first_line(error)})") from error
     if fewer:
         logger.info("%s reads %s; it is cut to %s", checkpoint, ", ".join(known), ", ".join(wanted))
     return card
@@ -226,7 +226,7 @@ def restore_run(
     except Exception as error:  # what a state of another form raises depends on the form
         if str(error).startswith("checkpoint: "):
             raise
-        raise ValueError(f"checkpoint: {path} does not fit this run ({_first_line(error)})") from error
+        raise ValueError(f"checkpoint: {path} does not fit this run ({first_line(error)})") from error
     return trainer.state.pending
 
 
@@ -494,10 +494,6 @@ def _is_plain(value: Any) -> bool:
 def _reason(error: Exception) -> str:
     """The first line of an error; what torch refuses, without its advice how to run it."""
     if "weights_only" not in str(error):
-        return _first_line(error)
+        return first_line(error)
     code = re.search(r"GLOBAL (\S+)", str(error))
     return f"it names {code[1]}" if code else "torch did not write it"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -12,6 +12,7 @@ from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from brats3d.bounded import first_line
 from brats3d.budget import TimeBudget
 from brats3d.checkpoints import load_weights, restore_run
 from brats3d.checks import header_warnings
@@ -319,7 +320,7 @@ def _finish(trainer: Trainer, evaluator: Evaluator, stop: StopRun, pending: bool
                     "ended after %s, since a process of this run was stopped or has failed (%s); the same command goes "
                     "on from the state saved last",
                     _place(trainer),
-                    _first_line(error),
+                    first_line(error),
                 )
             if stop.signum is not None:
                 raise SystemExit(128 + stop.signum) from error
@@ -339,10 +340,6 @@ def _end_epoch(trainer: Trainer, stop: StopRun) -> None:
     trainer.fire_event(Events.EPOCH_COMPLETED)
     trainer.state.pending = False
     trainer.fire_event(Events.COMPLETED)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _compare_places(trainer: Trainer) -> None:
