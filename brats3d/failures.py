@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from brats3d import __version__
+from brats3d.bounded import read_json
 from brats3d.files import write_json
 
 __all__ = ["FAILURES_NAME", "FailedCasesError", "Failure", "Failures", "cause_of", "one_line"]
@@ -170,7 +170,7 @@ def _refuse_foreign(path: Path) -> None:
     if not path.exists():
         return
     try:
-        ours = {"brats3d", "failures"} <= json.loads(path.read_bytes()).keys()
+        ours = {"brats3d", "failures"} <= read_json(path).keys()
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:

@@ -15,6 +15,7 @@ import torch
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from brats3d.bounded import first_line
 from brats3d.engines import compute_dtype
 from brats3d.memory import free_gpu_memory, free_memory, gib, step_need, total_memory, window_need
 from brats3d.stitching import stitched_bytes
@@ -69,7 +70,7 @@ def check_memory(
     try:
         step, validation = _network_needs(network, evaluator, roi_size, channels, amp, trainer, patch_size, patches)
     except Exception as error:  # a network that cannot run without values
-        logger.info("what this network takes of the memory cannot be told: %s", str(error).partition("\n")[0])
+        logger.info("what this network takes of the memory cannot be told: %s", first_line(error))
         return
     where = {CPU: _main_memory(evaluator, trainer, channels, patch_size, patches, free(CPU))}
     parts = where.setdefault(device, {})

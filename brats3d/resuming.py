@@ -24,7 +24,6 @@ __all__ = [
     "FREE_WITH_PHANTOMS",
     "RESUME",
     "SavedRun",
-    "digest_of",
     "find_run",
     "keep_settings",
     "read_settings",
@@ -108,11 +107,6 @@ def with_data(settings: Mapping[str, Any], trainer: Trainer, evaluator: Evaluato
         "processes": idist.get_world_size(),
         "files": {item["case_id"]: _digest_files(item) for item in items},
     }
-
-
-def digest_of(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of the settings as canonical JSON."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def refuse_changes(

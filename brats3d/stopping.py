@@ -5,7 +5,6 @@ Schedulers announce the end with SIGTERM (Slurm, Kubernetes) or SIGINT and kill 
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import signal
@@ -23,8 +22,6 @@ from ignite.engine.events import EventEnum
 from monai.engines import Evaluator, Trainer
 
 __all__ = ["RunEvents", "RunStopped", "StopRun"]
-
-logger = logging.getLogger("brats3d")
 
 ECHO_SECONDS = 5.0
 """In a run of several processes a signal often comes twice, from the scheduler and from torchrun that passes it on."""

@@ -84,8 +84,11 @@ class TrackRun:
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._explained, self._scores)
 
     def _explained(self, engine: Engine, write: Callable[[Any], None]) -> None:
-        with explain_full_disk(self.folder, last_good(self.folder.parent / "checkpoints")):
+        try:
             write(engine)
+        except Exception:  # now alone the last good checkpoint is looked up: steps come here too
+            with explain_full_disk(self.folder, last_good(self.folder.parent / "checkpoints")):
+                raise
 
     def _open(self, engine: Engine) -> None:
         done = engine.state.iteration
