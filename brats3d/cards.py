@@ -1,12 +1,14 @@
 """The card beside each checkpoint, a JSON of the same name: what the weights read and give, checked before it is used.
 
-``modalities`` in order, ``regions``, ``network_def``, and optionally ``patch_size``, ``epoch``, ``scores`` and
-``absent_sequences``: whether the weights were trained with sequences left out at random, so that they serve any subset
-of their sequences, zeros in the others' place.
+``modalities`` in order, ``regions``, ``network_def``, and optionally ``patch_size``, ``epoch``, ``scores``,
+``best_metric`` (by what the best weights of a run were chosen, unrounded) and ``absent_sequences``: whether the weights
+were trained with sequences left out at random, so that they serve any subset of their sequences, zeros in the place of
+the others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,5 +113,6 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "patch_size": (_is_size, "three voxel counts, such as [128, 128, 128]"),
     "epoch": (_is_count, "a whole number"),
     "absent_sequences": (lambda value: isinstance(value, bool), "true or false"),
+    "best_metric": (lambda value: isinstance(value, float) and math.isfinite(value), "a score"),
 }
-_OPTIONAL = ("patch_size", "epoch", "absent_sequences")
+_OPTIONAL = ("patch_size", "epoch", "absent_sequences", "best_metric")

@@ -27,6 +27,7 @@ from torch import nn
 
 from brats3d.bounded import MAX_TEXT_BYTES, first_line, ordinary_size
 from brats3d.cards import card_path, last_good, read_card
+from brats3d.describing import describe_network
 from brats3d.files import explain_full_disk, require_space, write_whole
 from brats3d.labels import REGIONS, order_modalities
 from brats3d.stopping import RunEvents
@@ -36,7 +37,6 @@ __all__ = [
     "LAST",
     "PREVIOUS",
     "KeepCheckpoints",
-    "describe_network",
     "load_weights",
     "read_checkpoint",
     "read_content",
@@ -45,6 +45,7 @@ __all__ = [
     "ship_weights",
 ]
 
+BEST = "best.pt"
 LAST, PREVIOUS = "last.pt", "previous.pt"
 """The state of a run, and the one before it: what is left where a disk has damaged the newest."""
 
@@ -52,13 +53,6 @@ logger = logging.getLogger("brats3d")
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
 """Of one file. The shipped weights have 10 MB, the whole state of their training 60."""
-
-
-def describe_network(network: nn.Module) -> dict[str, Any]:
-    """The network's class and plain attributes (channels, strides, norm ...), as JSON has them."""
-    plain = {k: v for k, v in vars(network).items() if not k.startswith("_") and k != "training" and _is_plain(v)}
-    name = f"{type(network).__module__}.{type(network).__qualname__}"
-    return json.loads(json.dumps({"class": name, **plain}))
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[str, Any]) -> None:
@@ -222,7 +216,9 @@ def restore_run(
         trainer.state.pending, trainer.state.tracked = bool(content["pending"]), content["tracked"]
         trainer.state.within = bool(content["within"])
         trainer.state.restored = Path(path).name
-        evaluator.state.best_metric, evaluator.state.best_metric_epoch = content["best_metric"], content["best_epoch"]
+        saved = _score_of(Path(path).with_name(BEST))  # later than this state, if the run was killed between the two
+        best = max((content["best_metric"], content["best_epoch"]), saved, key=lambda each: each[0])
+        evaluator.state.best_metric, evaluator.state.best_metric_epoch = best
     except Exception as error:  # what a state of another form raises depends on the form
         if str(error).startswith("checkpoint: "):
             raise
@@ -290,6 +286,7 @@ class KeepCheckpoints:
         self.now = now
         self._saved = math.inf
         self._wrote = False
+        self._best = -1.0
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -304,12 +301,16 @@ class KeepCheckpoints:
         """Save what is due at an epoch's end."""
         if not math.isfinite(self.evaluator.state.best_metric):  # MONAI takes whatever comes first for the best
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = -1, -1
-        if self.evaluator.state.best_metric_epoch == engine.state.epoch:
-            save_checkpoint(self.folder / "best.pt", self.best.state_dict(), self._card(engine))
+        if self.evaluator.state.best_metric > self._best:
+            self._best = float(self.evaluator.state.best_metric)
+            save_checkpoint(
+                self.folder / BEST, self.best.state_dict(), {**self._card(engine), "best_metric": self._best}
+            )
         self._save(engine, engine.state.epoch, pending=False, within=False)
 
     def _begin(self, engine: Engine) -> None:
         self._saved = self.now()
+        self._best = max(float(self.evaluator.state.best_metric), -1.0)  # a restored run's
 
     def _save_if_due(self, engine: Engine) -> None:
         if self.minutes is not None and self.now() - self._saved >= 60 * self.minutes:
@@ -357,6 +358,15 @@ class KeepCheckpoints:
             "scores": {k: round(float(v), 6) for k, v in self.evaluator.state.metrics.items() if math.isfinite(v)},
             **self.facts(),
         }
+
+
+def _score_of(best: Path) -> tuple[float, int]:
+    """The score of the weights in a ``best.pt``, unrounded, and its epoch; -1 and -1 where there are none."""
+    try:
+        card = read_card(best)
+        return float(card["best_metric"]), int(card["epoch"])
+    except (OSError, ValueError, KeyError):
+        return -1.0, -1
 
 
 def _restore_schedule(optimizer: torch.optim.Optimizer, lr_scheduler: Any, content: Mapping[str, Any]) -> None:
@@ -481,14 +491,6 @@ def _mismatch(checkpoint: str | Path, name: str, found: Any, wanted: Any, advice
         keys = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
         found, wanted = {k: found.get(k) for k in keys}, {k: wanted.get(k) for k in keys}
     return f"checkpoint: {checkpoint} has {name} {found!s:.300}, this run has {wanted!s:.300}; {advice}"
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
-    return isinstance(value, (bool, int, float, str))
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from brats3d.labels import REGIONS_TO_READ
@@ -36,18 +38,26 @@ class WarnOfCollapse:
         self.metric = metric
         self._empty = dict.fromkeys(REGIONS_TO_READ, 0)
 
+    def state_dict(self) -> dict[str, int]:
+        """By region, in how many validations in a row it was lost; goes on when a run does."""
+        return dict(self._empty)
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self._empty = {region: int(state[region]) for region in REGIONS_TO_READ}
+
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Count, and warn once when the patience is over."""
+        """Count, and warn once when the patience is over; of a distributed run's processes the first alone warns."""
         rows = engine.state.metric_details[self.metric]
         for region in REGIONS_TO_READ:
             there = [row for row in rows if row["region"] == region and row["ref_volume_ml"] > 0]
             empty = bool(there) and not any(row["pred_volume_ml"] for row in there)
             self._empty[region] = self._empty[region] + 1 if empty else 0
-            if self._empty[region] == self.patience:
+            if self._empty[region] == self.patience and idist.get_rank() == 0:
                 logger.warning(
                     "%s was found in none of the %d validation cases that have it, %d validations in a row: the "
                     "training may have collapsed; %s",

@@ -78,7 +78,9 @@ def compare_scores(first: Scores, second: Scores, measure: str = "dice") -> list
     if measure not in MEASURES:
         raise ValueError(f"measure: expected one of {', '.join(MEASURES)}, got {measure!r}")
     if first.rules and second.rules and first.rules != second.rules:
-        raise ValueError(f"rules: {first.rules} in the first scores, {second.rules} in the second; expected the same")
+        raise ValueError(
+            f"rules: {first.rules!r:.80} in the first scores, {second.rules!r:.80} in the second; expected the same"
+        )
     tables = []
     for name, rows in (("first", first.rows), ("second", second.rows)):
         if lacking := next((row for row in rows if measure not in row), None):
@@ -165,7 +167,9 @@ def read_scores(path: str | Path) -> Scores:
         seen.add(key)
     if len(seen) != len(REGIONS_TO_READ) * len({case_id for case_id, _ in seen}):
         raise ValueError(f"{path}: a case lacks a region; expected {', '.join(REGIONS_TO_READ)} of every case")
-    return Scores(rows, content.get("rules"))
+    if not isinstance(rules := content.get("rules"), str | None):
+        raise ValueError(f"{path}: rules: expected a name, got {rules!r:.80}; expected what brats3d score writes")
+    return Scores(rows, rules)
 
 
 _LARGEST = 1e12  # the report's limit too; a whole number of JSON can be larger than any float

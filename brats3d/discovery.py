@@ -68,6 +68,12 @@ class FoundCase:
         return known or len(self.files.keys() - {SEGMENTATION}) >= min(2, len(modalities))
 
     @property
+    def refused(self) -> str:
+        """Why cases of its release cannot be used; empty where they can."""
+        why = layout_of(self.case_id).refused
+        return f"cannot be used: {why}" if why else ""
+
+    @property
     def is_lone(self) -> bool:
         """Whether it is a single image: a case that lacks sequences, or no case at all."""
         return len(self.files.keys() - {SEGMENTATION}) == 1
@@ -81,6 +87,9 @@ class FoundCase:
 
         With ``absent_sequences`` one of the modalities is enough.
         """
+        if why := self.refused:
+            yield Problem("unusable", self.case_id, (Path(self.folder),), f"{why}, in {self.folder}")
+            return
         missing = self.missing(modalities)
         if len(missing) > (len(modalities) - 1 if absent_sequences else 0):
             names = ", ".join(map(self._expected, missing))
@@ -139,10 +148,10 @@ def find_below(
             examples["h5"] = examples["h5"] or next(filter(_H5_SLICE.fullmatch, files), "")
             examples["msd"] = examples["msd"] or (folder if _is_decathlon(folder, files) else "")
     found = _with_lone(root, found, lone)
-    if refused := next((each for each in found if layout_of(each.case_id).refused), None):
+    if found and all(each.refused for each in found):
         raise ValueError(
-            f"{refused.folder}: {refused.case_id} cannot be used: {layout_of(refused.case_id).refused}; expected the "
-            f"sequences {', '.join(MODALITIES)} and BraTS's labels; move such cases out of the folder"
+            f"{found[0].folder}: {found[0].case_id} {found[0].refused}; expected the sequences "
+            f"{', '.join(MODALITIES)} and BraTS's labels; move such cases out of the folder"
         )
     if found:  # an empty folder beside or around its case's files is no second case
         full = {each.case_id for each in found if each.files}

@@ -13,14 +13,16 @@ from brats3d.bounded import ordinary_size
 from brats3d.cases import Case, natural_key
 from brats3d.volumes import MAX_BYTES, is_packed
 
-__all__ = ["identical_files", "shared_images"]
+__all__ = ["identical_files", "shared_images", "signature"]
+
+_BLOCK = 1 << 16
 
 
 def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
     """Groups of two or more files with the same content; ``.gz`` files are compared unpacked.
 
     Only files with the same signature are compared whole: the checksum and length with which a ``.gz`` file ends, or
-    the length and three blocks of another file. Where both kinds are among them, the others' checksums are computed.
+    the length and four blocks of another file. Where both kinds are among them, the others' checksums are computed.
 
     Args:
         paths: of files that can be read; each stands in one group at most.
@@ -33,7 +35,7 @@ def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
     alike: dict[tuple[object, ...], list[Path]] = {}
     for path in paths:
         try:
-            alike.setdefault(_signature(path, mixed), []).append(path)
+            alike.setdefault(signature(path, mixed), []).append(path)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: cannot be read: {error}; check the file, or download it again") from error
     return [group for candidates in alike.values() if len(candidates) > 1 for group in _groups(candidates)]
@@ -62,22 +64,28 @@ def shared_images(cases: Sequence[Case]) -> dict[tuple[str, ...], list[str]]:
     return dict(sorted(shared.items(), key=lambda item: [natural_key(case_id) for case_id in item[0]]))
 
 
-_BLOCK = 1 << 16
+def signature(path: Path, whole: bool = False) -> tuple[object, ...]:
+    """What tells two files' contents apart, nearly always, and takes little reading.
 
+    Args:
+        path: of the file. Of a ``.gz`` the checksum and length with which it ends are taken.
+        whole: take those of another file too, which is then read whole; else its length and four blocks of it.
 
-def _signature(path: Path, mixed: bool) -> tuple[object, ...]:
+    Raises:
+        ValueError, OSError: if it is no ordinary file, or cannot be read.
+    """
     size = ordinary_size(path)
     with path.open("rb") as file:
         if is_packed(path):
             file.seek(max(0, size - 8))  # RFC 1952: CRC32 and length of what was packed
             return "gz", file.read()
-        if mixed:
+        if whole:
             checksum = 0
             while block := file.read(16 * _BLOCK):
                 checksum = zlib.crc32(block, checksum)
             return "gz", struct.pack("<II", checksum, size % 2**32)
         blocks = []
-        for quarter in (1, 2, 3):  # where there is brain; the ends are background
+        for quarter in (0, 1, 2, 3):  # the header, then where there is brain; the end is background
             file.seek(max(0, quarter * size // 4 - _BLOCK // 2))
             blocks.append(zlib.crc32(file.read(_BLOCK)))
         return "", size, *blocks

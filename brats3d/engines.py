@@ -75,6 +75,7 @@ class TrainStep:
         image, label = (_plain(t) for t in engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking))
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
         engine.network.train()
+        kept = [(buffer, buffer.clone()) for buffer in engine.network.buffers()]  # BatchNorm's, if there is one
         if self.seed is not None:
             torch.manual_seed(derive_seed(self.seed, "step", engine.state.iteration, idist.get_rank()))
         engine.optimizer.zero_grad(set_to_none=True)
@@ -90,6 +91,9 @@ class TrainStep:
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if self._is_usable(engine, batchdata):
             engine.optimizer.step()
+        else:
+            for buffer, before in kept:
+                buffer.copy_(before)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         engine.state.output[Keys.LOSS] = loss.detach()
         engine.state.output[Keys.PRED] = engine.state.output[Keys.PRED].detach()

@@ -39,6 +39,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "double": Kind("error", "keep one of them", "keeps the first of files that are equal"),
         "ambiguous": Kind("error", "keep the right one under the expected name"),
         "case twice": Kind("error", "keep one of the folders", "keeps the first of folders that are equal"),
+        "unusable": Kind("error", "move it out of the folder"),
         "misnamed": Kind("warning", "rename it: brats3d reads it, other tools do not", "gives it the proper name"),
         "no segmentation": Kind("note", "nothing: training leaves the case out, predict takes it"),
         "name mapping": Kind("error", "download the mapping again, or correct it: splits group patients by it"),

@@ -17,6 +17,8 @@ from monai.engines import Evaluator, Trainer
 from brats3d.bounded import read_json
 from brats3d.checkpoints import LAST, PREVIOUS, read_content
 from brats3d.datalist import item_to_case
+from brats3d.describing import describe_part
+from brats3d.duplicates import signature
 from brats3d.files import write_whole
 
 __all__ = [
@@ -96,15 +98,23 @@ def find_run(output_dir: Path, resume: str = "auto") -> SavedRun | None:
 
 
 def with_data(settings: Mapping[str, Any], trainer: Trainer, evaluator: Evaluator) -> dict[str, Any]:
-    """The settings, with the cases by name, their label conventions, and a digest of each case's files."""
+    """The settings, with the cases by name, their label conventions, a digest of each case's files, and what a command
+    line or a config of the user's own may have put in the place of the loss, the optimizer and the transforms.
+    """
     engines = (trainer, evaluator)
     items = [item for engine in engines for item in engine.data_loader.dataset.data]
+    transforms = trainer.data_loader.dataset.transform
     return {
         **settings,
         "training_cases": [item["case_id"] for item in trainer.data_loader.dataset.data],
         "validation_cases": [item["case_id"] for item in evaluator.data_loader.dataset.data],
         "label_conventions": dict(sorted(Counter(str(item.get("label_convention")) for item in items).items())),
         "processes": idist.get_world_size(),
+        "parts": {
+            "loss": describe_part(trainer.loss_function),
+            "optimizer": describe_part(trainer.optimizer),
+            **{f"transform {i}": describe_part(t) for i, t in enumerate(transforms.transforms)},
+        },
         "files": {item["case_id"]: _digest_files(item) for item in items},
     }
 
@@ -120,7 +130,11 @@ def refuse_changes(
     now = json.loads(json.dumps(dict(settings), default=str))
     earlier = run.settings
     names = [n for n in {**earlier, **now} if n not in free and earlier.get(n) != now.get(n)]
-    names = [n for n in names if n in earlier or n not in ("files", "processes")]  # of a run that did not keep them
+    names = [
+        n for n in names if n in earlier or n not in ("files", "parts", "processes")
+    ]  # of a run that did not keep them
+    if names != ["parts"]:  # else what differs there follows from the others
+        names = [n for n in names if n != "parts"]
     if not names:
         return
     differences = ", ".join(_difference(n, earlier.get(n), now.get(n)) for n in names)
@@ -159,11 +173,11 @@ def keep_settings(trainer: Trainer, settings: Mapping[str, Any], output_dir: Pat
 
 
 def _digest_files(item: Mapping[str, Any]) -> str:
-    """Of the sizes of a case's files, in bytes, by sequence: a data set that was copied elsewhere keeps them."""
+    """Of a case's files, by sequence, wherever they lie: all of a label, and what tells two images apart."""
     case = item_to_case(item)
     files = {**case.images, **({"label": case.label} if case.label else {})}
-    sizes = {name: Path(path).stat().st_size for name, path in files.items()}
-    return hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).hexdigest()[:16]
+    signatures = [(name, signature(Path(path), whole=name == "label")) for name, path in files.items()]
+    return hashlib.sha256(repr(signatures).encode()).hexdigest()[:16]
 
 
 def _difference(name: str, earlier: Any, now: Any) -> str:
@@ -174,5 +188,8 @@ def _difference(name: str, earlier: Any, now: Any) -> str:
         changed = sorted(case_id for case_id in earlier.keys() & now.keys() if earlier[case_id] != now[case_id])
         if not changed:
             return "files of other cases"
-        return f"the files of {len(changed)} cases have other sizes {changed[:3]}"
+        return f"the files of {len(changed)} cases have changed {changed[:3]}"
+    if name == "parts":
+        changed = [part for part in {**earlier, **now} if earlier.get(part) != now.get(part)]
+        return ", ".join(f"{p} was {earlier.get(p, 'none')!s:.500}, is {now.get(p, 'none')!s:.500}" for p in changed)
     return f"{name} was {earlier!r:.200}, is {now!r:.200}"

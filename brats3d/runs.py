@@ -54,6 +54,7 @@ def run_training(
     checkpoint: str | Path | None = None,
     resume: str = "auto",
     minutes: float | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> None:
     """Train; go on where an earlier run in the same folder stopped; only report one that is finished.
 
@@ -70,6 +71,7 @@ def run_training(
         checkpoint: weights to start from; None starts from random ones.
         resume: what to do with a run that is there already, see :data:`brats3d.resuming.RESUME`.
         minutes: after which this process stops as it does at a signal, and returns; None = when it is finished.
+        parts: what else goes on, by the name in ``last.pt``.
 
     Raises:
         ValueError: if the folder cannot be written, or holds a run with other settings or data.
@@ -83,7 +85,7 @@ def run_training(
     pending = False
     if run := find_run(output_dir, resume):
         refuse_changes(run, output_dir, settings, FREE_SETTINGS, resume)
-        pending = restore_run(run.path, network, optimizer, lr_scheduler, trainer, evaluator, content=run.content)
+        pending = restore_run(run.path, network, optimizer, lr_scheduler, trainer, evaluator, parts, run.content)
         if trainer.state.epoch >= trainer.state.max_epochs:
             logger.info("%s is finished: %d epochs, %s", output_dir, trainer.state.epoch, _best(evaluator))
             return

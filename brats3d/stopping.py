@@ -78,7 +78,7 @@ class StopRun:
         self._signalled = 0.0
         self._begun = False
         self._started: float | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
         self._process = os.getpid()
 
     @contextmanager
@@ -134,7 +134,7 @@ class StopRun:
             self.signum, self._signalled = signum, self.now()
             if hasattr(signal, "SIGCHLD"):
                 # A scheduler also ends the loader's worker processes. torch would raise that in the middle of a step.
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         elif self.now() - self._signalled >= echo:
             os._exit(128 + signum)
 

@@ -497,6 +497,18 @@ def test_meningioma_radiotherapy_is_refused_by_name(tmp_path):
     one_line(error)
 
 
+def test_a_case_that_cannot_be_used_is_listed_beside_others(tmp_path):
+    touch_case(tmp_path / CASE_1)
+    folder = tmp_path / "BraTS-MEN-RT-0001-1"
+    folder.mkdir()
+    (folder / f"{folder.name}_t1c.nii.gz").touch()
+    with pytest.raises(ValueError, match=r"BraTS-MEN-RT-0001-1: cannot be used: .* one sequence and one label"):
+        find_cases(tmp_path)
+    scan = scan_cases(tmp_path, absent_sequences=True)
+    assert [(problem.kind, problem.case_id) for problem in scan.problems] == [("unusable", folder.name)]
+    assert len(scan.cases) == 2
+
+
 def test_a_hundred_thousand_unrelated_files_are_one_line(tmp_path):
     for n in range(100_000):
         (tmp_path / f"{n}.dcm").touch()

@@ -15,7 +15,8 @@ from ignite.engine import Events
 from monai.networks.nets import UNet
 from torch import nn
 
-from brats3d.checkpoints import describe_network, load_weights, read_checkpoint, restore_run, save_checkpoint
+from brats3d.checkpoints import load_weights, read_checkpoint, restore_run, save_checkpoint
+from brats3d.describing import describe_network
 
 FOUR = ["t1", "t1ce", "t2", "flair"]
 
@@ -343,12 +344,44 @@ def test_a_resumed_run_does_not_overwrite_a_better_best(toy_run, tmp_path):
     assert read_checkpoint(tmp_path / "best.pt")[1]["scores"] == {"val_mean_dice": 0.95}
 
 
+@pytest.mark.parametrize(
+    ("again", "kept", "known"),
+    [(0.8, True, 0.9), (0.9, True, 0.9), (0.97, False, 0.97)],
+    ids=["worse", "same", "better"],
+)
+def test_best_weights_that_the_state_knows_nothing_of_are_not_overwritten_by_worse_ones(
+    toy_run, tmp_path, again, kept, known
+):
+    """Killed between best.pt and last.pt; the repeated epoch's score is another one, as in a pretraining."""
+    interrupt(toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, checkpoints=tmp_path), 4)
+    left = (tmp_path / "last.pt").read_bytes()
+    ahead = toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, checkpoints=tmp_path)
+    restore_run(tmp_path / "last.pt", **ahead.parts)
+    ahead.trainer.run()
+    (tmp_path / "last.pt").write_bytes(left)
+    best = (tmp_path / "best.pt").read_bytes()
+    resumed = toy_run(scores={1: 0.5, 2: 0.7, 3: again}, checkpoints=tmp_path)
+    restore_run(tmp_path / "last.pt", **resumed.parts)
+    assert (resumed.evaluator.state.best_metric, resumed.evaluator.state.best_metric_epoch) == (0.9, 3)
+    resumed.optimizer.param_groups[0]["weight_decay"] = 0.5  # so that the weights are others
+    resumed.trainer.run()
+    assert ((tmp_path / "best.pt").read_bytes() == best) is kept
+    assert read_checkpoint(tmp_path / "best.pt")[1]["best_metric"] == known
+    assert read_checkpoint(tmp_path / "last.pt")[0]["best_metric"] == known
+
+
 def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_path):
     run = toy_run(epochs=2, scores={1: 0.7, 2: 0.3}, checkpoints=tmp_path)
     run.trainer.run()
     best, card = read_checkpoint(tmp_path / "best.pt")
     assert set(best) == set(run.network.state_dict())
-    expected = {"epoch": 1, "iteration": 2, "patch_size": [8, 8, 8], "scores": {"val_mean_dice": 0.7}}
+    expected = {
+        "epoch": 1,
+        "iteration": 2,
+        "patch_size": [8, 8, 8],
+        "scores": {"val_mean_dice": 0.7},
+        "best_metric": 0.7,
+    }
     assert card == {**card_of(run.network, ["t1"]), **expected}
     last, card = read_checkpoint(tmp_path / "last.pt")
     assert set(last) == {

@@ -59,3 +59,20 @@ def test_a_case_with_a_false_region_counts_only_where_it_is_there(log):
 def test_no_patience_is_refused():
     with pytest.raises(ValueError, match="patience: expected 1 validation or more, got 0"):
         WarnOfCollapse(patience=0)
+
+
+def test_the_count_goes_on_when_a_run_does(log):
+    first, second = WarnOfCollapse(), WarnOfCollapse()
+    for _ in range(2):
+        validate(first, ET=LOST)
+    second.load_state_dict(first.state_dict())
+    assert "collapsed" not in log.text
+    validate(second, ET=LOST)
+    assert "ET was found in none" in log.text
+
+
+def test_the_first_process_alone_warns(log, monkeypatch):
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
+    handler = WarnOfCollapse(patience=1)
+    validate(handler, ET=LOST)
+    assert not log.text and handler.state_dict()["ET"] == 1

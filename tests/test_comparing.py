@@ -79,7 +79,7 @@ def test_of_a_volumes_error_its_size_counts():
 
 
 def test_scores_under_other_rules_are_not_compared():
-    with pytest.raises(ValueError, match="rules: brats2023 in the first scores, brats2023-met in the second"):
+    with pytest.raises(ValueError, match="rules: 'brats2023' in the first scores, 'brats2023-met' in the second"):
         compare_scores(Scores(rows(1), "brats2023"), Scores(rows(1), "brats2023-met"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brats3d.duplicates import identical_files
+from brats3d.duplicates import identical_files, signature
 
 
 def noise(seed: int, size: int = 300_000) -> bytes:
@@ -29,8 +29,20 @@ def test_equal_files_are_grouped_and_others_left_out(tmp_path: Path) -> None:
 def test_files_that_differ_only_between_the_sampled_blocks_are_told_apart(tmp_path: Path) -> None:
     content = bytearray(noise(0, 2_000_000))
     a = write(tmp_path / "a.nii", content)
-    content[3] ^= 1
+    content[300_000] ^= 1
     assert identical_files([a, write(tmp_path / "b.nii", content)]) == []
+
+
+@pytest.mark.parametrize(("at", "seen"), [(3, True), (1_000_000, True), (300_000, False)])
+def test_a_signature_is_of_the_header_and_blocks_or_of_the_whole(tmp_path: Path, at: int, seen: bool) -> None:
+    content = bytearray(noise(0, 2_000_000))
+    a = write(tmp_path / "a.nii", content)
+    content[at] ^= 1
+    b = write(tmp_path / "b.nii", content)
+    assert (signature(a) != signature(b)) is seen
+    assert signature(a, whole=True) != signature(b, whole=True)
+    packed = write(tmp_path / "b.nii.gz", gzip.compress(content, 1))
+    assert signature(packed) == signature(packed, whole=True) == signature(b, whole=True)
 
 
 def test_packed_files_are_compared_unpacked(tmp_path: Path) -> None:

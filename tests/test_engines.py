@@ -176,6 +176,19 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_no_step(log):
     assert "step 1 is left out: its gradient is not finite" in log.text
 
 
+def test_a_step_that_is_left_out_leaves_batch_norms_statistics_as_they_were():
+    network = nn.Sequential(nn.BatchNorm3d(1), Spy())
+    losses, seen = iter([1.0, float("nan"), 1.0]), []
+    trainer = trainer_of(network, TrainStep(False), lambda logits, _: logits.mean() * next(losses), length=3)
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda e: seen.append((network[0].running_mean.clone(), int(network[0].num_batches_tracked))),
+    )
+    trainer.run()
+    assert torch.equal(seen[0][0], seen[1][0]) and not torch.equal(seen[1][0], seen[2][0])
+    assert [count for _, count in seen] == [1, 1, 2]
+
+
 def test_a_step_that_is_left_out_names_its_cases(log):
     engine = trainer_of(Spy(), TrainStep(False), lambda logits, _: logits.mean() * float("nan"))
     engine.data_loader = [{**batch(), "case_id": ["BraTS20_007", "BraTS20_012"]}]

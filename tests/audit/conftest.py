@@ -105,6 +105,13 @@ def _other_release(root: Path) -> None:
     _rename(root, LAST, "BraTS-GLI-00007-000")
 
 
+def _radiotherapy(root: Path) -> None:
+    new = "BraTS-MEN-RT-0001-1"
+    _rename(root, CASE, new)
+    for modality in ("t1", "t2", "flair", "seg"):  # they have one sequence, and a "gtv"
+        (root / new / f"{layout_of(new).file_name(new, modality)}.nii.gz").unlink()
+
+
 def _time_points(root: Path) -> None:
     _rename(root, CASE, "BraTS-GLI-00007-000")
     _rename(root, LAST, "BraTS-GLI-00007-001")
@@ -120,6 +127,7 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "double": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1n")),
     "ambiguous": _ambiguous,
     "case twice": lambda root: shutil.copytree(root / CASE, root / "more" / CASE),
+    "unusable": _radiotherapy,
     "misnamed": lambda root: _path(root, "seg").rename(root / CASE / "W39_1998.09.19_Segm.nii.gz"),
     "no segmentation": lambda root: _path(root, "seg").unlink(),
     "name mapping": lambda root: (root / "name_mapping.csv").write_text("a,b\n1,2\n"),

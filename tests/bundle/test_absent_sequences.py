@@ -17,7 +17,8 @@ from monai.bundle import ConfigWorkflow
 
 from brats3d.bundle import installed_bundle
 from brats3d.cases import Case, find_cases
-from brats3d.checkpoints import describe_network, save_checkpoint
+from brats3d.checkpoints import save_checkpoint
+from brats3d.describing import describe_network
 from brats3d.labels import MODALITIES, REGIONS
 
 Workflow = Callable[..., ConfigWorkflow]

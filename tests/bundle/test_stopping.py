@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -263,11 +264,35 @@ def test_data_that_changed_are_refused_with_their_names(phantoms: Path, workflow
         ).run()
     moved = tmp_path / "moved"
     data.rename(moved)
-    file = sorted(moved.rglob("*flair*"))[0]
-    file.write_bytes(file.read_bytes() + bytes(7))
+    file = sorted(moved.rglob("*seg*"))[0]
+    content = bytearray(file.read_bytes())
+    plain = bytearray(gzip.decompress(content)) if file.suffix == ".gz" else content
+    plain[-7] ^= 1  # a label of the same size
+    file.write_bytes(gzip.compress(plain) if file.suffix == ".gz" else plain)
     with pytest.raises(RuntimeError) as caught:
         workflow("train", dataset_dir=moved, output_dir=run, **OPTIONS).run()
-    assert f"the files of 1 cases have other sizes ['{file.parent.name}']" in cause(caught)
+    assert f"the files of 1 cases have changed ['{file.parent.name}']" in cause(caught)
+
+
+@pytest.mark.parametrize(
+    ("id_", "value", "said"),
+    [
+        ("optimizer#betas", [0.8, 0.999], "optimizer was AdamW("),
+        ("loss#batch", True, "loss was DiceBCELoss("),
+        ("train#random_transforms#3#prob", 0.25, "transform 8 was RandFlipd("),
+        ("train#random_transforms#3#_disabled_", True, "transform 8 was RandFlipd("),
+    ],
+)
+def test_parts_that_were_put_in_the_place_of_others_are_refused_by_name(
+    train: Workflow, tmp_path: Path, id_: str, value: Any, said: str, log: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        send(train(), signal.SIGTERM, Events.ITERATION_STARTED(once=2)).run()
+    with pytest.raises(RuntimeError) as caught:
+        train(**{id_: value}).run()
+    assert f"holds a run with other settings: {said}" in cause(caught)
+    train(**{id_: value}, resume="force", minutes=1e-9).run()
+    assert said in log.text
 
 
 def test_every_process_and_handler_shares_the_events(train: Workflow) -> None:
