@@ -83,7 +83,7 @@ def _check(card: Mapping[str, Any], path: Path) -> None:
     if channels != len(card["modalities"]):
         raise ValueError(
             f"checkpoint: {path} names {len(card['modalities'])} modalities ({', '.join(card['modalities'])}) and a "
-            f"network of {channels} input channels; expected as many; {_ADVICE}"
+            f"network of {channels!r:.40} input channels; expected as many; {_ADVICE}"
         )
 
 

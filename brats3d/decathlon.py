@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,9 @@ def find_task_cases(dataset_json: Path) -> list[TaskFiles]:
 
 _DOWNLOAD = "download it again"
 
+MAX_PATH = 255
+"""Characters of a listed path: what file systems take as one name."""
+
 
 def _listed(description: Mapping[str, Any], source: Path) -> list[tuple[Path, Path | None]]:
     """Image and segmentation of every case."""
@@ -174,12 +177,13 @@ def _listed(description: Mapping[str, Any], source: Path) -> list[tuple[Path, Pa
 def _inside(text: object, source: Path) -> Path:
     """A listed path, which must not leave the folder of dataset.json."""
     windows = PureWindowsPath(str(text))  # splits at both kinds of slash
-    if not isinstance(text, str) or windows.anchor or ".." in windows.parts or "\0" in text or not windows.parts:
+    foreign = not isinstance(text, str) or windows.anchor or ".." in windows.parts or "\0" in text
+    if foreign or not windows.parts or len(str(text)) > MAX_PATH:
         raise ValueError(
             f"{source}: lists the file {text!r:.200}; expected a path below its own folder, such as "
             "./imagesTr/BRATS_001.nii.gz; do not use a data set that you do not trust"
         )
-    return source.parent / PurePosixPath(text)
+    return source.parent / str(text)
 
 
 def _modalities(names: object, source: Path) -> tuple[str, ...]:

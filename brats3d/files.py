@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -130,10 +130,16 @@ def _write_beside(path: Path, write: Callable[[IO[bytes]], Any]) -> Path:
     return path
 
 
-def remove_temporary(folder: str | os.PathLike[str]) -> None:
-    """Remove what :func:`write_whole` was writing in a folder when it was killed. Nothing else may write there now."""
+def remove_temporary(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> None:
+    """Remove what :func:`write_whole` was writing in a folder when it was killed. Nothing else may write that now.
+
+    Args:
+        folder: where to look, not in its subfolders.
+        names: of the files that were to come; None = any.
+    """
     for file in Path(folder).glob(".*.tmp"):
-        if _TEMPORARY.fullmatch(file.name):
+        match = _TEMPORARY.fullmatch(file.name)
+        if match and (names is None or match["name"] in names):
             file.unlink(missing_ok=True)
 
 
@@ -262,7 +268,7 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:.0f} MB" if count >= 10e6 else f"{count / 1e6:.1f} MB"
 
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.tmp")
 _SCRATCH = re.compile(r"\..+\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d{1,18})(-[0-9a-f]+)?\.part")
 
 

@@ -24,7 +24,7 @@ from brats3d.cases import find_cases
 from brats3d.checks import check_labels, whole_labels
 from brats3d.datalist import item_to_case
 from brats3d.failures import Failures
-from brats3d.files import writable_folder, write_json, write_whole
+from brats3d.files import remove_temporary, writable_folder, write_json, write_whole
 from brats3d.fingerprint import digest, fingerprint
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.predictions import Predictions
@@ -140,6 +140,7 @@ class SaveSegmentations:
         prepare_output(self.output_dir, self.images, written)
         for case_id in self.images if self.stats else ():
             _refuse_foreign_stats(self.output_dir / f"{case_id}.json", written)
+        remove_temporary(self.output_dir, {name for case_id in self.images for name in self._names(case_id)})
         self._weights = describe_weights(self.checkpoint)
         self._made_from = self._sources()
         self._predictions = predictions

@@ -22,7 +22,7 @@ from brats3d.bounded import MAX_DEPTH, MAX_TEXT_BYTES, read_json
 from brats3d.cards import read_card
 from brats3d.cases import Case, natural_key
 from brats3d.checkpoints import MAX_CHECKPOINT_BYTES, read_checkpoint
-from brats3d.comparing import read_scores
+from brats3d.comparing import compare_scores, read_scores
 from brats3d.datalist import load_datalist
 from brats3d.decathlon import DATASET_JSON
 from brats3d.duplicates import identical_files
@@ -270,6 +270,16 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path, change):
     assert len(str(error.value)) < 300
 
 
+@pytest.mark.parametrize("rules", ["9" * 5000, ["brats2023"] * 1000])
+def test_rules_that_nobody_has_are_told_in_short(tmp_path, rules):
+    for name, given in (("a", rules), ("b", "brats2023")):
+        rows = [{"case_id": "a", "region": region, "dice": 0.5} for region in ("WT", "TC", "ET")]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"rules": given, "rows": rows}))
+    with pytest.raises(ValueError, match="rules: ") as error:
+        compare_scores(read_scores(tmp_path / "a.json"), read_scores(tmp_path / "b.json"), "dice")
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("place", "arguments"),
     [
@@ -328,7 +338,9 @@ def write_task(folder: Path, image: str = "./imagesTr/BRATS_001.nii.gz") -> Path
     return folder / "imagesTr" / "BRATS_001.nii.gz"
 
 
-@pytest.mark.parametrize("image", ["../../x.nii.gz", "/etc/x.nii.gz", "imagesTr/a\nb.nii.gz", "a\0.nii.gz", "x" * 201])
+@pytest.mark.parametrize(
+    "image", ["../../x.nii.gz", "/etc/x.nii.gz", "imagesTr/a\nb.nii.gz", "a\0.nii.gz", "x" * 201, "9" * 5000]
+)
 def test_a_task_that_would_write_elsewhere_is_refused(tmp_path, run, image):
     write_task(tmp_path / "msd", image)
     code, _, err = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
@@ -477,6 +489,8 @@ def test_a_pipe_is_no_checkpoint(checkpoint):
         {"modalities": {"t1": 1}},
         {"network_def": []},
         {"network_def": {"in_channels": {"a": 1}}},
+        {"network_def": {"in_channels": "9" * 5000}},
+        {"best_metric": "best"},
         {"regions": [1]},
         {"patch_size": [0, 1, 2]},
         {"epoch": float("nan")},
@@ -485,5 +499,6 @@ def test_a_pipe_is_no_checkpoint(checkpoint):
 )
 def test_a_card_with_values_of_other_kinds_is_refused(checkpoint, change):
     checkpoint.with_suffix(".json").write_text(json.dumps(CARD | change))
-    with pytest.raises(ValueError, match=r"checkpoint: .*best\.json"):
+    with pytest.raises(ValueError, match=r"checkpoint: .*best\.json") as error:
         read_card(checkpoint)
+    assert len(str(error.value)) < 500

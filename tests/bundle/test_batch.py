@@ -212,6 +212,16 @@ def test_several_failures_are_listed_each_with_its_own_reason(predict, data, tmp
     assert all(f"  {case_id}: {error}" in err for case_id, error in found.items())
 
 
+def test_a_case_of_a_release_that_cannot_be_used_does_not_stop_the_others(predict, data, tmp_path):
+    folder = data / "BraTS-MEN-RT-0001-1"
+    folder.mkdir()
+    shutil.copy(path_of(data, 0, "t1ce"), folder / f"{folder.name}_t1c.nii.gz")
+    assert predict()[0] == 1
+    assert segmented(tmp_path / "out") == IDS
+    ((case_id, error),) = failures_in(tmp_path / "out").items()
+    assert case_id == folder.name and "cannot be used: meningioma radiotherapy" in error
+
+
 def test_where_no_case_is_left_it_is_an_error_at_once(predict, data, tmp_path):
     for number in range(3):
         path_of(data, number).unlink()
@@ -358,6 +368,16 @@ def _cut_record(out: Path, length: int) -> None:
     """What is left of the second case's records, at the end of the file."""
     lines = {json.loads(line)["case_id"]: line for line in (out / "predictions.jsonl").read_text().split("\n") if line}
     (out / "predictions.jsonl").write_text("\n".join([lines[IDS[0]], lines[IDS[2]], lines[IDS[1]][:length]]))
+
+
+def test_what_a_killed_run_was_writing_is_removed_and_what_others_write_is_not(predict, tmp_path):
+    (out := tmp_path / "out").mkdir()
+    half = out / f".{IDS[1]}.nii.gz.0123456789ab.tmp"
+    of_another = out / ".BraTS20_Training_004.nii.gz.0123456789ab.tmp"
+    for file in (half, of_another):
+        file.write_bytes(b"half")
+    assert predict()[0] == 0
+    assert not half.exists() and of_another.exists()
 
 
 def test_what_is_damaged_gone_or_unknown_is_done_again_and_nothing_else(predict, tmp_path, steps):
