@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "MAX_TEXT_BYTES", "first_line", "ordinary_size", "read_bounded", "read_json"]
+__all__ = ["MAX_DEPTH", "MAX_TEXT_BYTES", "first_line", "ordinary_size", "read_bounded", "read_json", "too_long"]
 
 MAX_TEXT_BYTES = 64 * 2**20
 """Of a JSON or CSV file. The datalist of 10,000 cases has 5 MB, their scores have 15."""
@@ -20,6 +21,11 @@ earlier where such a value is then compared or shown."""
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, at most 300 characters of it; its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def too_long(path: str) -> bool:
+    """Whether no file system has such a path: a name of more than 255 characters, or 4,096 in all."""
+    return len(path) > 4096 or any(len(name) > 255 for name in re.split(r"[/\\]", path))
 
 
 def ordinary_size(path: Path) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from brats3d.bounded import read_json
+from brats3d.bounded import read_json, too_long
 from brats3d.cases import (
     Case,
     absent_warnings,
@@ -312,6 +312,8 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
         or not label
     ):
         raise ValueError(f'expected "image" as a list of paths and "label" as a path, got {entry!r:.200}')
+    if long := next(filter(too_long, (*paths, label)), ""):
+        raise ValueError(f"{long:.200} is too long; expected the path of a file")
     images: dict[str, Path] = {}
     for text in paths:
         modality = modality_of(text)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from brats3d.bounded import ordinary_size, read_json
+from brats3d.bounded import ordinary_size, read_json, too_long
 from brats3d.labels import MODALITIES
 from brats3d.volumes import MAX_BYTES, MAX_VOXELS, format_affine
 
@@ -156,9 +156,6 @@ def find_task_cases(dataset_json: Path) -> list[TaskFiles]:
 
 _DOWNLOAD = "download it again"
 
-MAX_PATH = 255
-"""Characters of a listed path: what file systems take as one name."""
-
 
 def _listed(description: Mapping[str, Any], source: Path) -> list[tuple[Path, Path | None]]:
     """Image and segmentation of every case."""
@@ -178,7 +175,7 @@ def _inside(text: object, source: Path) -> Path:
     """A listed path, which must not leave the folder of dataset.json."""
     windows = PureWindowsPath(str(text))  # splits at both kinds of slash
     foreign = not isinstance(text, str) or windows.anchor or ".." in windows.parts or "\0" in text
-    if foreign or not windows.parts or len(str(text)) > MAX_PATH:
+    if foreign or not windows.parts or too_long(str(text)):
         raise ValueError(
             f"{source}: lists the file {text!r:.200}; expected a path below its own folder, such as "
             "./imagesTr/BRATS_001.nii.gz; do not use a data set that you do not trust"

@@ -248,6 +248,15 @@ def test_a_file_that_is_no_datalist_is_refused(make_dataset, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("path", ["9" * 5000, "a/" * 2500, "x/" + "9" * 256])
+def test_a_path_that_no_file_system_has_is_told_in_short(make_dataset, path):
+    root = make_dataset(2)
+    write_datalist(root / "datalist.json", training=[entry(1), {**entry(2, 1), "label": path}])
+    with pytest.raises(ValueError, match=r"datalist.json: .*is too long; expected the path of a file") as error:
+        load_datalist(root, "training")
+    assert len(str(error.value)) < 700
+
+
 def test_a_datalist_with_one_fold_leaves_nothing_to_train_on(make_dataset):
     root = make_dataset(2)
     write_datalist(root / "datalist.json", training=[entry(1, 0), entry(2, 0)])
