@@ -49,11 +49,14 @@ demo: $(READY)
 	@echo "  $(BIN)/brats3d report runs/fold0"
 	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT --checkpoint runs/fold0/checkpoints/best.pt"
 
+# A process a core, each with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+
 test: $(READY)
-	$(BIN)/pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 test-slow: $(READY)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

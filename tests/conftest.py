@@ -16,6 +16,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, ValidationHandler
 from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import AsDiscreted
+from tensorboard.summary.writer import event_file_writer
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,6 +38,17 @@ BRIGHTNESS = {
     "flair": (290, 60, 200, 90),
 }
 """Of the brain, and what labels 1, 2 and 4 add to it."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def event_files_in_order():
+    """TensorBoard reads a folder's files by name: second, host, process, and a number that sorts as text.
+
+    Tests resume a run within the second in which they stopped it, where no user is.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(10**6))
+        yield
 
 
 def brats_affine(shape: Sequence[int] = SHAPE) -> np.ndarray:
