@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 import ignite.distributed as idist
 import torch
 from monai.engines import Evaluator, Trainer
+from monai.inferers import Inferer
 from torch import nn
 
 from brats3d.bounded import first_line
 from brats3d.engines import compute_dtype
 from brats3d.memory import free_gpu_memory, free_memory, gib, step_need, total_memory, window_need
+from brats3d.one_pass import OnePassInferer
 from brats3d.stitching import stitched_bytes
 
 __all__ = ["check_memory", "describe_memory", "refuses"]
@@ -83,6 +85,8 @@ def check_memory(
             left = free(getattr(dataset, "device", CPU)) - kept.get("cache", 0)
             kept["cache"] = kept.get("cache", 0) + dataset.expected_bytes(left)
     levers = _levers(trainer, patch_size, patches, step, roi_size, validation)
+    if isinstance(evaluator.inferer, OnePassInferer):
+        levers = ["--one_pass to False"]
     for place, parts in where.items():
         if parts := {name: size for name, size in parts.items() if size}:
             _tell(place, parts, free(place), total(place), levers if place == device else [], refuse, trainer)
@@ -140,13 +144,19 @@ def _network_needs(
     step = 0
     if trainer is not None and patch_size is not None:
         step = step_need(network, trainer.loss_function, (patches, channels, *patch_size), dtype).on(device)
-    windows = getattr(evaluator.inferer, "sw_batch_size", 1)
-    window = window_need(network, (windows, channels, *roi_size), dtype)
     dataset = evaluator.data_loader.dataset
     image = (1, channels, *(dataset.expected_shape() if hasattr(dataset, "expected_shape") else roi_size))
+    window = window_need(network, _input_shape(evaluator.inferer, image, roi_size), dtype)
     stitched = stitched_bytes(image, roi_size, window.output_shape[1])
     # The image, the stitched logits; and with them the windows or, after the last one, probabilities and regions.
     return step, 4 * math.prod(image) + stitched + max(window.on(device), 2 * stitched)
+
+
+def _input_shape(inferer: Inferer, image: Sequence[int], roi_size: Sequence[int]) -> tuple[int, ...]:
+    """Of what the network is given at a time."""
+    if isinstance(inferer, OnePassInferer):
+        return (*image[:2], *inferer.pass_size(image[2:]))
+    return (getattr(inferer, "sw_batch_size", 1), image[1], *roi_size)
 
 
 def _main_memory(

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from brats3d.losses import DiceBCELoss
+from brats3d.one_pass import choose_inferer
 from brats3d.resources import check_memory, describe_memory, refuses
 
 GIB = 2**30
@@ -20,16 +21,17 @@ CPU = torch.device("cpu")
 
 
 class Cases(Dataset):
-    """Of 64³ voxels, all of which take as much as they are told to."""
+    """Cubes, all of which take as much as they are told to."""
 
-    def __init__(self, size: int = 0) -> None:
+    def __init__(self, size: int = 0, edge: int = 64) -> None:
         self.size = size
+        self.edge = edge
 
     def __len__(self) -> int:
         return 4
 
     def expected_shape(self) -> tuple[int, ...]:
-        return (64, 64, 64)
+        return (self.edge,) * 3
 
     def expected_bytes(self, free: int) -> int:
         return self.size
@@ -40,14 +42,23 @@ def check():
     """``check(free=..., total=..., cached=..., patch=..., patches=...)``: before a training of a small network."""
     network = nn.Sequential(nn.Conv3d(4, 16, 3, padding=1), nn.LeakyReLU(), nn.Conv3d(16, 3, 1))
 
-    def call(free: float, total: float = 100, cached: float = 0, patch: int = 64, patches: int = 2, **options) -> None:
+    def call(
+        free: float,
+        total: float = 100,
+        cached: float = 0,
+        patch: int = 64,
+        patches: int = 2,
+        one_pass: bool = False,
+        edge: int = 64,
+        **options,
+    ) -> None:
         loader = DataLoader(Cases(int(cached * GIB)))
         trainer = SimpleNamespace(network=network, loss_function=DiceBCELoss(), data_loader=loader)
         evaluator = SimpleNamespace(
             network=network,
             state=SimpleNamespace(device=CPU),
-            data_loader=DataLoader(Cases()),
-            inferer=SlidingWindowInferer(roi_size=(32, 32, 32)),
+            data_loader=DataLoader(Cases(edge=edge)),
+            inferer=choose_inferer(SlidingWindowInferer(roi_size=(32, 32, 32)), network, one_pass),
         )
         sizes = {"roi_size": [32] * 3, "patch_size": [patch] * 3, "patches": patches, "channels": 4, "amp": False}
         check_memory(
@@ -93,6 +104,16 @@ def test_less_than_that_is_a_warning_that_says_what_to_lower(check, log):
 def test_where_the_cache_is_too_much_the_share_that_fits_is_named(check, log):
     check(free=10, cached=9.9)
     assert "lower --cache (0.9 leaves enough)" in log.records[0].message
+
+
+def test_one_pass_needs_more_and_windows_are_what_helps(check, log):
+    check(free=20, trainer=None, edge=160)
+    check(free=20, trainer=None, edge=160, one_pass=True)
+    check(free=0.01, trainer=None, edge=160, one_pass=True)
+    windows, whole, too_little = (r.message for r in log.records)
+    need, more = (float(re.search(r"windows (\d\.\d)", text)[1]) for text in (windows, whole))
+    assert more > need + 0.2
+    assert too_little.endswith("; lower --one_pass to False")
 
 
 def test_what_cannot_be_lowered_is_not_named(check, log):

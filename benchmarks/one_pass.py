@@ -1,0 +1,102 @@
+"""One pass of the network over a whole brain beside sliding windows: seconds and Dice, with the weights that ship.
+
+    python benchmarks/one_pass.py [--cases 24] [--seed 900] [--setting varied] [--record]
+
+The third row is what one pass gives where InstanceNorm takes the statistics of the whole brain. Seconds are those of
+the network alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from tempfile import TemporaryDirectory
+
+import torch
+from machine import rows, show
+from monai.bundle import ConfigWorkflow
+from monai.inferers import SlidingWindowInferer
+
+from brats3d.bundle import config_files, installed_bundle
+from brats3d.checkpoints import load_weights
+from brats3d.datalist import load_datalist
+from brats3d.labels import BRATS2020, MODALITIES, REGIONS, REGIONS_TO_READ
+from brats3d.one_pass import OnePassInferer, with_window_norms
+from brats3d.phantom_sets import write_phantoms
+from brats3d.transforms import labels_to_regions
+
+ROI = (128, 128, 128)
+
+
+def prepared(folder: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Image (1, 4, H, W, D) and regions (3, H, W, D) of each case, as an evaluation takes them."""
+    from monai.transforms import Compose
+
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("train")],
+        workflow_type="train",
+        bundle_root=str(installed_bundle()),
+        dataset_dir=folder,
+    )
+    transform = Compose(workflow.parser.get_parsed_content("train#deterministic_transforms"))
+    for section in ("training", "validation"):
+        for item in load_datalist(folder, section):
+            case = transform(item)
+            yield case["image"].as_tensor()[None], labels_to_regions(case["label"].as_tensor(), BRATS2020)
+
+
+def dice(pred: torch.Tensor, ref: torch.Tensor) -> float:
+    total = int(pred.sum() + ref.sum())
+    return 2 * int((pred & ref).sum()) / total if total else 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=900)
+    parser.add_argument("--setting", default="varied")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("predict")],
+        workflow_type="infer",
+        bundle_root=str(installed_bundle()),
+    )
+    network = workflow.parser.get_parsed_content("network_def").eval()
+    load_weights(network, installed_bundle() / "models" / "model.pt", MODALITIES)
+    network = with_window_norms(network.to(options.device, memory_format=torch.channels_last_3d))
+    windows = SlidingWindowInferer(ROI, overlap=0.25, mode="gaussian")
+    one_pass = OnePassInferer(windows)
+
+    def whole(image: torch.Tensor) -> torch.Tensor:
+        return SlidingWindowInferer(one_pass.pass_size(image.shape[2:]))(image, network)
+
+    ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "windows": lambda image: windows(image, network),
+        "one pass": lambda image: one_pass(image, network),
+        "one pass, its own statistics": whole,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    scores: dict[str, list[list[float]]] = {name: [] for name in ways}
+    with TemporaryDirectory() as folder, torch.no_grad():
+        write_phantoms(folder, options.cases, seed=options.seed, setting=options.setting, progress=False)
+        for image, regions in prepared(folder):
+            for name, infer in ways.items():
+                start = time.perf_counter()
+                found = infer(image.to(options.device)).sigmoid().cpu()[0] > 0.5
+                seconds[name].append(time.perf_counter() - start)
+                each = [dice(p, r) for p, r in zip(found, regions.bool(), strict=True)]
+                scores[name].append([each[REGIONS.index(region)] for region in REGIONS_TO_READ])
+    cells: list[list[object]] = [
+        [name, statistics.median(seconds[name][1:]), *(statistics.fmean(s) for s in zip(*scores[name], strict=True))]
+        for name in ways
+    ]
+    title = f"One pass over a brain beside windows: {options.cases} {options.setting} phantoms, seed {options.seed}"
+    show(title, rows(["", "seconds", *REGIONS_TO_READ], cells), options.record)
+
+
+if __name__ == "__main__":
+    main()
