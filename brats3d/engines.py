@@ -6,6 +6,7 @@ MONAI's engines hard-code ``torch.autocast("cuda")`` and a ``GradScaler``; both 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Iterator, Sized
@@ -271,7 +272,12 @@ def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Modul
     device_ids = [device] if device.type == "cuda" else None
     # Buffers stay each process's own: they would be sent at every forward pass, also in a validation in which the
     # processes have unequal numbers of windows.
-    return torch.nn.parallel.DistributedDataParallel(network, device_ids=device_ids, broadcast_buffers=False)
+    wrapper = torch.nn.parallel.DistributedDataParallel
+    names = inspect.signature(wrapper).parameters
+    own_buffers = (
+        "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    )  # before torch 2.13
+    return wrapper(network, device_ids=device_ids, **{own_buffers: False})
 
 
 def autocast(device: torch.device, amp: bool) -> torch.autocast:

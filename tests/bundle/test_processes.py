@@ -120,3 +120,20 @@ def test_told_to_stop_all_processes_agree_on_a_step(phantoms: Path, whole: Path,
     assert "stopped (SIGTERM) and saved after" in output.with_suffix(".log").read_text()
     finish(phantoms, output)
     assert_same(output, whole)
+
+
+def test_two_processes_have_the_gradients_of_one_with_all_the_batch(tmp_path: Path) -> None:
+    """Dice is of each sample, so that what each process sums over its share is what one sums over the batch."""
+    found = []
+    for processes in (1, 2):
+        output = tmp_path / f"{processes}.pt"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command += [str(Path(__file__).with_name("gradients.py")), str(output)]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+        found.append(torch.load(output, weights_only=True))
+    one, two = found
+    assert one.keys() == two.keys() and len(one) > 30
+    largest = max(gradient.abs().max() for gradient in one.values())
+    difference = max((one[name] - two[name]).abs().max() for name in one)
+    print(f"largest gradient {largest:.3g}, largest difference {difference:.3g}")
+    assert largest > 0 and difference <= 1e-5 * largest
