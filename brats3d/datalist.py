@@ -34,6 +34,7 @@ from brats3d.folds import listed, split_patients
 from brats3d.labels import MODALITIES, get_convention, order_modalities
 from brats3d.layouts import ANY_LAYOUT, layout_of, modality_of, parse_file_name
 from brats3d.name_mapping import NameMapping, read_name_mappings, unite_patients, unmapped_releases
+from brats3d.shards import share_of
 
 __all__ = [
     "DATALIST_NAME",
@@ -63,6 +64,7 @@ def load_datalist(
     label_convention: str | None = None,
     absent_sequences: bool = False,
     failures: Failures | None = None,
+    shard: str | None = None,
 ) -> list[dict[str, Any]]:
     """The items of one section of a data set, every header checked.
 
@@ -81,6 +83,7 @@ def load_datalist(
             images are those that are there. :class:`brats3d.datasets.CaseDataset` puts zeros in the others' place.
         failures: for inference only: take the cases that cannot be used, and the others are returned. Where none is
             left, and where this is None, one such case is an error.
+        shard: for inference with ``failures`` only: a share of the cases, such as ``"3/8"``; it may be empty.
 
     Raises:
         FileNotFoundError: if ``dataset_dir`` or ``datalist`` does not exist.
@@ -92,11 +95,15 @@ def load_datalist(
         raise ValueError(f"absent_sequences: expected section 'inference' with it, got {section!r}")
     if failures is not None and section != "inference":
         raise ValueError(f"failures: expected section 'inference' with it, got {section!r}")
+    if shard is not None and failures is None:
+        raise ValueError("shard: expected failures with it, which take the cases that cannot be used")
     checked = False
     if section == "inference":
-        found = _usable_cases(dataset_dir, modalities, absent_sequences, failures) if failures is not None else []
-        checked = bool(found)
-        found = found or find_cases(dataset_dir, modalities, absent_sequences=absent_sequences)
+        usable = None
+        if failures is not None:
+            usable = _usable_cases(dataset_dir, modalities, absent_sequences, failures, shard)
+        checked = usable is not None
+        found = find_cases(dataset_dir, modalities, absent_sequences=absent_sequences) if usable is None else usable
         cases = [replace(case, label=None) for case in found]
         for warning in absent_warnings(cases, order_modalities(modalities)):
             logger.warning("%s", warning)
@@ -200,23 +207,29 @@ def _usable_cases(
     modalities: Sequence[str],
     absent_sequences: bool,
     failures: Failures,
-) -> list[Case]:
-    """The cases to segment; if there is one, the failures take the others."""
+    shard: str | None,
+) -> list[Case] | None:
+    """The cases of the shard to segment, the failures take the others; None where not one of the data set is left."""
     scan = scan_cases(dataset_dir, modalities, absent_sequences)
     wrong: dict[str, list[str]] = {}
     folders: dict[str, Path] = {}
-    case_ids = {case.case_id for case in scan.cases}
-    unnamed = [problem for root in scan.roots for problem in find_unnamed(root, case_ids)]
+    known = {case.case_id for case in scan.cases}
+    unnamed = [problem for root in scan.roots for problem in find_unnamed(root, known)]
     for problem in [*serious_problems(scan), *unnamed]:
         wrong.setdefault(problem.case_id, []).append(problem.text)
         folders.setdefault(problem.case_id, problem.files[0] if problem.kind != "double" else problem.files[0].parent)
-    wrong = {case_id: [*texts, scan.advice] for case_id, texts in wrong.items()}
-    for case in scan.cases:
+    case_ids = sorted({*known, *wrong}, key=natural_key)
+    mine = set(share_of(case_ids, shard))
+    wrong = {case_id: [*texts, scan.advice] for case_id, texts in wrong.items() if case_id in mine}
+    cases = [case for case in scan.cases if case.case_id in mine]
+    for case in cases:
         if case.case_id not in wrong and (problems := header_problems(replace(case, label=None))):
             wrong[case.case_id] = problems
             folders[case.case_id] = case.files[0].parent
-    usable = [case for case in scan.cases if case.case_id not in wrong]
-    for case_id in sorted(wrong, key=natural_key) if usable else ():
+    usable = [case for case in cases if case.case_id not in wrong]
+    if not usable and shard is None:
+        return None
+    for case_id in sorted(wrong, key=natural_key):
         failures.add(case_id, "; ".join(wrong[case_id]), folders[case_id])
     return usable
 

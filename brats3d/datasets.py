@@ -152,12 +152,14 @@ class CaseDataset(Dataset):
         """About the shape (H, W, D) of a prepared case, the box of a brain; from the header of the first one."""
         try:
             shape = read_header(Path(_paths(self.data[0]["image"])[0])).shape
-        except (ValueError, OSError):
+        except (ValueError, OSError, IndexError):  # an empty share of a data set has no first case
             shape = BRATS_SHAPE
         return brain_box(shape)
 
     def expected_bytes(self, free: int) -> int:
         """About what the prepared cases will take of the memory that is free, in all processes of this machine."""
+        if not self.data:
+            return 0
         channels = len(self.modalities or _paths(self.data[0]["image"]))
         label = 4 if "label" in self.data[0] else 0
         case = math.prod(self.expected_shape()) * (4 * channels + label)

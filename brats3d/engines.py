@@ -274,10 +274,9 @@ def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Modul
     # processes have unequal numbers of windows.
     wrapper = torch.nn.parallel.DistributedDataParallel
     names = inspect.signature(wrapper).parameters
-    own_buffers = (
-        "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-    )  # before torch 2.13
-    return wrapper(network, device_ids=device_ids, **{own_buffers: False})
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # before 2.13
+    options: dict[str, Any] = {"device_ids": device_ids, buffers: False}
+    return wrapper(network, **options)
 
 
 def autocast(device: torch.device, amp: bool) -> torch.autocast:

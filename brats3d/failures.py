@@ -12,6 +12,7 @@ from pathlib import Path
 from brats3d import __version__
 from brats3d.bounded import read_json
 from brats3d.files import write_json
+from brats3d.shards import shard_suffix
 
 __all__ = ["FAILURES_NAME", "FailedCasesError", "Failure", "Failures", "cause_of", "one_line"]
 
@@ -47,10 +48,12 @@ class Failures:
 
     Args:
         output_dir: the folder of the file; nothing is written there before :meth:`begin`.
+        shard: which share of the cases the run has, such as ``"3/8"``: its file is ``failures-3-of-8.json``.
     """
 
-    def __init__(self, output_dir: str | Path) -> None:
-        self.path = Path(output_dir) / FAILURES_NAME
+    def __init__(self, output_dir: str | Path, shard: str | None = None) -> None:
+        name = Path(FAILURES_NAME)
+        self.path = Path(output_dir) / f"{name.stem}{shard_suffix(shard)}{name.suffix}"
         self.folders: dict[str, str] = {}
         """Case -> where its files lie, for what is added without saying so."""
         self._found: dict[str, Failure] = {}

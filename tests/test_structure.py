@@ -12,7 +12,7 @@ PACKAGE = Path(brats3d.__file__).parent
 LEVELS = [
     {"bounded"},
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
-    | {"phantom_noise", "surfaces", "stopping", "memory", "predictions", "describing", "one_pass"},
+    | {"phantom_noise", "surfaces", "stopping", "memory", "predictions", "describing", "one_pass", "shards"},
     {
         "layouts",
         "cards",

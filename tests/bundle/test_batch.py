@@ -119,6 +119,37 @@ def last_line(err: str) -> str:
     return lines[-1]
 
 
+# --- shares of a folder
+
+
+def test_shares_that_write_into_one_folder_give_what_one_run_gives(predict, data, tmp_path, steps):
+    assert predict(to="whole")[0] == 0
+    path_of(data, 1).unlink()
+    del steps[:]
+    for number in (1, 2, 3, 4):
+        code, out, err = predict("--shard", f"{number}/4", to="shares")
+        assert code == (1 if number == 2 else 0), err
+        if number == 2:
+            assert "1 of 1 cases failed" in err and "see " in err and "failures-2-of-4.json" in err
+        if number == 4:
+            assert "0 cases segmented, 0 skipped, none failed" in out + err
+    assert steps == [IDS[0], IDS[2]]
+    whole, shares = contents(tmp_path / "whole"), contents(tmp_path / "shares")
+    assert shares.pop("failures-2-of-4.json")
+    del whole[f"{IDS[1]}.nii.gz"]
+    assert shares == whole
+    del steps[:]
+    assert predict("--shard", "1/2", to="shares")[0] == 0
+    assert steps == [], "what other shares have done is done"
+
+
+@pytest.mark.parametrize("shard", ["0/8", "9/8", "a"])
+def test_a_share_that_there_cannot_be_is_refused(shard, predict, tmp_path):
+    code, _, err = predict("--shard", shard)
+    assert code == 1 and f"shard: expected i/n with i from 1 to n, such as 3/8, got '{shard}'" in last_line(err)
+    assert not (tmp_path / "out").exists()
+
+
 # --- one bad case
 
 
