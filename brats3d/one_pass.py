@@ -43,17 +43,21 @@ class WindowNorm3d(nn.InstanceNorm3d):
         axes = _windows.get()
         if axes is None:
             return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):  # which would sum in bfloat16
+            return self._over_windows(x, axes)
+
+    def _over_windows(self, x: torch.Tensor, axes: list[Axis]) -> torch.Tensor:
         inside, blend = zip(*map(_weights, axes, x.shape[2:]), strict=True)
         # Two buffers of the map's size: to allocate costs more than to compute. Rows of voxels are what is summed.
         values = torch.empty(x.shape, device=x.device).copy_(x)
         values -= values.mean((2, 3, 4), keepdim=True)  # or the squares would cancel
         buffer = values.square()
-        mean = _over_windows(values, inside)
-        scale = (_over_windows(buffer, inside) - mean.square() + self.eps).rsqrt()
+        mean = _of_windows(values, inside)
+        scale = (_of_windows(buffer, inside) - mean.square() + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight[:, None, None, None]
-        values *= _over_voxels(scale, blend, buffer)
-        values += _over_voxels(-mean * scale, blend, buffer)
+        values *= _of_voxels(scale, blend, buffer)
+        values += _of_voxels(-mean * scale, blend, buffer)
         if self.bias is not None:
             values += self.bias[:, None, None, None]
         return values.to(x.dtype)
@@ -113,18 +117,11 @@ class OnePassInferer(SlidingWindowInferer):
         before = [(n - own) // 2 for n, own in zip(size, shape, strict=True)]
         after = [n - own - b for n, own, b in zip(size, shape, before, strict=True)]
         pads = [pad for pair in zip(reversed(before), reversed(after), strict=True) for pad in pair]
-        axes = [self._axis(*each) for each in zip(shape, size, roi, before, strict=True)]
+        overlap = (self.overlap,) * 3 if isinstance(self.overlap, float | int) else self.overlap
+        axes = [_axis(*each) for each in zip(shape, size, before, roi, overlap, strict=True)]
         with _statistics_of(axes):
             logits = network(nn.functional.pad(inputs, pads), *args)
         return logits[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
-
-    def _axis(self, own: int, padded: int, window: int, before: int) -> Axis:
-        if own <= window:  # padded to the window
-            return padded, [(0, padded)]
-        overlap = self.overlap if isinstance(self.overlap, float | int) else self.overlap[0]
-        step = max(1, int(window * (1 - overlap)))
-        parts = [part for (part,) in dense_patch_slices((own,), (window,), (step,))]
-        return padded, [(before + part.start, before + part.stop) for part in parts]
 
     def _roi(self, shape: Sequence[int]) -> tuple[int, ...]:
         roi = (self.roi_size,) * 3 if isinstance(self.roi_size, int) else self.roi_size
@@ -141,6 +138,14 @@ def _statistics_of(axes: list[Axis]) -> Iterator[None]:
         yield
     finally:
         _windows.reset(token)
+
+
+def _axis(own: int, padded: int, before: int, window: int, overlap: float) -> Axis:
+    """Of a volume with ``own`` voxels, in front of which there are ``before`` of the padding."""
+    if own <= window:  # padded to the window
+        return padded, [(0, padded)]
+    parts = dense_patch_slices((own,), (window,), (max(1, int(window * (1 - overlap))),))
+    return padded, [(before + part.start, before + part.stop) for (part,) in parts]
 
 
 def _weights(axis: Axis, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,13 +167,13 @@ def _weights(axis: Axis, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return inside, blend / blend.sum(0)
 
 
-def _over_windows(values: torch.Tensor, inside: Sequence[torch.Tensor]) -> torch.Tensor:
+def _of_windows(values: torch.Tensor, inside: Sequence[torch.Tensor]) -> torch.Tensor:
     """Means (B, C, windows on each axis) of values (B, C, H, W, D)."""
     h, w, d = (each.to(values.device) for each in inside)
     return torch.einsum("bchwk,ih,jw->bcijk", values @ d.T, h, w)
 
 
-def _over_voxels(windows: torch.Tensor, blend: Sequence[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
+def _of_voxels(windows: torch.Tensor, blend: Sequence[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
     """Values (B, C, H, W, D), put into ``out``, from those of the windows (B, C, windows on each axis)."""
     h, w, d = (each.to(windows.device) for each in blend)
     return torch.matmul(torch.einsum("bcijk,ih,jw->bchwk", windows, h, w), d, out=out)

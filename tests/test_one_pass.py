@@ -13,6 +13,7 @@ from brats3d.one_pass import (
     OnePassInferer,
     WindowNorm3d,
     _statistics_of,
+    _windows,
     choose_inferer,
     with_window_norms,
 )
@@ -129,6 +130,23 @@ def test_bfloat16_stays_bfloat16():
     x = torch.randn(1, 2, 40, 8, 8).bfloat16()
     with _statistics_of([(40, [(0, 24), (16, 40)]), (8, [(0, 8)]), (8, [(0, 8)])]):
         assert WindowNorm3d(2)(x).dtype == torch.bfloat16
+
+
+def test_statistics_are_summed_in_float32_under_autocast():
+    x = torch.randn(1, 2, 40, 8, 8) + 100
+    norm, axes = WindowNorm3d(2), [(40, [(0, 24), (16, 40)]), (8, [(0, 8)]), (8, [(0, 8)])]
+    with _statistics_of(axes):
+        plain = norm(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(norm(x), plain)
+
+
+def test_each_axis_has_its_own_overlap():
+    inferer = OnePassInferer(SlidingWindowInferer((32, 32, 32), overlap=(0.0, 0.5, 0.25), mode="gaussian"))
+    seen = []
+    with torch.no_grad():
+        inferer(torch.randn(1, 1, 64, 64, 20), lambda image: seen.append(_windows.get()) or image)
+    assert seen == [[(64, [(0, 32), (32, 64)]), (64, [(0, 32), (16, 48), (32, 64)]), (32, [(0, 32)])]]
 
 
 def test_a_string_is_refused_since_it_would_be_true():
