@@ -10,6 +10,7 @@ import inspect
 import logging
 import math
 from collections.abc import Iterator, Sized
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -37,6 +38,7 @@ __all__ = [
     "distribute",
     "distributed_device",
     "is_helper",
+    "own_share",
 ]
 
 logger = logging.getLogger("brats3d")
@@ -244,21 +246,35 @@ class ValidateLast:
             self.validator.run(engine.state.epoch)
 
 
-def distributed_device() -> torch.device:
-    """The device of this process under ``torchrun``; joins the process group (nccl on CUDA, gloo on the CPU).
+def distributed_device(backend: str | None = None, timeout_hours: float | None = None) -> torch.device:
+    """The device of this process under ``torchrun``; joins the process group.
+
+    Args:
+        backend: of the group; None is nccl on CUDA and gloo on the CPU.
+        timeout_hours: that a process waits for the others; None is PyTorch's own.
 
     Raises:
         ValueError: if the environment does not come from ``torchrun``.
     """
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched():
-            raise ValueError("multi_gpu_train.yaml: expected to be started by torchrun, which sets RANK and WORLD_SIZE")
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            raise ValueError("multi_gpu_*.yaml: expected to be started by torchrun, which sets RANK and WORLD_SIZE")
+        timeout = None if timeout_hours is None else timedelta(hours=timeout_hours)
+        dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", dist.get_node_local_rank())
     torch.cuda.set_device(device)
     return device
+
+
+def own_share(device: torch.device) -> str:
+    """Which share of the cases this process takes, such as ``"2/4"``; see :mod:`brats3d.shards`.
+
+    Args:
+        device: of :func:`distributed_device`, by which the process has joined the others.
+    """
+    return f"{idist.get_rank() + 1}/{idist.get_world_size()}"
 
 
 def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:

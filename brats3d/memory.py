@@ -15,6 +15,7 @@ The default network on a CPU in float32, estimated and measured, in GiB; ``bench
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,17 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-__all__ = ["Counting", "Need", "free_gpu_memory", "free_memory", "gib", "step_need", "total_memory", "window_need"]
+__all__ = [
+    "Counting",
+    "Need",
+    "free_gpu_memory",
+    "free_memory",
+    "gib",
+    "step_need",
+    "total_memory",
+    "use_huge_pages",
+    "window_need",
+]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -40,6 +51,17 @@ CPU_BYTES = 60 * 2**20
 """What the CPU's kernels keep for themselves, whatever the patch, measured there too."""
 GPU_FACTOR = 1.15
 """What cuDNN's workspaces and gaps add. Measured: 1.63 GiB where 1.43 are counted (4 patches of 128³, bfloat16)."""
+
+
+def use_huge_pages() -> None:
+    """Called by the configs first: on Linux, PyTorch asks for pages of 2 MiB for the tensors of the CPU.
+
+    A feature map of a patch of 128³ takes 134 MB, which the C library maps anew each time: 33,000 pages of 4 KiB for
+    the kernel to clear one by one. A training step on two cores took 1.3 times as long without
+    (benchmarks/RESULTS.md). A ``THP_MEM_ALLOC_ENABLE`` that is set, also to 0, stays as it is. It takes effect before
+    the first tensor alone.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ def run_training(
     """
     if idist.get_rank() > 0:
         logger.setLevel(logging.WARNING)  # the first process alone tells
+    _refuse_idle_processes(len(_cases(trainer)), "training cases")
     stop = StopRun(minutes)
     output_dir = _run_folder(output_dir)
     settings = with_data(settings, trainer, evaluator)
@@ -209,6 +210,9 @@ def run_inference(
 ) -> None:
     """Segment every case. One that fails does not stop the others; what an earlier run has done need not be repeated.
 
+    Of several processes, each with its share of the cases, none ends before all are done: ``torchrun`` would end the
+    others as soon as one has failed.
+
     Args:
         evaluator: with the handler that saves attached, and a :class:`brats3d.batch.CaseLoader`.
         network: the bare network; receives the weights.
@@ -222,13 +226,16 @@ def run_inference(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: before the first case, if the checkpoint does not fit or the folder cannot be written.
+        ValueError: before the first case, if the checkpoint does not fit, the folder cannot be written, or the run has
+            more processes than cases.
         FailedCasesError: after the last one, if cases failed.
         OSError, RuntimeError: at once, if what fails would fail for every case: a full disk, a device that is gone.
     """
     if not isinstance(skip_done, bool):  # "--skip_done false" reaches a config as the string 'false', which is true
         raise ValueError(f"skip_done: expected True or False, got {skip_done!r}")
     _compare_windows(checkpoint, load_weights(network, checkpoint, modalities), roi_size)
+    if idist.get_world_size() > 1:
+        _refuse_idle_processes(sum(idist.all_gather(len(cases) + len(failures))), "cases")
     saver.prepare()
     failures.begin()
     done = saver.done() if skip_done else set()
@@ -245,6 +252,7 @@ def run_inference(
     evaluator.data_loader.dataset.leave_out({*done, *(failure.case_id for failure in failures)})
     evaluator.state.epoch_length = None  # the loader's end is the end
     evaluator.run()
+    idist.barrier()
     failures.raise_any(len(saver.saved), len(done))
     logger.info("%d cases segmented, %d skipped, none failed: %s", len(saver.saved), len(done), saver.output_dir)
 
@@ -260,6 +268,12 @@ def check_window(name: str, size: Sequence[int]) -> None:
         raise ValueError(
             f"{name}: expected three multiples of 16, each at least 32, such as [96, 96, 96], got {size!r}"
         )
+
+
+def _refuse_idle_processes(cases: int, what: str) -> None:
+    """Called by every process, so that all end: one without a case would do another's a second time, or nothing."""
+    if (processes := idist.get_world_size()) > cases:
+        raise ValueError(f"{processes} processes for {cases} {what}: start at most {cases} (--nproc_per_node)")
 
 
 def _cases(engine: Trainer | Evaluator) -> list[str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +24,7 @@ from brats3d.memory import (
     gib,
     step_need,
     total_memory,
+    use_huge_pages,
     window_need,
 )
 
@@ -130,3 +135,30 @@ def test_what_the_allocator_holds_unused_is_free_on_a_gpu(monkeypatch):
 
 def test_gib_has_one_decimal():
     assert gib(3.96 * 2**30) == "4.0"
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(), reason="the kernel gives no huge pages"
+)
+def test_large_tensors_need_few_page_faults_after_huge_pages_are_asked_for():
+    script = (
+        "import resource, torch, monai.bundle; from brats3d.memory import use_huge_pages; {}\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt; kept = torch.ones(4, 2**24)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    with_, without = (
+        int(subprocess.check_output([sys.executable, "-c", script.format(call)], text=True, env=environment))
+        for call in ("use_huge_pages()", "pass")
+    )
+    assert without > 60_000 or "[always]" in HUGE_PAGES.read_text()
+    assert with_ < 10_000
+
+
+def test_what_the_user_has_said_of_huge_pages_stays(monkeypatch):
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    use_huge_pages()
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"

@@ -22,7 +22,11 @@ from brats3d.labels import MODALITIES, REGIONS
 
 CONFIGS = installed_bundle() / "configs"
 ALONE = {"pretrain": ["pretrain.yaml"], "train": ["train.yaml"], "inference": ["inference.yaml"]}
-OVERLAID = {"evaluate": ["train.yaml", "evaluate.yaml"], "multi_gpu": ["train.yaml", "multi_gpu_train.yaml"]}
+OVERLAID = {
+    "evaluate": ["train.yaml", "evaluate.yaml"],
+    "multi_gpu_train": ["train.yaml", "multi_gpu_train.yaml"],
+    "multi_gpu_inference": ["inference.yaml", "multi_gpu_inference.yaml"],
+}
 EVERY = {**ALONE, **OVERLAID}
 REFERENCE = re.compile(r"[@%]([A-Za-z_][\w]*(?:(?:#|::)\w+)*)")
 

@@ -1,8 +1,9 @@
-"""A training of two processes, one of which is killed, or both told to stop."""
+"""Runs of several processes: a training, one of whose processes is killed, or all told to stop; a folder segmented."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,3 +138,47 @@ def test_two_processes_have_the_gradients_of_one_with_all_the_batch(tmp_path: Pa
     difference = max((one[name] - two[name]).abs().max() for name in one)
     print(f"largest gradient {largest:.3g}, largest difference {difference:.3g}")
     assert largest > 0 and difference <= 1e-5 * largest
+
+
+# --- a folder of cases
+
+
+def segment(cases: Path, output: Path, processes: int) -> tuple[int, str]:
+    """Exit code and what was printed; one process is the plain command."""
+    names = ["inference.yaml", *(["multi_gpu_inference.yaml"] if processes > 1 else [])]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "monai.bundle", "run"]
+    command += ["--config_file", str([str(CONFIGS / name) for name in names]), "--roi_size", "[32,32,32]"]
+    command += ["--amp", "False", "--dataset_dir", str(cases), "--output_dir", str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def labels(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
+
+
+def test_two_processes_segment_what_one_does_and_a_bad_case_stops_neither(phantoms: Path, tmp_path: Path) -> None:
+    code, said = segment(phantoms, tmp_path / "one", 1)
+    assert code == 0, said
+    cases = tmp_path / "cases"
+    shutil.copytree(phantoms, cases)
+    bad = sorted(path for path in cases.iterdir() if path.is_dir())[
+        0
+    ]  # the first process's, which is done with it soon
+    next(bad.glob("*flair*")).write_bytes(b"")
+    code, said = segment(cases, tmp_path / "two", 2)
+    assert code != 0 and "1 of 2 cases failed (1 segmented, 0 skipped)" in said, said
+    whole = labels(tmp_path / "one")
+    assert len(whole) == 4
+    del whole[f"{bad.name}.nii.gz"]
+    assert labels(tmp_path / "two") == whole
+    assert (tmp_path / "two" / "failures-1-of-2.json").is_file()
+
+
+def test_more_processes_than_cases_are_refused(phantoms: Path, tmp_path: Path) -> None:
+    case = sorted(path for path in phantoms.iterdir() if path.is_dir())[0]
+    code, said = segment(case, tmp_path / "out", 2)
+    assert code != 0 and "2 processes for 1 cases: start at most 1" in said, said
+    assert not list(tmp_path.glob("out/*"))

@@ -24,6 +24,7 @@ from monai.bundle import ConfigWorkflow
 
 from brats3d import cli
 from brats3d.cases import find_cases
+from brats3d.failures import cause_of
 from brats3d.labels import MODALITIES, REGIONS_TO_READ
 from brats3d.pictures import read_curves
 from brats3d.scoring import score_folders
@@ -313,3 +314,12 @@ def test_modalities_are_bound_by_name(phantoms: Path, workflow: Workflow, tmp_pa
     made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, modalities=["flair", "t1", "t2", "t1ce"])
     for path, modality in zip(made.train_dataset_data[0]["image"], MODALITIES, strict=True):
         assert path.endswith(f"_{modality}.nii.gz")
+
+
+def test_more_processes_than_training_cases_are_refused(workflow, phantoms, tmp_path, monkeypatch):
+    made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path / "run")
+    monkeypatch.setattr("brats3d.runs.idist.get_world_size", lambda: 4)
+    with pytest.raises(RuntimeError) as raised:
+        made.run()
+    assert "4 processes for 3 training cases: start at most 3" in str(cause_of(raised.value))
+    assert not (tmp_path / "run" / "checkpoints").exists()
