@@ -1,111 +1,264 @@
-"""One full-size case, file in to file out: the bundle beside the network of MONAI's model zoo in one window.
+"""Full-size cases, file in to file out: the bundle, its floor, and the peers' real code on the same phantoms.
 
-    python benchmarks/inference.py [--cases 4]
+    python benchmarks/inference.py [--cases 5] [--peer-cases 2] [--device cpu] [--only ours floor ...] [--dry]
 
-Both run in processes of their own, in turn. Ours is ``inference.yaml`` as shipped; its second and later cases are
-counted. The other reads the same files with the same transforms, and puts the whole 240x240x160 volume through
-SegResNet (init_filters 16, blocks_down 1-2-2-4, float32), as the zoo's brats_mri_segmentation does.
+Each pipeline runs in a process of its own, one after another; ours and the floor a second time at the end, so that a
+machine that slows down is seen. Start-up is the time from the process's start until it can take a case; seconds a case
+is the median from one written segmentation to the next, so that the first case warms up. Peak memory is that of the
+process and of its largest child. ``--dry`` leaves RESULTS.md as it is.
+
+- ours: ``inference.yaml`` as shipped; one_pass: the same with ``--one_pass True``
+- floor: the files unpacked, our network once on the brain's box in the type that ours computes in, the labels packed;
+  nothing is checked, oriented or normalised
+- zoo: ``brats_mri_segmentation`` of MONAI's model zoo: SegResNet, windows of 240x240x160, float32
+- nnunet: nnU-Net's planner, the network of its plan with random weights as its trainer saves them, and its predictor;
+  it runs where it is installed: ``make .venv-peers/.ready``, then ``.venv-peers/bin/python benchmarks/inference.py``
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import itertools
 import json
+import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from machine import record, rows
+from machine import rows, show
+from nnunet_form import link_images, write_dataset
 
+from brats3d.bundle import config_files, installed_bundle
+from brats3d.datalist import load_datalist
+from brats3d.engines import autocast
 from brats3d.phantom_sets import write_phantoms
+from brats3d.segmentations import write_segmentation
+
+DATASET = "Dataset001_Phantoms"
+OWN = ("ours", "one_pass", "floor")
+Ready = Callable[[], None]
 
 
-def ours(dataset_dir: str) -> list[float]:
-    """Seconds from one written segmentation to the next."""
-    from ignite.engine import Events
+def ours(data: Path, output: Path, device: str, ready: Ready, one_pass: bool = False) -> None:
     from monai.bundle import ConfigWorkflow
 
-    from brats3d.bundle import config_files, installed_bundle
-
-    with tempfile.TemporaryDirectory() as output:
-        workflow = ConfigWorkflow(
-            config_file=[str(file) for file in config_files("predict")],
-            workflow_type="infer",
-            bundle_root=str(installed_bundle()),
-            dataset_dir=dataset_dir,
-            output_dir=output,
-        )
-        workflow.initialize()
-        written = [time.perf_counter()]
-        workflow.evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda _: written.append(time.perf_counter()))
-        workflow.run()
-    return [b - a for a, b in itertools.pairwise(written[1:])]
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("predict")],
+        workflow_type="infer",
+        bundle_root=str(installed_bundle()),
+        dataset_dir=str(data),
+        output_dir=str(output),
+        device=f"$torch.device('{device}')",
+        one_pass=one_pass,
+    )
+    workflow.initialize()
+    ready()
+    workflow.run()
 
 
-def zoo(dataset_dir: str) -> list[float]:
-    """Seconds a case."""
-    from monai.inferers import sliding_window_inference
+def ours_in_one_pass(data: Path, output: Path, device: str, ready: Ready) -> None:
+    ours(data, output, device, ready, one_pass=True)
+
+
+def to_labels(regions: np.ndarray) -> np.ndarray:
+    """Labels of BraTS 2020 from TC, WT and ET."""
+    core, whole, enhancing = regions
+    return np.select([enhancing, core, whole], [4, 1, 2]).astype(np.uint8)
+
+
+def floor(data: Path, output: Path, device: str, ready: Ready) -> None:
+    from monai.bundle import ConfigParser
+
+    from brats3d.volumes import read_volume
+
+    config = ConfigParser()
+    config.read_config(config_files("predict"))
+    network = config.get_parsed_content("network_def").eval().to(device, memory_format=torch.channels_last_3d)
+    ready()
+    for item in load_datalist(data, "inference"):
+        images = np.stack([read_volume(Path(path)).values for path in item["image"]])
+        box = box_of(images)
+        brain = torch.from_numpy(images[(slice(None), *box)].astype(np.float32))[None]
+        short = [-size % 16 for size in reversed(brain.shape[2:])]  # the network halves four times
+        padded = torch.nn.functional.pad(brain, [pad for size in short for pad in (0, size)])
+        with torch.inference_mode(), autocast(torch.device(device), amp=True):
+            inside = (network(padded.to(device))[0] > 0).cpu().numpy()
+        labels = np.zeros(images.shape[1:], np.uint8)
+        labels[box] = to_labels(inside[(..., *(slice(size) for size in brain.shape[2:]))])
+        write_segmentation(output / f"{item['case_id']}.nii.gz", labels, item["image"][0])
+
+
+def box_of(images: np.ndarray) -> tuple[slice, ...]:
+    """Of what is not 0 in any of the images (C, H, W, D)."""
+    any_ = images.any(0)
+    rows_ = [np.flatnonzero(any_.any(tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    return tuple(slice(found[0], found[-1] + 1) for found in rows_)
+
+
+def zoo(data: Path, output: Path, device: str, ready: Ready) -> None:
+    from monai.inferers import SlidingWindowInferer
     from monai.networks.nets import SegResNet
     from monai.transforms import Compose, LoadImaged, NormalizeIntensityd
 
-    from brats3d.datalist import load_datalist
-    from brats3d.segmentations import write_segmentation
-
     network = SegResNet(
         init_filters=16, in_channels=4, out_channels=3, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1), dropout_prob=0.2
-    ).eval()
+    )
+    network.eval().to(device)
+    inferer = SlidingWindowInferer(roi_size=(240, 240, 160), sw_batch_size=1, overlap=0.5)
     load = Compose(
         [
             LoadImaged("image", image_only=True, ensure_channel_first=True),
             NormalizeIntensityd("image", nonzero=True, channel_wise=True),
         ]
     )
-    seconds = []
-    with tempfile.TemporaryDirectory() as output, torch.no_grad():
-        for item in load_datalist(dataset_dir, "inference"):
-            start = time.perf_counter()
-            image = load({"image": item["image"]})["image"].as_tensor()[None]
-            probs = sliding_window_inference(image, (240, 240, 160), 1, network, overlap=0.5).sigmoid()[0]
-            label = (probs[1] > 0.5).to(torch.uint8).numpy()
-            write_segmentation(Path(output) / f"{item['case_id']}.nii.gz", label, item["image"][0])
-            seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+    ready()
+    for item in load_datalist(data, "inference"):
+        image = load({"image": item["image"]})["image"].as_tensor()[None].to(device)
+        with torch.no_grad():
+            regions = (inferer(image, network)[0] > 0).cpu().numpy()
+        write_segmentation(output / f"{item['case_id']}.nii.gz", to_labels(regions), item["image"][0])
 
 
-def measure(name: str, dataset_dir: str) -> tuple[float, float]:
-    """Median seconds a case and peak GiB of one process of its own."""
-    command = [sys.executable, __file__, "--run", name, "--data", dataset_dir]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, peak = json.loads(done.stdout.splitlines()[-1])
-    return statistics.median(seconds), peak
+def plan_nnunet(data: Path, device: str) -> None:
+    """Plan for the cases with nnU-Net's planner, and save a network of the plan with its trainer."""
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    items = [item for section in ("training", "validation") for item in load_datalist(data, section)]
+    raw, preprocessed = Path(nnUNet_raw, DATASET), Path(nnUNet_preprocessed, DATASET)
+    write_dataset(items, raw)
+    extract_fingerprints([1], num_processes=1)
+    plan_experiments([1])
+    dataset = json.loads((raw / "dataset.json").read_text())
+    plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+    plans["continue_training"] = False
+    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device=torch.device(device))
+    trainer.initialize()
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # sets the axes that it may mirror
+    fold = Path(trainer.output_folder)
+    trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
+    shutil.copy(preprocessed / "nnUNetPlans.json", fold.parent / "plans.json")
+    shutil.copy(raw / "dataset.json", fold.parent / "dataset.json")
+
+
+def nnunet(data: Path, output: Path, device: str, ready: Ready, mirroring: bool = False) -> None:
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.paths import nnUNet_results
+
+    predictor = nnUNetPredictor(
+        use_mirroring=mirroring, perform_everything_on_device=device != "cpu", device=torch.device(device)
+    )
+    model = Path(nnUNet_results, DATASET, "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    predictor.initialize_from_trained_model_folder(str(model), use_folds=(0,))
+    items = load_datalist(data, "inference")
+    inputs = [link_images([Path(path) for path in item["image"]], item["case_id"], output / "inputs") for item in items]
+    ready()
+    predictor.predict_from_files(
+        inputs,
+        [str(output / item["case_id"]) for item in items],
+        num_processes_preprocessing=1,
+        num_processes_segmentation_export=1,
+    )
+
+
+def nnunet_mirrored(data: Path, output: Path, device: str, ready: Ready) -> None:
+    nnunet(data, output, device, ready, mirroring=True)
+
+
+PIPELINES: dict[str, tuple[str, Callable[[Path, Path, str, Ready], None]]] = {
+    "ours": ("brats3d, inference.yaml", ours),
+    "one_pass": ("brats3d, --one_pass True", ours_in_one_pass),
+    "floor": ("floor: unpack, one forward, pack", floor),
+    "zoo": ("MONAI zoo, SegResNet", zoo),
+    "nnunet": ("nnU-Net, no mirroring", nnunet),
+    "nnunet_mirrored": ("nnU-Net, mirroring", nnunet_mirrored),
+}
+
+
+def run_child(name: str, data: Path, device: str, started: float) -> None:
+    """One pipeline in this process; the last line says start-up, seconds of each case and peak GiB."""
+    startup: list[float] = []
+    with tempfile.TemporaryDirectory(dir=data.parent) as folder:
+        PIPELINES[name][1](data, Path(folder), device, lambda: startup.append(time.time() - started))
+        written = sorted(path.stat().st_mtime for path in Path(folder).glob("*.nii.gz"))
+    # A process's own ru_maxrss may be that of the one which started it.
+    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    kib = int(peak.split()[1]) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(json.dumps([startup[0], [b - a for a, b in itertools.pairwise(written)], kib / 2**20]))
+
+
+def call(name: str, data: Path, device: str) -> str:
+    """This script in a process of its own; the last line that it printed."""
+    folders = {f"nnUNet_{part}": str(data.parent / part) for part in ("raw", "preprocessed", "results")}
+    arguments = ["--run", name, "--data", str(data), "--device", device, "--started", str(time.time())]
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], capture_output=True, text=True, env=os.environ | folders
+    )
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    return (done.stdout.splitlines() or [""])[-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cases", type=int, default=4)
-    parser.add_argument("--run", choices=["ours", "zoo"])
-    parser.add_argument("--data")
+    parser.add_argument("--cases", type=int, default=5)
+    parser.add_argument("--peer-cases", type=int, default=2, help="how many of them the peers get")
+    parser.add_argument("--only", nargs="+", choices=PIPELINES)
+    parser.add_argument("--size", choices=["full", "small"], default="full")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--mirroring", action="store_true")
+    parser.add_argument("--dry", action="store_true")
+    parser.add_argument("--run", choices=[*PIPELINES, "plan"], help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.run:
-        seconds = {"ours": ours, "zoo": zoo}[options.run](options.data)
-        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+    if options.run == "plan":
+        plan_nnunet(options.data, options.device)
         return
+    if options.run:
+        run_child(options.run, options.data, options.device, options.started)
+        return
+    names = ["ours", "one_pass", "floor", "zoo"]
+    title = "Inference, file in to file out"
+    if importlib.util.find_spec("nnunetv2"):
+        names += ["nnunet", *(["nnunet_mirrored"] if options.mirroring else [])]
+        title += f", nnunetv2 {importlib.metadata.version('nnunetv2')}"
+    else:
+        print("nnU-Net is left out: make .venv-peers/.ready, then .venv-peers/bin/python benchmarks/inference.py")
+    names = [name for name in names if name in (options.only or PIPELINES)]
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(folder, options.cases, seed=7, setting="plain", progress=False)
-        mine, peer, again = (measure(name, folder) for name in ("ours", "zoo", "ours"))
-    seconds = (mine[0] + again[0]) / 2
-    cells: list[list[object]] = [
-        ["brats3d, inference.yaml", seconds, max(mine[1], again[1]), 1.0],
-        ["SegResNet, one window, float32", peer[0], peer[1], peer[0] / seconds],
-    ]
-    header = ["pipeline", "seconds a case", "peak GiB", "times ours"]
-    record("Inference, file in to file out", rows(header, cells))
+        many, few = Path(folder, "cases"), Path(folder, "few")
+        write_phantoms(many, options.cases, seed=7, size=options.size, setting="plain", progress=False)
+        write_phantoms(few, options.peer_cases, seed=7, size=options.size, setting="plain", progress=False)
+        if "nnunet" in names:
+            call("plan", few, options.device)
+        found: dict[str, list] = {}
+        for name in [*names, *(name for name in names if name in OWN)]:
+            startup, seconds, peak = json.loads(call(name, many if name in OWN else few, options.device))
+            line = found.setdefault(name, [startup, [], peak])
+            line[1] += seconds
+            line[0], line[2] = min(line[0], startup), max(line[2], peak)
+    medians = {name: statistics.median(seconds) for name, (_, seconds, _) in found.items()}
+    cells: list[list[object]] = []
+    for name, (startup, seconds, peak) in found.items():
+        ratios = [medians[name] / medians[base] if base in medians else "" for base in ("floor", "ours", "one_pass")]
+        spread = f"{min(seconds):.3g}-{max(seconds):.3g}"
+        cells.append([PIPELINES[name][0], startup, medians[name], spread, peak, *ratios])
+    header = ["pipeline", "start-up, s", "seconds a case", "range", "peak GiB"]
+    header += ["times the floor", "times ours", "times one pass"]
+    title += f": {options.cases} {options.size} phantoms ({options.peer_cases} for peers), {options.device}"
+    show(title, rows(header, cells), keep=not options.dry)
 
 
 if __name__ == "__main__":

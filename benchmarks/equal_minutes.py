@@ -1,0 +1,338 @@
+"""Trainings that get the same minutes: peers' networks in our loop, or other recipes, by the Dice on held-out cases.
+
+    python benchmarks/equal_minutes.py networks [--minutes 15] [--seeds 1]
+    python benchmarks/equal_minutes.py recipes  [--minutes 15] [--seeds 3] [--only default "batch Dice" ...]
+
+Every contender is ``train.yaml`` with a few ids changed: same cases, same order, same patches, same optimizer, and a
+learning rate that falls to 0 when the minutes are over. On the CPU a minute is one of processor time, of the thread
+that learns and of the one that prepares its batches, so that a machine that is busy elsewhere is no handicap; with
+``--device cuda`` it is one of the clock. Filling the cache and scoring are not counted. Each training is a process of
+its own; ``--side`` of them run at a time. Results of single trainings are kept in ``--folder``, from which an
+interrupted comparison goes on.
+
+nnU-Net's network is the one that its planner makes for these patches (PlainConvUNet, 32 to 320 features, two
+convolutions a stage), from the package that nnU-Net itself takes it from; it takes part where that is installed (the
+Makefile's ``.venv-peers``). The zoo's is the SegResNet of ``brats_mri_segmentation``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import rows, show
+
+from brats3d.files import write_json
+from brats3d.phantom_sets import write_phantoms
+
+REGIONS = ("WT", "TC", "ET")
+HELD_OUT = 8
+FEATURES = (32, 64, 128, 256, 320, 320)
+"""Of nnU-Net's stages, at most 320 in three dimensions."""
+
+Ids = dict[str, Any]
+
+
+def unet(channels: tuple[int, ...]) -> Ids:
+    """The default network with other widths, or another depth."""
+    return {"network_def": {**_network_def(), "channels": list(channels), "strides": [2] * (len(channels) - 1)}}
+
+
+def nnunet(patch: int) -> Ids:
+    """What nnU-Net plans: it halves while at least four voxels are left."""
+    stages = 1 + next(n for n in itertools.count() if patch >> (n + 1) < 4 or patch % 2 ** (n + 1))
+    stages = min(stages, len(FEATURES))
+    return {
+        "network_def": {
+            "_target_": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "input_channels": 4,
+            "n_stages": stages,
+            "features_per_stage": list(FEATURES[:stages]),
+            "conv_op": "$torch.nn.Conv3d",
+            "kernel_sizes": 3,
+            "strides": [1] + [2] * (stages - 1),
+            "n_conv_per_stage": 2,
+            "num_classes": 3,
+            "n_conv_per_stage_decoder": 2,
+            "conv_bias": True,
+            "norm_op": "$torch.nn.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "nonlin": "$torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        }
+    }
+
+
+def segresnet() -> Ids:
+    """Of the zoo's bundle."""
+    return {
+        "network_def": {
+            "_target_": "SegResNet",
+            "init_filters": 16,
+            "in_channels": 4,
+            "out_channels": 3,
+            "blocks_down": [1, 2, 2, 4],
+            "blocks_up": [1, 1, 1],
+            "dropout_prob": 0.2,
+        }
+    }
+
+
+def contenders(comparison: str, patch: int) -> dict[str, Ids]:
+    """Name -> the ids that differ from ``train.yaml``."""
+    if comparison == "networks":
+        found = {"brats3d, U-Net 16-256": {}, "MONAI zoo, SegResNet": segresnet()}
+        if importlib.util.find_spec("dynamic_network_architectures"):
+            found["nnU-Net, PlainConvUNet"] = nnunet(patch)
+        return found
+    focal = {"_target_": "monai.losses.DiceFocalLoss", "sigmoid": True, "smooth_nr": 1.0, "smooth_dr": 1.0}
+    return {
+        "default": {},
+        "DiceLoss alone (bce_weight 0)": {"bce_weight": 0.0},
+        "bce_weight 0.3": {"bce_weight": 0.3},
+        "bce_weight 3": {"bce_weight": 3.0},
+        "batch Dice": {"loss#batch": True, "batch_size": 2},
+        "batches of two": {"batch_size": 2},
+        "focal in place of cross-entropy": {"loss": focal},
+        f"patches of {patch * 2 // 3}³": {"patch_size": [patch * 2 // 3] * 3, "roi_size": [patch * 2 // 3] * 3},
+        "widths 12-192": unet((12, 24, 48, 96, 192)),
+        "widths 24-256": unet((24, 48, 96, 192, 256)),
+        "three halvings, 16-128": unet((16, 32, 64, 128)),
+        "deep supervision": {"deep_supervision": True},
+    }
+
+
+class DeepSupervision(torch.nn.Module):
+    """The U-Net that, while it learns, also gives logits at its lower scales, upsampled: their mean loss counts half.
+
+    The scales are those that the decoder's upsampling layers give, each with a 1x1x1 convolution of its own (Isensee et
+    al., nnU-Net, Nature Methods 2021, weigh them by halves and leave out the lowest).
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.heads = torch.nn.ModuleList()
+        self._seen: list[torch.Tensor] = []
+        layer = network.model[1].submodule  # the level below the first skip connection
+        while len(layer) == 3 and len(self.heads) < 2:
+            width = layer[2][0].conv.out_channels
+            self.heads.append(torch.nn.Conv3d(width, 3, 1))
+            layer[2].register_forward_hook(lambda _, __, out: self._seen.append(out))
+            layer = layer[1].submodule
+        self.lower: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, 3, H, W, D); those of the lower scales are left in ``lower``."""
+        self._seen.clear()
+        out = self.network(x)
+        if self.training:
+            maps = sorted(self._seen, key=lambda each: -each.shape[-1])
+            self.lower = [
+                torch.nn.functional.interpolate(head(each), size=x.shape[2:], mode="trilinear")
+                for head, each in zip(self.heads, maps, strict=True)
+            ]
+        self._seen.clear()
+        return out
+
+
+class DeepLoss(torch.nn.Module):
+    """A loss over all scales, weighed 1, 1/2, 1/4 and divided by their sum."""
+
+    def __init__(self, loss: torch.nn.Module, network: DeepSupervision) -> None:
+        super().__init__()
+        self.loss = loss
+        self._network = [network]  # no child
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar."""
+        total, weights = self.loss(logits, target), 1.0
+        for scale, lower in enumerate(self._network[0].lower, 1):
+            total = total + self.loss(lower.float(), target) / 2**scale
+            weights += 1 / 2**scale
+        return total / weights
+
+
+def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """One training in this process, and what it has learnt."""
+    from ignite.engine import Events
+    from monai.bundle import ConfigWorkflow
+
+    from brats3d.budget import KeepTime, TimeBudget
+    from brats3d.bundle import config_files, installed_bundle
+
+    ids = {"patch_size": [options.patch] * 3, "batch_size": 1, **ids}
+    deep = ids.pop("deep_supervision", False)
+    torch.set_num_threads(options.threads)
+    config = _train_yaml()
+    handlers = [h for h in config["train"]["handlers"] if h["_target_"].endswith("PlaceSampler")]
+    device = options.device
+    if deep:
+        ids |= {
+            "deep": {"_target_": "equal_minutes.DeepSupervision", "network": "@network_def"},
+            "network": "$@deep.to(device=@device, memory_format=torch.channels_last_3d)",
+            "plain_loss": {"_target_": "brats3d.losses.DiceBCELoss"},
+            "loss": {"_target_": "equal_minutes.DeepLoss", "loss": "@plain_loss", "network": "@deep"},
+        }
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("train")],
+        workflow_type="train",
+        bundle_root=str(installed_bundle()),
+        dataset_dir=str(data),
+        output_dir=str(options.folder / "run"),
+        device=f"$torch.device('{device}')",
+        epochs=10**6,
+        val_interval=10**6,
+        full_every=0,
+        seed=seed,
+        cache=0.3,
+        cache_dir=None,
+        **{"train#handlers": handlers, "validate#handlers": []},
+        **ids,
+    )
+    workflow.initialize()
+    trainer, evaluator = workflow.trainer, workflow.evaluator
+    for engine in (trainer, evaluator):
+        engine.data_loader.dataset.fill(1)
+    parser = workflow.parser
+    clock = time.process_time if device == "cpu" else time.monotonic
+    budget = TimeBudget(options.minutes, parser.get_parsed_content("learning_rate"), 0.05, now=clock)
+    KeepTime(budget, parser.get_parsed_content("optimizer"), evaluator).attach(trainer)
+    losses: list[float] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    trainer.run()
+    evaluator.run()
+    rows_ = evaluator.state.metric_details["val_mean_dice"]
+    found = {region: statistics.mean(row["dice"] for row in rows_ if row["region"] == region) for region in REGIONS}
+    steps = trainer.state.iteration
+    return {
+        "dice": found,
+        "mean": statistics.mean(found.values()),
+        "steps": steps,
+        "patches": steps * int(ids["batch_size"]),
+        "voxels": steps * int(ids["batch_size"]) * ids["patch_size"][0] ** 3,
+        "loss": statistics.mean(losses[-50:]),
+        "parameters": sum(p.numel() for p in workflow.network_def.parameters()),
+    }
+
+
+def _train_yaml() -> dict[str, Any]:
+    import yaml
+
+    from brats3d.bundle import config_files
+
+    return yaml.safe_load(config_files("train")[0].read_text())
+
+
+def _network_def() -> Ids:
+    return _train_yaml()["network_def"]
+
+
+def write_cases(folder: Path, options: argparse.Namespace) -> Path:
+    """Phantoms to learn from, and the held-out ones: made once, with a datalist in which those are fold 0."""
+    data = folder / f"{options.cases}_{options.size}_{options.setting}_{options.seed}"
+    if (data / "datalist.json").is_file():
+        return data
+    write_phantoms(data, options.cases + HELD_OUT, seed=options.seed, size=options.size, setting=options.setting)
+    from brats3d.datalist import load_datalist
+
+    items = [item for part in ("training", "validation") for item in load_datalist(data, part)]
+    items.sort(key=lambda item: item["case_id"])
+    entries = [
+        {
+            "image": [str(Path(p).relative_to(data)) for p in item["image"]],
+            "label": str(Path(item["label"]).relative_to(data)),
+            "fold": int(index < options.cases),
+        }
+        for index, item in enumerate(items)
+    ]
+    write_json(data / "datalist.json", {"training": entries})
+    return data
+
+
+def spread(values: list[float]) -> str:
+    """Mean and, of several, the range."""
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("comparison", choices=["networks", "recipes"])
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--cases", type=int, default=24)
+    parser.add_argument("--size", choices=["full", "small"], default="full")
+    parser.add_argument("--setting", default="plain")
+    parser.add_argument("--seed", type=int, default=4, help="of the phantoms")
+    parser.add_argument("--patch", type=int, default=96)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--side", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--folder", type=Path, default=Path("runs/equal_minutes"))
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--train", help=argparse.SUPPRESS)
+    parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    all_ = contenders(options.comparison, options.patch)
+    if options.train:
+        data = write_cases(options.folder, options)
+        print(json.dumps(train(data, all_[options.train], options, options.start)))
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    write_cases(options.folder, options)
+    chosen = options.only or list(all_)
+    jobs = [(name, seed) for seed in range(options.seeds) for name in chosen]
+
+    def one(job: tuple[str, int]) -> dict[str, Any]:
+        name, seed = job
+        key = f"{options.size}_{options.setting}_{options.seed}_{options.patch}_{options.minutes:g}_{name}_{seed}"
+        kept = options.folder / f"{key.replace('/', '-')}.json"
+        if not kept.is_file():
+            command = [sys.executable, __file__, *sys.argv[1:], "--train", name, "--start", str(seed)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stdout + done.stderr)
+            write_json(kept, json.loads(done.stdout.splitlines()[-1]))
+        found = json.loads(kept.read_text())
+        print(f"{name}, seed {seed}: mean Dice {found['mean']:.3f} after {found['steps']} steps", flush=True)
+        return found
+
+    with ThreadPoolExecutor(options.side) as pool:
+        found = dict(zip(jobs, pool.map(one, jobs), strict=True))
+    cells: list[list[object]] = []
+    for name in chosen:
+        own = [found[name, seed] for seed in range(options.seeds)]
+        cells.append(
+            [
+                name,
+                own[0]["parameters"] / 1e6,
+                statistics.mean(each["patches"] for each in own) / (60 * options.minutes),
+                statistics.mean(each["voxels"] for each in own) / (60 * options.minutes) / 1e6,
+                *(spread([each["dice"][region] for each in own]) for region in REGIONS),
+                spread([each["mean"] for each in own]),
+            ]
+        )
+    header = ["", "parameters, million", "patches/s", "million voxels/s", *REGIONS, "mean Dice"]
+    what = "processor minutes" if options.device == "cpu" else "minutes"
+    title = (
+        f"{options.comparison.capitalize()} at equal minutes: {options.minutes:g} {what} each, {options.device}, "
+        f"{options.cases} + {HELD_OUT} {options.size} {options.setting} phantoms of seed {options.seed}, patches of "
+        f"{options.patch}³, seeds 0 to {options.seeds - 1}"
+    )
+    show(title, rows(header, cells), options.record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Memory of a prediction of many cases, from the tenth to the last.
+
+    python benchmarks/flat.py [--cases 200] [--phantoms 4] [--ids one_pass=True ...] [--record]
+
+The cases are links to a few full-size phantoms. ``inference.yaml`` runs in this process; its resident memory is read
+when each case has been written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import psutil
+import yaml
+from links import link_cases
+from machine import rows, show
+
+from brats3d.phantom_sets import write_phantoms
+
+TENTH = 10
+
+
+def predict(folder: Path, output: Path, ids: dict[str, object]) -> list[int]:
+    """Bytes of memory after each case."""
+    from ignite.engine import Events
+    from monai.bundle import ConfigWorkflow
+
+    from brats3d.bundle import config_files, installed_bundle
+
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("predict")],
+        workflow_type="infer",
+        bundle_root=str(installed_bundle()),
+        dataset_dir=str(folder),
+        output_dir=str(output),
+        **ids,
+    )
+    workflow.initialize()
+    process, found = psutil.Process(), []
+    read = lambda _: found.append(process.memory_info().rss)  # noqa: E731
+    workflow.evaluator.add_event_handler(Events.ITERATION_COMPLETED, read)
+    workflow.run()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--phantoms", type=int, default=4)
+    parser.add_argument("--ids", nargs="*", default=[], help="such as one_pass=True")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    ids = {name: yaml.safe_load(value) for name, value in (each.split("=", 1) for each in options.ids)}
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantoms(Path(folder, "phantoms"), options.phantoms, seed=7, setting="plain", progress=False)
+        link_cases(Path(folder, "phantoms"), Path(folder, "cases"), options.cases)
+        found = predict(Path(folder, "cases"), Path(folder, "out"), ids)
+    gib = [each / 2**30 for each in found]
+    # of as many cases as there are phantoms, since each leaves another amount
+    around = [statistics.mean(gib[end - options.phantoms : end]) for end in (TENTH, len(gib))]
+    cells: list[list[object]] = [[gib[TENTH - 1], gib[-1], *around, around[1] / around[0], max(gib)]]
+    few = options.phantoms
+    header = ["after the tenth, GiB", "after the last", f"mean of {few} to the tenth", "to the last", "ratio"]
+    what = ", ".join(options.ids) or "inference.yaml as shipped"
+    show(f"Memory of predicting {options.cases} cases, {what}", rows([*header, "largest"], cells), options.record)
+
+
+if __name__ == "__main__":
+    main()

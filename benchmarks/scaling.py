@@ -1,0 +1,80 @@
+"""What grows with the number of cases before the first one is segmented or learnt from.
+
+    python benchmarks/scaling.py [--cases 10 100 1000 10000] [--record]
+
+A folder of so many cases is made of links to the files of one small phantom, so that the volumes cost nothing and what
+is measured is the looking through names, headers and records. Each step is a function that a run calls at its start;
+the last column is seconds for each thousand cases of the largest folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from links import link_cases
+from machine import rows, show
+
+from brats3d.cases import find_cases
+from brats3d.datalist import load_datalist
+from brats3d.failures import Failures
+from brats3d.phantom_sets import write_phantoms
+from brats3d.predictions import Predictions
+
+SHARES = 100
+
+
+def write_records(folder: Path, cases: int) -> None:
+    """Such a record of each case as a prediction leaves."""
+    folder.mkdir()
+    file = folder / "segmentation"
+    file.write_bytes(b"labels")
+    predictions = Predictions(folder)
+    for number in range(cases):
+        predictions.add(f"BraTS20_Training_{number:06d}", 64 * "0", [file.name])
+
+
+def steps(cases: Path, records: Path) -> dict[str, Callable[[], object]]:
+    """Name -> what a run does at its start."""
+    failures = records / "none"
+    return {
+        "find the cases": lambda: find_cases(cases),
+        "training: find, split by patient, check headers": lambda: load_datalist(cases, "training"),
+        "inference: find, check headers": lambda: load_datalist(cases, "inference", failures=Failures(failures)),
+        f"inference: one of {SHARES} shares": lambda: load_datalist(
+            cases, "inference", failures=Failures(failures), shard=f"1/{SHARES}"
+        ),
+        "inference: read what is done": lambda: Predictions(records),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, nargs="+", default=[10, 100, 1000, 10000])
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    seconds: dict[str, list[float]] = {}
+    for count in options.cases:
+        with tempfile.TemporaryDirectory() as folder:
+            cases, records = Path(folder, "cases"), Path(folder, "records")
+            write_phantoms(Path(folder, "one"), 1, seed=0, size="small", setting="plain", progress=False)
+            link_cases(Path(folder, "one"), cases, count)
+            write_records(records, count)
+            for name, step in steps(cases, records).items():
+                start = time.perf_counter()
+                step()
+                seconds.setdefault(name, []).append(time.perf_counter() - start)
+    cells: list[list[object]] = [
+        [name, *found, 1000 * found[-1] / options.cases[-1]] for name, found in seconds.items()
+    ]
+    peak = psutil.Process().memory_info().rss / 2**30
+    header = ["seconds for", *(f"{count:,} cases" for count in options.cases), "a thousand"]
+    show(f"What grows with the number of cases (memory at the end {peak:.2f} GiB)", rows(header, cells), options.record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""An iteration of the training beside the bare step on tensors that lie in memory, in turns, in one process.
+
+    python benchmarks/step.py [--cases 6] [--epochs 8] [--threads 2] [--patch 128] [--batch 2] [--record]
+
+The training is ``train.yaml`` as shipped, prepared cases in memory: an iteration is what passes from the end of one to
+the end of the next, with loading, augmentation, handlers, TensorBoard and progress bar. The bare step is forward, loss,
+backward and AdamW's step of a copy of the network on a batch that the training has had, in the same autocast; after
+each epoch as many of them are made as the epoch had iterations. The first epoch warms up. ``--plain-pages`` keeps
+PyTorch from asking for pages of 2 MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import statistics
+import tempfile
+import time
+
+import torch
+from machine import rows, show
+
+from brats3d.phantom_sets import write_phantoms
+
+
+def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list[float], float]:
+    """Seconds of the training's iterations and of bare steps, and the share of the time that the training waited."""
+    from ignite.engine import Events
+    from monai.bundle import ConfigWorkflow
+
+    from brats3d.bundle import config_files, installed_bundle
+    from brats3d.engines import autocast
+    from brats3d.losses import DiceBCELoss
+
+    torch.set_num_threads(options.threads)
+    iterations: list[float] = []
+    bare: list[float] = []
+    waited, last, begun = [0.0], [0.0], [0.0]
+    with tempfile.TemporaryDirectory() as output:
+        workflow = ConfigWorkflow(
+            config_file=[str(file) for file in config_files("train")],
+            workflow_type="train",
+            bundle_root=str(installed_bundle()),
+            dataset_dir=folder,
+            output_dir=output,
+            patch_size=[options.patch] * 3,
+            batch_size=options.batch,
+            epochs=options.epochs + 1,  # the last one, which would validate, is not begun
+            val_interval=options.epochs + 1,
+        )
+        workflow.initialize()
+        trainer, device = workflow.trainer, torch.device(workflow.device)
+        network = copy.deepcopy(workflow.network_def)
+        optimizer, loss = torch.optim.AdamW(network.parameters(), 1e-3), DiceBCELoss()
+
+        def bare_step(image: torch.Tensor, label: torch.Tensor) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            with autocast(device, amp=True):
+                logits = network(image)
+            loss(logits.float(), label).backward()
+            optimizer.step()
+
+        def now() -> float:
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            return time.perf_counter()
+
+        def completed(engine) -> None:
+            if engine.state.epoch > 1:
+                iterations.append(now() - last[0])
+            last[0] = now()
+
+        def received(engine) -> None:
+            if engine.state.epoch > 1:
+                waited[0] += time.perf_counter() - begun[0]
+
+        def compare(engine) -> None:
+            image, label = engine.state.output["image"], engine.state.output["label"]
+            time.sleep(1)  # the first batch of the next epoch is made
+            network.to(image.device, memory_format=torch.channels_last_3d).train()
+            for _ in range(engine.state.epoch_length):
+                start = now()
+                bare_step(image, label)
+                if engine.state.epoch > 1:
+                    bare.append(now() - start)
+            if engine.state.epoch == options.epochs:
+                engine.terminate()
+            last[0] = now()
+
+        trainer.add_event_handler(Events.EPOCH_STARTED, lambda _: last.__setitem__(0, now()))
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda _: begun.__setitem__(0, time.perf_counter()))
+        trainer.add_event_handler(Events.GET_BATCH_COMPLETED, received)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, completed)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, compare)
+        workflow.run()
+    return iterations, bare, waited[0] / sum(iterations)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--plain-pages", action="store_true")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    if options.plain_pages:
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "0"
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantoms(folder, options.cases, seed=7, setting="plain", progress=False)
+        iterations, bare, waited = measure(folder, options)
+    cells: list[list[object]] = [
+        [
+            statistics.median(iterations),
+            statistics.median(bare),
+            statistics.median(iterations) / statistics.median(bare),
+            statistics.mean(iterations) / statistics.mean(bare),
+            100 * waited,
+        ]
+    ]
+    header = ["iteration, s, median", "bare step, s, median", "ratio of medians", "ratio of means", "waiting, %"]
+    pages = "4 KiB" if options.plain_pages else "2 MiB where the system has them"
+    title = f"A training iteration beside the bare step: {options.batch} patches of {options.patch}³, pages of {pages}"
+    show(title, rows(header, cells), options.record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The job files of docs/slurm, with stand-ins for SLURM's own commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+JOBS = Path(__file__).parents[2] / "docs" / "slurm"
+SRUN = """#!/usr/bin/env bash
+# a task on each node, all of them this machine
+status=0 tasks=()
+for ((node = 0; node < ${SLURM_NNODES:-1}; node++)); do "$@" & tasks+=($!); done
+for task in "${tasks[@]}"; do wait "$task" || status=$?; done
+exit "$status"
+"""
+SCONTROL = """#!/usr/bin/env bash
+printf '%s\\n' localhost elsewhere
+"""
+
+
+@pytest.fixture
+def submit(tmp_path: Path):
+    """``submit("train.sbatch", arguments, SLURM_JOB_ID=...)``: exit code and what was printed."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def run(name: str, *arguments: object, **slurm: str) -> tuple[int, str]:
+        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **slurm}
+        command = ["bash", str(JOBS / name), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=400)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize("file", sorted(JOBS.iterdir()), ids=lambda file: file.name)
+def test_job_files_are_bash_and_their_options_come_before_the_commands(file: Path) -> None:
+    subprocess.run(["bash", "-n", str(file)], check=True)
+    text = file.read_text()
+    assert text.rindex("#SBATCH") < text.index("set -euo pipefail")
+    assert len(re.findall(r"^#SBATCH --[a-z-]+=\S+$", text, re.MULTILINE)) == text.count("#SBATCH ")
+
+
+@pytest.mark.slow
+def test_two_nodes_train_and_the_tasks_after_the_end_only_report_it(phantoms: Path, tmp_path: Path, submit) -> None:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    slurm = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1", "SLURM_JOB_NODELIST": "n[1-2]", "RDZV_PORT": str(port)}
+    options = ["--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]"]
+    options += ["--epochs", "1", "--batch_size", "1", "--output_dir", tmp_path / "run"]
+    code, said = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="7", **slurm)
+    assert code == 0 and "finished: best mean Dice" in said, said
+    assert (
+        json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())["iteration"] == 2
+    )  # 3 cases, by twos
+    code, said = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="8", **slurm)
+    assert code == 0 and "is finished: 1 epochs" in said, said
+
+
+@pytest.mark.slow
+def test_an_array_of_tasks_segments_each_case_once(phantoms: Path, tmp_path: Path, submit) -> None:
+    written = []
+    for task in "12":
+        slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "2"}
+        code, said = submit("predict.sbatch", phantoms, tmp_path / "out", "--roi_size", "[32,32,32]", **slurm)
+        assert code == 0, said
+        written.append(set(re.findall(r"(\S+)\.nii\.gz  WT", said)))
+    assert written[0].isdisjoint(written[1]) and len(written[0] | written[1]) == 4
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
