@@ -67,10 +67,16 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)
+bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/step.py --record
 	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/inference.py
+	.venv-peers/bin/python benchmarks/inference.py
+	.venv-peers/bin/python benchmarks/equal_minutes.py networks --record
+	$(BIN)/python benchmarks/equal_minutes.py recipes --seeds 3 --record
+	$(BIN)/python benchmarks/one_pass.py --record
+	$(BIN)/python benchmarks/flat.py --record
+	$(BIN)/python benchmarks/scaling.py --record
 	$(BIN)/python benchmarks/phantoms.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/convert.py
@@ -90,5 +96,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch --editable '.[dev]'
 	@touch $@
 
+# nnU-Net and what it needs, without the parts that would bring another torch.
+.venv-peers/.ready: pyproject.toml constraints.txt benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt \
+	  --requirement benchmarks/peers.txt torch==2.13.0 --editable .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-peers $(DEMO) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

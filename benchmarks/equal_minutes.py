@@ -88,7 +88,7 @@ def segresnet() -> Ids:
     }
 
 
-def contenders(comparison: str, patch: int) -> dict[str, Ids]:
+def contenders(comparison: str, patch: int, batch: int) -> dict[str, Ids]:
     """Name -> the ids that differ from ``train.yaml``."""
     if comparison == "networks":
         found = {"brats3d, U-Net 16-256": {}, "MONAI zoo, SegResNet": segresnet()}
@@ -101,8 +101,8 @@ def contenders(comparison: str, patch: int) -> dict[str, Ids]:
         "DiceLoss alone (bce_weight 0)": {"bce_weight": 0.0},
         "bce_weight 0.3": {"bce_weight": 0.3},
         "bce_weight 3": {"bce_weight": 3.0},
-        "batch Dice": {"loss#batch": True, "batch_size": 2},
-        "batches of two": {"batch_size": 2},
+        "batch Dice": {"loss#batch": True, "batch_size": max(2, batch)},
+        **({"batches of two": {"batch_size": 2}} if batch == 1 else {"batches of one": {"batch_size": 1}}),
         "focal in place of cross-entropy": {"loss": focal},
         f"patches of {patch * 2 // 3}³": {"patch_size": [patch * 2 // 3] * 3, "roi_size": [patch * 2 // 3] * 3},
         "widths 12-192": unet((12, 24, 48, 96, 192)),
@@ -171,7 +171,7 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     from brats3d.budget import KeepTime, TimeBudget
     from brats3d.bundle import config_files, installed_bundle
 
-    ids = {"patch_size": [options.patch] * 3, "batch_size": 1, **ids}
+    ids = {"patch_size": [options.patch] * 3, "batch_size": options.batch, **ids}
     deep = ids.pop("deep_supervision", False)
     torch.set_num_threads(options.threads)
     config = _train_yaml()
@@ -276,6 +276,7 @@ def main() -> None:
     parser.add_argument("--setting", default="plain")
     parser.add_argument("--seed", type=int, default=4, help="of the phantoms")
     parser.add_argument("--patch", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--side", type=int, default=1, help="trainings at a time")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -285,7 +286,7 @@ def main() -> None:
     parser.add_argument("--train", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    all_ = contenders(options.comparison, options.patch)
+    all_ = contenders(options.comparison, options.patch, options.batch)
     if options.train:
         data = write_cases(options.folder, options)
         print(json.dumps(train(data, all_[options.train], options, options.start)))
@@ -297,7 +298,8 @@ def main() -> None:
 
     def one(job: tuple[str, int]) -> dict[str, Any]:
         name, seed = job
-        key = f"{options.size}_{options.setting}_{options.seed}_{options.patch}_{options.minutes:g}_{name}_{seed}"
+        data = f"{options.cases}_{options.size}_{options.setting}_{options.seed}"
+        key = f"{data}_{options.patch}_{options.batch}_{options.minutes:g}_{name}_{seed}"
         kept = options.folder / f"{key.replace('/', '-')}.json"
         if not kept.is_file():
             command = [sys.executable, __file__, *sys.argv[1:], "--train", name, "--start", str(seed)]
@@ -328,8 +330,8 @@ def main() -> None:
     what = "processor minutes" if options.device == "cpu" else "minutes"
     title = (
         f"{options.comparison.capitalize()} at equal minutes: {options.minutes:g} {what} each, {options.device}, "
-        f"{options.cases} + {HELD_OUT} {options.size} {options.setting} phantoms of seed {options.seed}, patches of "
-        f"{options.patch}³, seeds 0 to {options.seeds - 1}"
+        f"{options.cases} + {HELD_OUT} {options.size} {options.setting} phantoms of seed {options.seed}, batches of "
+        f"{options.batch}, patches of {options.patch}³, seeds 0 to {options.seeds - 1}"
     )
     show(title, rows(header, cells), options.record)
 

@@ -131,7 +131,7 @@ def zoo(data: Path, output: Path, device: str, ready: Ready) -> None:
 
 def plan_nnunet(data: Path, device: str) -> None:
     """Plan for the cases with nnU-Net's planner, and save a network of the plan with its trainer."""
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -140,6 +140,7 @@ def plan_nnunet(data: Path, device: str) -> None:
     write_dataset(items, raw)
     extract_fingerprints([1], num_processes=1)
     plan_experiments([1])
+    preprocess([1], configurations=("3d_fullres",), num_processes=(1,))
     dataset = json.loads((raw / "dataset.json").read_text())
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
     plans["continue_training"] = False
@@ -198,12 +199,16 @@ def run_child(name: str, data: Path, device: str, started: float) -> None:
     print(json.dumps([startup[0], [b - a for a, b in itertools.pairwise(written)], kib / 2**20]))
 
 
+def peers_environment(data: Path) -> dict[str, str]:
+    """This process's, and where nnU-Net finds its folders."""
+    return os.environ | {f"nnUNet_{part}": str(data.parent / part) for part in ("raw", "preprocessed", "results")}
+
+
 def call(name: str, data: Path, device: str) -> str:
     """This script in a process of its own; the last line that it printed."""
-    folders = {f"nnUNet_{part}": str(data.parent / part) for part in ("raw", "preprocessed", "results")}
     arguments = ["--run", name, "--data", str(data), "--device", device, "--started", str(time.time())]
     done = subprocess.run(
-        [sys.executable, __file__, *arguments], capture_output=True, text=True, env=os.environ | folders
+        [sys.executable, __file__, *arguments], capture_output=True, text=True, env=peers_environment(data)
     )
     if done.returncode:
         sys.exit(done.stdout + done.stderr)

@@ -1,0 +1,205 @@
+"""A training step of ours and of the peers as published: each its own patch, batch, network, loss and loader.
+
+    .venv-peers/bin/python benchmarks/published.py [--steps 4] [--device cpu] [--only ours zoo nnunet] [--record]
+
+Each runs in a process of its own on the same two full-size phantoms; what counts is the time from the end of one step
+to the end of the next, with the waiting for the batch; the first warms up. Peak memory is that of the process.
+
+- ours: ``train.yaml`` as shipped
+- zoo: ``brats_mri_segmentation`` of MONAI's model zoo: SegResNet, one patch of 224x224x144, DiceLoss, Adam, float32 on
+  the CPU and autocast on CUDA, transforms as its train.json has them
+- nnunet: planner, preprocessor, loader, augmentation and trainer of nnunetv2
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from inference import DATASET, peers_environment, plan_nnunet
+from machine import rows, show
+
+from brats3d.datalist import load_datalist
+from brats3d.phantom_sets import write_phantoms
+
+Marks = list[float]
+
+
+def ours(data: Path, steps: int, device: str) -> tuple[list[int], Marks]:
+    from ignite.engine import Events
+    from monai.bundle import ConfigWorkflow
+
+    from brats3d.bundle import config_files, installed_bundle
+
+    marks: Marks = []
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("train")],
+        workflow_type="train",
+        bundle_root=str(installed_bundle()),
+        dataset_dir=str(data),
+        output_dir=str(data.parent / "ours"),
+        device=f"$torch.device('{device}')",
+        epochs=steps + 1,  # one step each, of the phantoms that train
+        val_interval=steps + 2,
+    )
+    workflow.initialize()
+    trainer = workflow.trainer
+
+    def completed(engine) -> None:
+        marks.append(now(device))
+        if engine.state.iteration >= steps:
+            engine.terminate()
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, completed)
+    workflow.run()
+    return [len(trainer.state.output["image"]), *trainer.state.output["image"].shape[2:]], marks
+
+
+def zoo(data: Path, steps: int, device: str) -> tuple[list[int], Marks]:
+    from monai.data import DataLoader, Dataset
+    from monai.losses import DiceLoss
+    from monai.networks.nets import SegResNet
+    from monai.transforms import (
+        Compose,
+        ConvertToMultiChannelBasedOnBratsClassesd,
+        EnsureChannelFirstd,
+        LoadImaged,
+        NormalizeIntensityd,
+        RandFlipd,
+        RandScaleIntensityd,
+        RandShiftIntensityd,
+        RandSpatialCropd,
+    )
+
+    both = ["image", "label"]
+    transform = Compose(
+        [
+            LoadImaged(both),
+            EnsureChannelFirstd(both),
+            ConvertToMultiChannelBasedOnBratsClassesd("label"),
+            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+            RandSpatialCropd(both, roi_size=[224, 224, 144], random_size=False),
+            *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)),
+            RandScaleIntensityd("image", factors=0.1, prob=1.0),
+            RandShiftIntensityd("image", offsets=0.1, prob=1.0),
+        ]
+    )
+    items = load_datalist(data, "training")
+    loader = DataLoader(Dataset(items * steps, transform), batch_size=1, shuffle=True, num_workers=1)
+    network = SegResNet(
+        init_filters=16, in_channels=4, out_channels=3, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1), dropout_prob=0.2
+    ).to(device)
+    loss = DiceLoss(smooth_nr=0, smooth_dr=1e-5, squared_pred=True, to_onehot_y=False, sigmoid=True)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4, weight_decay=1e-5)
+    scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
+    marks: Marks = []
+    for batch in loader:
+        image, label = batch["image"].as_tensor().to(device), batch["label"].as_tensor().to(device)
+        optimizer.zero_grad()
+        with torch.autocast(device, enabled=device == "cuda"):
+            value = loss(network(image), label)
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        marks.append(now(device))
+        if len(marks) == steps:
+            break
+    return [len(image), *image.shape[2:]], marks
+
+
+def nnunet(data: Path, steps: int, device: str) -> tuple[list[int], Marks]:
+    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    plan_nnunet(data, device)
+    dataset = json.loads(Path(nnUNet_raw, DATASET, "dataset.json").read_text())
+    plans = json.loads(Path(nnUNet_preprocessed, DATASET, "nnUNetPlans.json").read_text())
+    plans["continue_training"] = False
+    trainer = nnUNetTrainer(plans, "3d_fullres", "all", dataset, device=torch.device(device))
+    trainer.on_train_start()
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    marks: Marks = []
+    for _ in range(steps):
+        batch = next(trainer.dataloader_train)
+        trainer.train_step(batch)
+        marks.append(now(device))
+    return [len(batch["data"]), *batch["data"].shape[2:]], marks
+
+
+PIPELINES: dict[str, tuple[str, Callable[[Path, int, str], tuple[list[int], Marks]]]] = {
+    "ours": ("brats3d, train.yaml", ours),
+    "zoo": ("MONAI zoo, SegResNet", zoo),
+    "nnunet": ("nnU-Net", nnunet),
+}
+
+
+def now(device: str) -> float:
+    """Seconds, when the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_gib(device: str) -> float:
+    """Of this process; on CUDA, of the device's memory."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", nargs="+", choices=PIPELINES)
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--run", choices=PIPELINES, help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        shape, marks = PIPELINES[options.run][1](options.data, options.steps, options.device)
+        print(json.dumps([shape, marks, peak_gib(options.device)]), flush=True)
+        return
+    names = options.only or list(PIPELINES)
+    versions = ""
+    if importlib.util.find_spec("nnunetv2"):
+        versions = f", nnunetv2 {importlib.metadata.version('nnunetv2')}"
+    else:
+        names = [name for name in names if name != "nnunet"]
+        print("nnU-Net is left out: make .venv-peers/.ready, then .venv-peers/bin/python benchmarks/published.py")
+    cells: list[list[object]] = []
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder, "cases")
+            write_phantoms(data, 3, seed=7, setting="plain", progress=False)
+            command = [sys.executable, __file__, "--run", name, "--data", str(data)]
+            command += ["--steps", str(options.steps), "--device", options.device]
+            done = subprocess.run(command, capture_output=True, text=True, env=peers_environment(data))
+        if done.returncode:
+            sys.exit(done.stdout + done.stderr)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("[[")]
+        (batch, *patch), marks, peak = json.loads(lines[-1])
+        step = statistics.median(b - a for a, b in itertools.pairwise(marks))
+        voxels = batch * math.prod(patch) / step / 1e6
+        size = " x ".join(map(str, patch))
+        cells.append([PIPELINES[name][0], f"{batch} of {size}", step, batch / step, voxels, peak])
+    header = ["training as published", "batch", "step, s", "patches/s", "million voxels/s", "peak GiB"]
+    show(f"Training as published, {options.device}{versions}", rows(header, cells), options.record)
+
+
+if __name__ == "__main__":
+    main()
