@@ -125,7 +125,7 @@ class DeepSupervision(torch.nn.Module):
         self.heads = torch.nn.ModuleList()
         self._seen: list[torch.Tensor] = []
         layer = network.model[1].submodule  # the level below the first skip connection
-        while len(layer) == 3 and len(self.heads) < 2:
+        while isinstance(layer, torch.nn.Sequential) and len(self.heads) < 2:
             width = layer[2][0].conv.out_channels
             self.heads.append(torch.nn.Conv3d(width, 3, 1))
             layer[2].register_forward_hook(lambda _, __, out: self._seen.append(out))
