@@ -18,6 +18,7 @@ import yaml
 from links import link_cases
 from machine import rows, show
 
+from brats3d.memory import use_huge_pages
 from brats3d.phantom_sets import write_phantoms
 
 TENTH = 10
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     ids = {name: yaml.safe_load(value) for name, value in (each.split("=", 1) for each in options.ids)}
+    use_huge_pages()  # before the phantoms, which are tensors too
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder, "phantoms"), options.phantoms, seed=7, setting="plain", progress=False)
         link_cases(Path(folder, "phantoms"), Path(folder, "cases"), options.cases)

@@ -41,6 +41,7 @@ from nnunet_form import link_images, write_dataset
 from brats3d.bundle import config_files, installed_bundle
 from brats3d.datalist import load_datalist
 from brats3d.engines import autocast
+from brats3d.memory import use_huge_pages
 from brats3d.phantom_sets import write_phantoms
 from brats3d.segmentations import write_segmentation
 
@@ -81,6 +82,7 @@ def floor(data: Path, output: Path, device: str, ready: Ready) -> None:
 
     from brats3d.volumes import read_volume
 
+    use_huge_pages()
     config = ConfigParser()
     config.read_config(config_files("predict"))
     network = config.get_parsed_content("network_def").eval().to(device, memory_format=torch.channels_last_3d)

@@ -21,6 +21,7 @@ import time
 import torch
 from machine import rows, show
 
+from brats3d.memory import use_huge_pages
 from brats3d.phantom_sets import write_phantoms
 
 
@@ -109,6 +110,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.plain_pages:
         os.environ["THP_MEM_ALLOC_ENABLE"] = "0"
+    use_huge_pages()  # before the phantoms, which are tensors too
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(folder, options.cases, seed=7, setting="plain", progress=False)
         iterations, bare, waited = measure(folder, options)
