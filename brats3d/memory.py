@@ -57,7 +57,7 @@ def use_huge_pages() -> None:
     """Called by the configs first: on Linux, PyTorch asks for pages of 2 MiB for the tensors of the CPU.
 
     A feature map of a patch of 128³ takes 134 MB, which the C library maps anew each time: 33,000 pages of 4 KiB for
-    the kernel to clear one by one. A training step on two cores took 1.3 times as long without
+    the kernel to clear one by one. A training step on two cores took 1.1 times as long without
     (benchmarks/RESULTS.md). A ``THP_MEM_ALLOC_ENABLE`` that is set, also to 0, stays as it is. It takes effect before
     the first tensor alone.
     """
