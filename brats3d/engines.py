@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import os
 from collections.abc import Iterator, Sized
 from datetime import timedelta
 from functools import cache
@@ -259,6 +260,9 @@ def distributed_device(backend: str | None = None, timeout_hours: float | None =
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched():
             raise ValueError("multi_gpu_*.yaml: expected to be started by torchrun, which sets RANK and WORLD_SIZE")
+        if "SLURM_JOB_ID" in os.environ:
+            # ignite believes SLURM, for which torchrun is a node's only task: each process would be its first.
+            os.environ["SLURM_LOCALID"] = os.environ["LOCAL_RANK"]
         timeout = None if timeout_hours is None else timedelta(hours=timeout_hours)
         dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout)
     if not torch.cuda.is_available():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch.distributed as dist
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
@@ -234,8 +235,10 @@ def run_inference(
     if not isinstance(skip_done, bool):  # "--skip_done false" reaches a config as the string 'false', which is true
         raise ValueError(f"skip_done: expected True or False, got {skip_done!r}")
     _compare_windows(checkpoint, load_weights(network, checkpoint, modalities), roi_size)
-    if idist.get_world_size() > 1:
-        _refuse_idle_processes(sum(idist.all_gather(len(cases) + len(failures))), "cases")
+    if (processes := idist.get_world_size()) > 1:
+        shares = [0] * processes
+        dist.all_gather_object(shares, len(cases) + len(failures))  # which gloo has for the CPU alone
+        _refuse_idle_processes(sum(shares), "cases")
     saver.prepare()
     failures.begin()
     done = saver.done() if skip_done else set()

@@ -58,6 +58,7 @@ def test_two_nodes_train_and_the_tasks_after_the_end_only_report_it(phantoms: Pa
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     slurm = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1", "SLURM_JOB_NODELIST": "n[1-2]", "RDZV_PORT": str(port)}
+    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "2"}
     options = ["--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]"]
     options += ["--epochs", "1", "--batch_size", "1", "--output_dir", tmp_path / "run"]
     code, said = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="7", **slurm)
@@ -79,3 +80,18 @@ def test_an_array_of_tasks_segments_each_case_once(phantoms: Path, tmp_path: Pat
         written.append(set(re.findall(r"(\S+)\.nii\.gz  WT", said)))
     assert written[0].isdisjoint(written[1]) and len(written[0] | written[1]) == 4
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
+
+
+@pytest.mark.slow
+def test_under_slurm_processes_know_their_place_on_the_node(tmp_path: Path) -> None:
+    script = tmp_path / "place.py"
+    script.write_text(
+        "import ignite.distributed as idist; from brats3d.engines import distributed_device\n"
+        "distributed_device(backend='gloo', timeout_hours=1)\n"
+        "print(f'place {idist.get_local_rank()} of {idist.get_nproc_per_node()}', flush=True)\n"
+    )
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_LOCALID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **slurm}
+    said = subprocess.check_output(command, text=True, env=environment, timeout=120)
+    assert sorted(re.findall(r"place \d of \d", said)) == ["place 0 of 2", "place 1 of 2"]
