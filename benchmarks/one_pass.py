@@ -23,7 +23,8 @@ from brats3d.bundle import config_files, installed_bundle
 from brats3d.checkpoints import load_weights
 from brats3d.datalist import load_datalist
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS, REGIONS_TO_READ
-from brats3d.one_pass import OnePassInferer, with_window_norms
+from brats3d.norms import with_window_norms
+from brats3d.one_pass import OnePassInferer
 from brats3d.phantom_sets import write_phantoms
 from brats3d.transforms import labels_to_regions
 

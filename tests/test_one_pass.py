@@ -8,15 +8,8 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch import nn
 
-from brats3d.one_pass import (
-    MAX_VOXELS,
-    OnePassInferer,
-    WindowNorm3d,
-    _statistics_of,
-    _windows,
-    choose_inferer,
-    with_window_norms,
-)
+from brats3d.norms import _windows, with_window_norms
+from brats3d.one_pass import MAX_VOXELS, OnePassInferer, choose_inferer
 
 
 def unet(**options) -> UNet:
@@ -32,52 +25,6 @@ def windows(roi: int = 32) -> SlidingWindowInferer:
 def infer(network: nn.Module, image: torch.Tensor, one_pass: bool, roi: int = 32) -> torch.Tensor:
     with torch.no_grad():
         return choose_inferer(windows(roi), network, one_pass)(image, network)
-
-
-def test_outside_of_a_pass_it_is_instance_norm():
-    x = torch.randn(2, 3, 5, 6, 7)
-    assert torch.equal(WindowNorm3d(3)(x), nn.InstanceNorm3d(3)(x))
-
-
-def test_weights_and_names_stay():
-    plain, made = unet(), with_window_norms(unet())
-    assert plain.state_dict().keys() == made.state_dict().keys()
-    norms = [m for m in made.modules() if isinstance(m, nn.InstanceNorm3d)]
-    assert norms and all(type(norm) is WindowNorm3d for norm in norms)
-    x = torch.randn(1, 2, 32, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(plain(x), made(x))
-
-
-@pytest.mark.parametrize("affine", [False, True])
-@pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_a_voxel_of_one_window_is_normalised_by_that_window(affine, offset):
-    x = torch.randn(2, 3, 40, 8, 8) + offset
-    x[:, :, 20:] *= 3
-    norm = WindowNorm3d(3, affine=affine)
-    if affine:
-        nn.init.normal_(norm.weight)
-        nn.init.normal_(norm.bias)
-    with torch.no_grad(), _statistics_of([(40, [(0, 24), (16, 40)]), (8, [(0, 8)]), (8, [(0, 8)])]):
-        found = norm(x)
-    plain = nn.InstanceNorm3d(3, affine=affine)
-    plain.load_state_dict(norm.state_dict())
-    with torch.no_grad():
-        first, last = plain(x[:, :, :24]), plain(x[:, :, 16:])
-    tolerance = 1e-5 * (1 + offset)
-    assert torch.allclose(found[:, :, :16], first[:, :, :16], atol=tolerance)
-    assert torch.allclose(found[:, :, 24:], last[:, :, -16:], atol=tolerance)
-    between, a, b = found[:, :, 16:24], first[:, :, 16:], last[:, :, :8]
-    assert ((between <= torch.maximum(a, b) + tolerance) & (between >= torch.minimum(a, b) - tolerance)).all()
-
-
-def test_the_same_statistics_at_half_the_resolution():
-    """The windows follow the feature maps, whose voxels are larger."""
-    x = torch.randn(1, 2, 40, 16, 16).repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
-    norm, axes = WindowNorm3d(2), [(80, [(0, 64), (16, 80)]), (32, [(0, 32)]), (32, [(0, 32)])]
-    with _statistics_of(axes):
-        fine, coarse = norm(x), norm(x[:, :, ::2, ::2, ::2])
-    assert torch.allclose(fine[:, :, :16:2, ::2, ::2], coarse[:, :, :8], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 32), (20, 31, 32), (9, 9, 9)])
@@ -109,9 +56,8 @@ def test_it_is_nearer_to_windows_than_statistics_of_the_whole_volume_are():
 
 
 def test_without_being_asked_it_is_monais():
-    network, given = unet(), windows()
-    assert choose_inferer(given, network, False) is given
-    assert not [m for m in network.modules() if isinstance(m, WindowNorm3d)]
+    given = windows()
+    assert choose_inferer(given, unet(), False) is given
 
 
 def test_the_options_are_those_of_the_windows():
@@ -124,21 +70,6 @@ def test_what_is_too_large_goes_through_windows():
     assert inferer.pass_size((240, 240, 155)) == (240, 240, 160)
     assert inferer.pass_size((300, 300, 300)) == (128, 128, 128)
     assert 240 * 240 * 160 < MAX_VOXELS < 304**3
-
-
-def test_bfloat16_stays_bfloat16():
-    x = torch.randn(1, 2, 40, 8, 8).bfloat16()
-    with _statistics_of([(40, [(0, 24), (16, 40)]), (8, [(0, 8)]), (8, [(0, 8)])]):
-        assert WindowNorm3d(2)(x).dtype == torch.bfloat16
-
-
-def test_statistics_are_summed_in_float32_under_autocast():
-    x = torch.randn(1, 2, 40, 8, 8) + 100
-    norm, axes = WindowNorm3d(2), [(40, [(0, 24), (16, 40)]), (8, [(0, 8)]), (8, [(0, 8)])]
-    with _statistics_of(axes):
-        plain = norm(x)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(norm(x), plain)
 
 
 def test_each_axis_has_its_own_overlap():

@@ -12,7 +12,7 @@ PACKAGE = Path(brats3d.__file__).parent
 LEVELS = [
     {"bounded"},
     {"labels", "files", "volumes", "findings", "losses", "repaired", "fingerprint", "averaging", "budget"}
-    | {"phantom_noise", "surfaces", "stopping", "memory", "predictions", "describing", "one_pass", "shards"},
+    | {"phantom_noise", "surfaces", "stopping", "memory", "predictions", "describing", "norms", "shards"},
     {
         "layouts",
         "cards",
@@ -28,7 +28,7 @@ LEVELS = [
         "stitching",
         "failures",
     }
-    | {"phantom_ranges", "phantom_atlas", "lesions"},
+    | {"phantom_ranges", "phantom_atlas", "lesions", "one_pass"},
     {"discovery", "phantom_head", "case_stats", "report_figures"},
     {"cases", "phantom_tumour"},
     {"checks", "name_mapping", "duplicates", "folds", "convert", "copy_folder", "phantom_scan"},

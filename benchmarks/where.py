@@ -1,0 +1,158 @@
+"""Where the seconds of a segmentation go: by stage, and by operation of the network.
+
+    python benchmarks/where.py [--cases 3] [--device cpu] [--record]
+
+The stages are those of ``inference.yaml``, made one after the other in this process (a run reads the next case while
+the network works on this one); each is the median over the cases but the first, in seconds. The operations are those of
+one window of 128³, by torch.profiler, as shares of the processor's time. Then the same window with ``torch.compile``,
+with what its first call costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import rows, show
+
+from brats3d.memory import use_huge_pages
+from brats3d.phantom_sets import write_phantoms
+
+TOP = 8
+"""Operations that get a row."""
+
+
+def now(device: torch.device) -> float:
+    """Seconds, when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def prepare(folder: Path, device: str, one_pass: bool) -> Any:
+    """A workflow of ``inference.yaml`` with the weights that ship, ready to run."""
+    from monai.bundle import ConfigWorkflow
+
+    from brats3d.bundle import config_files, installed_bundle
+    from brats3d.checkpoints import load_weights
+
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("predict")],
+        workflow_type="infer",
+        bundle_root=str(installed_bundle()),
+        dataset_dir=str(folder),
+        output_dir=str(folder.parent / "out"),
+        device=f"$torch.device('{device}')",
+        one_pass=one_pass,
+    )
+    workflow.initialize()
+    names = ("network", "checkpoint", "modalities")
+    load_weights(*(workflow.parser.get_parsed_content(name) for name in names))
+    return workflow
+
+
+def stages(workflow: Any, device: torch.device) -> dict[str, float]:
+    """Stage -> seconds a case, median of all but the first."""
+    from brats3d.engines import autocast
+    from brats3d.segmentations import write_segmentation
+
+    parser = workflow.parser
+    network = parser.get_parsed_content("network").eval()
+    inferer, before = parser.get_parsed_content("chosen_inferer"), parser.get_parsed_content("preprocessing")
+    after = parser.get_parsed_content("postprocessing")
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for item in parser.get_parsed_content("dataset").data:
+        case = {"image": item["image"]}
+        for transform in before.transforms:
+            start = now(device)
+            case = transform(case)
+            seconds[type(transform).__name__].append(now(device) - start)
+        start = now(device)
+        with torch.inference_mode(), autocast(device, amp=True):
+            case["pred"] = inferer(case["image"][None].to(device), network)[0]
+        seconds["network"].append(now(device) - start)
+        for transform in after.transforms:
+            start = now(device)
+            case = transform(case)
+            seconds[type(transform).__name__].append(now(device) - start)
+        start = now(device)
+        labels = case["pred"][0].cpu().numpy()
+        write_segmentation(Path(workflow.parser["output_dir"], "labels.nii.gz"), labels, item["image"][0])
+        seconds["write"].append(now(device) - start)
+    return {name: statistics.median(each[1:]) for name, each in seconds.items()}
+
+
+def operations(network: torch.nn.Module, image: torch.Tensor) -> list[tuple[str, float]]:
+    """(operation, share of the time that is its own), the largest first."""
+    from torch.profiler import ProfilerActivity, profile
+
+    from brats3d.engines import autocast
+
+    cuda = image.device.type == "cuda"
+    with torch.inference_mode(), autocast(image.device, amp=True):
+        network(image)
+        with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiler:
+            for _ in range(3):
+                network(image)
+    own = {
+        each.key: each.self_device_time_total if cuda else each.self_cpu_time_total for each in profiler.key_averages()
+    }
+    total = sum(own.values())
+    return sorted(((name, each / total) for name, each in own.items()), key=lambda pair: -pair[1])[:TOP]
+
+
+def compiled(network: torch.nn.Module, image: torch.Tensor, turns: int = 5) -> tuple[float, float, float]:
+    """Seconds of a window as it is, compiled, and of the first compiled one."""
+    from brats3d.engines import autocast
+
+    other = torch.compile(network)
+    seconds: dict[str, list[float]] = {"plain": [], "compiled": []}
+    with torch.inference_mode(), autocast(image.device, amp=True):
+        for _ in range(1 + turns):
+            for name, each in (("plain", network), ("compiled", other)):
+                start = now(image.device)
+                each(image)
+                seconds[name].append(now(image.device) - start)
+    plain, fast = (statistics.median(each[1:]) for each in seconds.values())
+    return plain, fast, seconds["compiled"][0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, default=3)
+    parser.add_argument("--size", choices=["full", "small"], default="full")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    use_huge_pages()  # before the phantoms, which are tensors too
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "cases")
+        write_phantoms(data, options.cases, seed=7, size=options.size, setting="plain", progress=False)
+        windows, whole = (stages(prepare(data, options.device, one_pass), device) for one_pass in (False, True))
+        network = prepare(data, options.device, False).parser.get_parsed_content("network").eval()
+    cells: list[list[object]] = [[name, windows[name], whole[name]] for name in windows]
+    cells.append(["all, one after the other", sum(windows.values()), sum(whole.values())])
+    title = f"Where the seconds of a case go, {options.device}"
+    show(title, rows(["stage", "windows", "one pass"], cells), options.record)
+    image = torch.randn(1, 4, 128, 128, 128, device=device).contiguous(memory_format=torch.channels_last_3d)
+    cells = [[name, 100 * share] for name, share in operations(network, image)]
+    title = f"Where the network's time goes, one window of 128³, {options.device}"
+    show(title, rows(["operation", "%"], cells), options.record)
+    plain, fast, first = compiled(network, image)
+    header = ["a window, s", "compiled", "ratio", "first call of the compiled network"]
+    show(
+        f"torch.compile, one window of 128³, {options.device}",
+        rows(header, [[plain, fast, fast / plain, first]]),
+        options.record,
+    )
+
+
+if __name__ == "__main__":
+    main()
