@@ -42,6 +42,7 @@ from brats3d.bundle import config_files, installed_bundle
 from brats3d.datalist import load_datalist
 from brats3d.engines import autocast
 from brats3d.memory import use_huge_pages
+from brats3d.norms import with_window_norms
 from brats3d.phantom_sets import write_phantoms
 from brats3d.segmentations import write_segmentation
 
@@ -85,7 +86,8 @@ def floor(data: Path, output: Path, device: str, ready: Ready) -> None:
     use_huge_pages()
     config = ConfigParser()
     config.read_config(config_files("predict"))
-    network = config.get_parsed_content("network_def").eval().to(device, memory_format=torch.channels_last_3d)
+    network = with_window_norms(config.get_parsed_content("network_def").eval())
+    network.to(device, memory_format=torch.channels_last_3d)
     ready()
     for item in load_datalist(data, "inference"):
         images = np.stack([read_volume(Path(path)).values for path in item["image"]])
