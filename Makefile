@@ -1,6 +1,6 @@
 # make demo    the whole job on synthetic cases, in 10 to 25 minutes on two cores
 # make test    every quick test          make test-slow    the rest
-# make lint    ruff and mypy             make bench        the measurements of benchmarks/
+# make lint    ruff and mypy             make bench        the measurements of benchmarks/, beside the peers' code
 #
 # Each sets up .venv by itself from nothing but python3 (3.11 to 3.13).
 
@@ -17,7 +17,7 @@ DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 14
 
-.PHONY: demo test test-slow lint format bench wheel clean
+.PHONY: demo test test-slow lint format bench bench-recipes wheel clean
 
 demo: $(READY)
 	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
@@ -71,9 +71,11 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/step.py --record
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/startup.py --record
+	$(BIN)/python benchmarks/where.py --record
 	.venv-peers/bin/python benchmarks/inference.py
+	.venv-peers/bin/python benchmarks/published.py --record
 	.venv-peers/bin/python benchmarks/equal_minutes.py networks --record
-	$(BIN)/python benchmarks/equal_minutes.py recipes --seeds 3 --record
 	$(BIN)/python benchmarks/one_pass.py --record
 	$(BIN)/python benchmarks/flat.py --record
 	$(BIN)/python benchmarks/scaling.py --record
@@ -85,6 +87,10 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/phantom_regions.py
 	$(BIN)/python benchmarks/subsets.py --record
 	$(BIN)/python benchmarks/finetuning.py --record
+
+# Three trainings of each recipe, two at a time: five hours on two cores. What is done is kept in runs/equal_minutes.
+bench-recipes: $(READY)
+	$(BIN)/python benchmarks/equal_minutes.py recipes --minutes 7 --seeds 3 --side 2 --record
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

@@ -106,7 +106,7 @@ def zoo(data: Path, steps: int, device: str) -> tuple[list[int], Marks]:
     scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
     marks: Marks = []
     for batch in loader:
-        image, label = batch["image"].as_tensor().to(device), batch["label"].as_tensor().to(device)
+        image, label = batch["image"].as_tensor().to(device), batch["label"].as_tensor().float().to(device)
         optimizer.zero_grad()
         with torch.autocast(device, enabled=device == "cuda"):
             value = loss(network(image), label)
