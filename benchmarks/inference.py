@@ -204,8 +204,9 @@ def run_child(name: str, data: Path, device: str, started: float) -> None:
 
 
 def peers_environment(data: Path) -> dict[str, str]:
-    """This process's, and where nnU-Net finds its folders."""
-    return os.environ | {f"nnUNet_{part}": str(data.parent / part) for part in ("raw", "preprocessed", "results")}
+    """This process's, and where nnU-Net finds its folders; on few cores one worker augments: two stood still on two."""
+    folders = {f"nnUNet_{part}": str(data.parent / part) for part in ("raw", "preprocessed", "results")}
+    return {"nnUNet_n_proc_DA": str(max(1, (os.cpu_count() or 1) // 2)), **os.environ, **folders}
 
 
 def call(name: str, data: Path, device: str) -> str:

@@ -76,7 +76,7 @@ def stages(workflow: Any, device: torch.device) -> dict[str, float]:
             seconds[type(transform).__name__].append(now(device) - start)
         start = now(device)
         with torch.inference_mode(), autocast(device, amp=True):
-            case["pred"] = inferer(case["image"][None].to(device), network)[0]
+            case["pred"] = inferer(case["image"].as_tensor()[None].to(device), network)[0]
         seconds["network"].append(now(device) - start)
         for transform in after.transforms:
             start = now(device)
