@@ -96,10 +96,11 @@ class WindowNorm3d(nn.InstanceNorm3d):
 def with_window_norms(network: nn.Module) -> nn.Module:
     """The network, each of its InstanceNorms made a :class:`WindowNorm3d`; weights and names stay as they are.
 
+    Those that keep running statistics, which they use in the place of a window's, are left alone.
     What MONAI's ``Convolution`` does with the output of its convolution, which nobody else has, it does in its place.
     """
     for module in network.modules():
-        if type(module) is nn.InstanceNorm3d:
+        if type(module) is nn.InstanceNorm3d and not module.track_running_stats:
             module.__class__ = WindowNorm3d  # which has no more than another forward
     for module in network.modules():
         if isinstance(module, Convolution):
@@ -125,8 +126,8 @@ def statistics_of(axes: list[Axis]) -> Iterator[None]:
 
 
 def _lies_in_rows(x: torch.Tensor) -> bool:
-    """Whether to go by rows: on a CPU, of a map with its channels last, and not where gradients are wanted."""
-    if x.device.type != "cpu" or torch.is_grad_enabled():
+    """Whether to go by rows, in float32: on a CPU, of a map with its channels last, not where gradients are wanted."""
+    if x.device.type != "cpu" or x.dtype == torch.float64 or torch.is_grad_enabled():
         return False
     return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
 

@@ -103,6 +103,18 @@ def test_a_network_gives_the_logits_that_it_gave(act, ordering):
     assert torch.equal(x, before)
 
 
+def test_norms_with_running_statistics_are_left_alone():
+    norm = ("INSTANCE", {"track_running_stats": True})
+    network = with_window_norms(unet(norm=norm))
+    assert {type(m) for m in network.modules() if isinstance(m, nn.InstanceNorm3d)} == {nn.InstanceNorm3d}
+
+
+def test_float64_stays_float64():
+    x, norm = torch.randn(1, 3, 5, 6, 7).double().to(memory_format=LAST), norm_of(3).double()
+    with torch.no_grad():
+        assert torch.equal(norm(x), plain_of(norm).double()(x))
+
+
 def test_what_others_still_need_is_not_overwritten():
     """SegResNet's blocks normalise their input, to which they add what comes out."""
     plain, made = (SegResNet(init_filters=8, in_channels=2, out_channels=3, norm="INSTANCE").eval() for _ in range(2))
