@@ -88,7 +88,7 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/subsets.py --record
 	$(BIN)/python benchmarks/finetuning.py --record
 
-# Three trainings of each recipe, two at a time: five hours on two cores. What is done is kept in runs/equal_minutes.
+# Three trainings of each recipe, two at a time: three to five hours on two cores. What is done is kept in runs/equal_minutes.
 bench-recipes: $(READY)
 	$(BIN)/python benchmarks/equal_minutes.py recipes --minutes 7 --seeds 3 --side 2 --record
 

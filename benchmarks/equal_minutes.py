@@ -31,6 +31,7 @@ from typing import Any
 
 import torch
 from machine import rows, show
+from workflows import workflow_of
 
 from brats3d.files import write_json
 from brats3d.phantom_sets import write_phantoms
@@ -166,10 +167,8 @@ class DeepLoss(torch.nn.Module):
 def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One training in this process, and what it has learnt."""
     from ignite.engine import Events
-    from monai.bundle import ConfigWorkflow
 
     from brats3d.budget import KeepTime, TimeBudget
-    from brats3d.bundle import config_files, installed_bundle
 
     ids = {"patch_size": [options.patch] * 3, "batch_size": options.batch, **ids}
     deep = ids.pop("deep_supervision", False)
@@ -184,10 +183,8 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
             "plain_loss": {"_target_": "brats3d.losses.DiceBCELoss"},
             "loss": {"_target_": "equal_minutes.DeepLoss", "loss": "@plain_loss", "network": "@deep"},
         }
-    workflow = ConfigWorkflow(
-        config_file=[str(file) for file in config_files("train")],
-        workflow_type="train",
-        bundle_root=str(installed_bundle()),
+    workflow = workflow_of(
+        "train",
         dataset_dir=str(data),
         output_dir=str(options.folder / "run"),
         device=f"$torch.device('{device}')",

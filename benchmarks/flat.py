@@ -17,6 +17,7 @@ import psutil
 import yaml
 from links import link_cases
 from machine import rows, show
+from workflows import workflow_of
 
 from brats3d.memory import use_huge_pages
 from brats3d.phantom_sets import write_phantoms
@@ -27,14 +28,9 @@ TENTH = 10
 def predict(folder: Path, output: Path, ids: dict[str, object]) -> list[int]:
     """Bytes of memory after each case."""
     from ignite.engine import Events
-    from monai.bundle import ConfigWorkflow
 
-    from brats3d.bundle import config_files, installed_bundle
-
-    workflow = ConfigWorkflow(
-        config_file=[str(file) for file in config_files("predict")],
-        workflow_type="infer",
-        bundle_root=str(installed_bundle()),
+    workflow = workflow_of(
+        "predict",
         dataset_dir=str(folder),
         output_dir=str(output),
         **ids,

@@ -35,10 +35,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import rows, show
+from machine import peak_kib, rows, show
 from nnunet_form import link_images, write_dataset
+from workflows import workflow_of
 
-from brats3d.bundle import config_files, installed_bundle
+from brats3d.bundle import config_files
 from brats3d.datalist import load_datalist
 from brats3d.engines import autocast
 from brats3d.memory import use_huge_pages
@@ -52,12 +53,8 @@ Ready = Callable[[], None]
 
 
 def ours(data: Path, output: Path, device: str, ready: Ready, one_pass: bool = False) -> None:
-    from monai.bundle import ConfigWorkflow
-
-    workflow = ConfigWorkflow(
-        config_file=[str(file) for file in config_files("predict")],
-        workflow_type="infer",
-        bundle_root=str(installed_bundle()),
+    workflow = workflow_of(
+        "predict",
         dataset_dir=str(data),
         output_dir=str(output),
         device=f"$torch.device('{device}')",
@@ -197,9 +194,7 @@ def run_child(name: str, data: Path, device: str, started: float) -> None:
     with tempfile.TemporaryDirectory(dir=data.parent) as folder:
         PIPELINES[name][1](data, Path(folder), device, lambda: startup.append(time.time() - started))
         written = sorted(path.stat().st_mtime for path in Path(folder).glob("*.nii.gz"))
-    # A process's own ru_maxrss may be that of the one which started it.
-    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    kib = int(peak.split()[1]) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    kib = peak_kib() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(json.dumps([startup[0], [b - a for a, b in itertools.pairwise(written)], kib / 2**20]))
 
 

@@ -1,8 +1,9 @@
-"""What a measurement was taken on, and where it is kept."""
+"""What a measurement was taken on and by which clock, and where it is kept."""
 
 from __future__ import annotations
 
 import platform
+import time
 from datetime import date
 from pathlib import Path
 
@@ -12,6 +13,19 @@ import torch
 import brats3d
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def now(device: torch.device | str) -> float:
+    """Seconds of the clock, when the device has done what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_kib() -> int:
+    """Most memory that this process has had; its ru_maxrss may be that of the one which started it."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1])
 
 
 def describe() -> str:

@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 from machine import rows, show
-from monai.bundle import ConfigWorkflow
 from monai.inferers import SlidingWindowInferer
+from workflows import workflow_of
 
-from brats3d.bundle import config_files, installed_bundle
+from brats3d.bundle import installed_bundle
 from brats3d.checkpoints import load_weights
 from brats3d.datalist import load_datalist
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS, REGIONS_TO_READ
@@ -35,10 +35,8 @@ def prepared(folder: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Image (1, 4, H, W, D) and regions (3, H, W, D) of each case, as an evaluation takes them."""
     from monai.transforms import Compose
 
-    workflow = ConfigWorkflow(
-        config_file=[str(file) for file in config_files("train")],
-        workflow_type="train",
-        bundle_root=str(installed_bundle()),
+    workflow = workflow_of(
+        "train",
         dataset_dir=folder,
     )
     transform = Compose(workflow.parser.get_parsed_content("train#deterministic_transforms"))
@@ -61,10 +59,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    workflow = ConfigWorkflow(
-        config_file=[str(file) for file in config_files("predict")],
-        workflow_type="infer",
-        bundle_root=str(installed_bundle()),
+    workflow = workflow_of(
+        "predict",
     )
     network = workflow.parser.get_parsed_content("network_def").eval()
     load_weights(network, installed_bundle() / "models" / "model.pt", MODALITIES)

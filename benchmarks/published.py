@@ -23,13 +23,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from inference import DATASET, peers_environment, plan_nnunet
-from machine import rows, show
+from machine import now, peak_kib, rows, show
+from workflows import workflow_of
 
 from brats3d.datalist import load_datalist
 from brats3d.phantom_sets import write_phantoms
@@ -39,15 +39,10 @@ Marks = list[float]
 
 def ours(data: Path, steps: int, device: str) -> tuple[list[int], Marks]:
     from ignite.engine import Events
-    from monai.bundle import ConfigWorkflow
-
-    from brats3d.bundle import config_files, installed_bundle
 
     marks: Marks = []
-    workflow = ConfigWorkflow(
-        config_file=[str(file) for file in config_files("train")],
-        workflow_type="train",
-        bundle_root=str(installed_bundle()),
+    workflow = workflow_of(
+        "train",
         dataset_dir=str(data),
         output_dir=str(data.parent / "ours"),
         device=f"$torch.device('{device}')",
@@ -146,19 +141,11 @@ PIPELINES: dict[str, tuple[str, Callable[[Path, int, str], tuple[list[int], Mark
 }
 
 
-def now(device: str) -> float:
-    """Seconds, when the device has done what it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def peak_gib(device: str) -> float:
     """Of this process; on CUDA, of the device's memory."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
+    return peak_kib() / 2**20
 
 
 def main() -> None:

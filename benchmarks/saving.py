@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 from ignite.engine import Engine, Events
 from machine import rows, show
-from monai.bundle import ConfigWorkflow
+from workflows import workflow_of
 
-from brats3d.bundle import config_files, installed_bundle
 from brats3d.phantom_sets import write_phantoms
 from brats3d.stopping import RunEvents
 
@@ -34,9 +33,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         cases, run = Path(folder) / "cases", Path(folder) / "run"
         write_phantoms(cases, cases=3, seed=0, size="small", progress=False)
-        workflow = ConfigWorkflow(
-            config_file=[str(file) for file in config_files("train")],
-            bundle_root=str(installed_bundle()),
+        workflow = workflow_of(
+            "train",
             logging_file=False,
             dataset_dir=str(cases),
             output_dir=str(run),

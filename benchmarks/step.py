@@ -19,7 +19,8 @@ import tempfile
 import time
 
 import torch
-from machine import rows, show
+from machine import now, rows, show
+from workflows import workflow_of
 
 from brats3d.memory import use_huge_pages
 from brats3d.phantom_sets import write_phantoms
@@ -28,9 +29,7 @@ from brats3d.phantom_sets import write_phantoms
 def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list[float], float]:
     """Seconds of the training's iterations and of bare steps, and the share of the time that the training waited."""
     from ignite.engine import Events
-    from monai.bundle import ConfigWorkflow
 
-    from brats3d.bundle import config_files, installed_bundle
     from brats3d.engines import autocast
     from brats3d.losses import DiceBCELoss
 
@@ -39,10 +38,8 @@ def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list
     bare: list[float] = []
     waited, last, begun = [0.0], [0.0], [0.0]
     with tempfile.TemporaryDirectory() as output:
-        workflow = ConfigWorkflow(
-            config_file=[str(file) for file in config_files("train")],
-            workflow_type="train",
-            bundle_root=str(installed_bundle()),
+        workflow = workflow_of(
+            "train",
             dataset_dir=folder,
             output_dir=output,
             patch_size=[options.patch] * 3,
@@ -62,15 +59,10 @@ def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list
             loss(logits.float(), label).backward()
             optimizer.step()
 
-        def now() -> float:
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            return time.perf_counter()
-
         def completed(engine) -> None:
             if engine.state.epoch > 1:
-                iterations.append(now() - last[0])
-            last[0] = now()
+                iterations.append(now(device) - last[0])
+            last[0] = now(device)
 
         def received(engine) -> None:
             if engine.state.epoch > 1:
@@ -81,15 +73,15 @@ def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list
             time.sleep(1)  # the first batch of the next epoch is made
             network.to(image.device, memory_format=torch.channels_last_3d).train()
             for _ in range(engine.state.epoch_length):
-                start = now()
+                start = now(device)
                 bare_step(image, label)
                 if engine.state.epoch > 1:
-                    bare.append(now() - start)
+                    bare.append(now(device) - start)
             if engine.state.epoch == options.epochs:
                 engine.terminate()
-            last[0] = now()
+            last[0] = now(device)
 
-        trainer.add_event_handler(Events.EPOCH_STARTED, lambda _: last.__setitem__(0, now()))
+        trainer.add_event_handler(Events.EPOCH_STARTED, lambda _: last.__setitem__(0, now(device)))
         trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda _: begun.__setitem__(0, time.perf_counter()))
         trainer.add_event_handler(Events.GET_BATCH_COMPLETED, received)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, completed)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import record, rows
+from workflows import workflow_of
 
 from brats3d.phantom_sets import write_phantoms
 
@@ -57,10 +58,8 @@ def measure(folder: Path, place: str, rounds: int, threads: int) -> dict[str, li
     """For each loader: seconds waited for a batch, seconds of the step, and patches, of each iteration that counts."""
     import torch
     from ignite.engine import Events
-    from monai.bundle import ConfigWorkflow
 
     from brats3d import datasets
-    from brats3d.bundle import config_files, installed_bundle
 
     torch.set_num_threads(threads)
     if place == "disk":
@@ -68,10 +67,8 @@ def measure(folder: Path, place: str, rounds: int, threads: int) -> dict[str, li
     epochs = rounds * TURN * len(LOADERS)
     out: dict[str, list[tuple[float, float, int]]] = {name: [] for name in LOADERS}
     with tempfile.TemporaryDirectory() as output:
-        workflow = ConfigWorkflow(
-            config_file=[str(file) for file in config_files("train")],
-            workflow_type="train",
-            bundle_root=str(installed_bundle()),
+        workflow = workflow_of(
+            "train",
             dataset_dir=str(folder),
             output_dir=output,
             epochs=epochs + 1,  # the last one, which would validate, is not begun

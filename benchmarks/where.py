@@ -14,13 +14,13 @@ import argparse
 import copy
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import rows, show
+from machine import now, rows, show
+from workflows import workflow_of
 
 from brats3d.memory import use_huge_pages
 from brats3d.phantom_sets import write_phantoms
@@ -29,24 +29,13 @@ TOP = 8
 """Operations that get a row."""
 
 
-def now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def prepare(folder: Path, device: str, one_pass: bool) -> Any:
     """A workflow of ``inference.yaml`` with the weights that ship, ready to run."""
-    from monai.bundle import ConfigWorkflow
 
-    from brats3d.bundle import config_files, installed_bundle
     from brats3d.checkpoints import load_weights
 
-    workflow = ConfigWorkflow(
-        config_file=[str(file) for file in config_files("predict")],
-        workflow_type="infer",
-        bundle_root=str(installed_bundle()),
+    workflow = workflow_of(
+        "predict",
         dataset_dir=str(folder),
         output_dir=str(folder.parent / "out"),
         device=f"$torch.device('{device}')",
@@ -136,11 +125,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "cases")
         write_phantoms(data, options.cases, seed=7, size=options.size, setting="plain", progress=False)
-        windows, whole = (stages(prepare(data, options.device, one_pass), device) for one_pass in (False, True))
-        parser_ = prepare(data, options.device, False).parser
-        plain = copy.deepcopy(parser_.get_parsed_content("network").eval())
-        parser_.get_parsed_content("chosen_inferer")  # which makes the norms ready
-        network = parser_.get_parsed_content("network").eval()
+        workflow = prepare(data, options.device, one_pass=False)
+        network = workflow.parser.get_parsed_content("network").eval()
+        plain = copy.deepcopy(network)  # before its norms are made ready, as the inferer is chosen
+        windows = stages(workflow, device)
+        whole = stages(prepare(data, options.device, one_pass=True), device)
     cells: list[list[object]] = [[name, windows[name], whole[name]] for name in windows]
     cells.append(["all, one after the other", sum(windows.values()), sum(whole.values())])
     title = f"Where the seconds of a case go, {options.device}"

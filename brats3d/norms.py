@@ -34,14 +34,14 @@ class WindowNorm3d(nn.InstanceNorm3d):
     """Whether a map that comes in may be overwritten, where no gradients are wanted."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W, D) -> the same shape, dtype and layout."""
+        """(B, C, H, W, D) -> the same shape and dtype; by rows, the same layout too."""
         axes, by_rows = _windows.get(), _lies_in_rows(x)
-        if axes is None and not by_rows:
-            return super().forward(x)
+        if axes is None:
+            if not by_rows:
+                return super().forward(x)
+            axes = [(size, [(0, size)]) for size in x.shape[2:]]
         with torch.autocast(x.device.type, enabled=False):  # which would sum in bfloat16
-            if by_rows:
-                return self._by_rows(x, axes or [(size, [(0, size)]) for size in x.shape[2:]])
-            return self._by_maps(x, axes or [])
+            return self._by_rows(x, axes) if by_rows else self._by_maps(x, axes)
 
     def _by_maps(self, x: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
         inside, blend = zip(*map(_weights, axes, x.shape[2:]), strict=True)
@@ -68,12 +68,13 @@ class WindowNorm3d(nn.InstanceNorm3d):
 
     def _rows_of(self, map_: torch.Tensor, out: torch.Tensor, axes: Sequence[Axis]) -> None:
         """Of a map (H, W, D, C), into ``out``."""
-        height, *row, channels = map_.shape
-        first, second, third = (_weights(axis, size) for axis, size in zip(axes, map_.shape, strict=False))
+        height, width, depth, channels = map_.shape
+        rows, targets = map_.reshape(height, -1), out.view(height, -1)
+        first, second, third = (_weights(axis, size) for axis, size in zip(axes, map_.shape[:3], strict=True))
         centre = map_[:: max(1, height // 4)].float().mean((0, 1, 2))  # near the mean, or the squares would cancel
         mean, square = (
-            torch.einsum("iwdc,jw,kd->ijkc", each.view(-1, *row, channels), second[0], third[0])
-            for each in _sums(map_.reshape(height, -1), centre.repeat(row[0] * row[1]), first[0])
+            torch.einsum("iwdc,jw,kd->ijkc", each.view(-1, width, depth, channels), second[0], third[0])
+            for each in _sums(rows, centre.repeat(width * depth), first[0])
         )
         scale = (square - mean.square() + self.eps).rsqrt()
         if self.weight is not None:
@@ -85,12 +86,9 @@ class WindowNorm3d(nn.InstanceNorm3d):
             torch.einsum("ijkc,jw,kd->iwdc", each, second[1], third[1]).reshape(len(each), -1)
             for each in (scale, shift)
         )
-        buffers = torch.empty(2, scale.shape[1])
-        for source, target, blend in zip(
-            map_.reshape(height, -1), out.view(height, -1), first[1].T.tolist(), strict=True
-        ):
-            of_row = [_mix(*each, out=buffer) for each, buffer in zip(((shift, blend), (scale, blend)), buffers)]
-            torch.addcmul(of_row[0], source, of_row[1], out=target)
+        scale_buffer, shift_buffer = torch.empty(2, rows.shape[1])
+        for row, target, blend in zip(rows, targets, first[1].T.tolist(), strict=True):
+            torch.addcmul(_mix(shift, blend, shift_buffer), row, _mix(scale, blend, scale_buffer), out=target)
 
 
 def with_window_norms(network: nn.Module) -> nn.Module:
