@@ -26,6 +26,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch.utils.data import Sampler
 
 from brats3d.datasets import derive_seed
+from brats3d.shards import read_shard
 from brats3d.stitching import Stitcher
 
 __all__ = [
@@ -272,13 +273,18 @@ def distributed_device(backend: str | None = None, timeout_hours: float | None =
     return device
 
 
-def own_share(device: torch.device) -> str:
+def own_share(device: torch.device, shard: str | None = None) -> str:
     """Which share of the cases this process takes, such as ``"2/4"``; see :mod:`brats3d.shards`.
 
     Args:
         device: of :func:`distributed_device`, by which the process has joined the others.
+        shard: what all of them share, such as a task's ``"3/8"`` of a job array; None = all cases.
+
+    Raises:
+        ValueError: if ``shard`` is not written ``i/n``.
     """
-    return f"{idist.get_rank() + 1}/{idist.get_world_size()}"
+    number, count = read_shard(shard)
+    return f"{number + count * idist.get_rank()}/{count * idist.get_world_size()}"
 
 
 def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:

@@ -50,7 +50,7 @@ class WindowNorm3d(nn.InstanceNorm3d):
         values -= values.mean((2, 3, 4), keepdim=True)  # or the squares would cancel
         buffer = values.square()
         mean = _of_windows(values, inside)
-        scale = (_of_windows(buffer, inside) - mean.square() + self.eps).rsqrt()
+        scale = self._scale(mean, _of_windows(buffer, inside))
         if self.weight is not None:
             scale = scale * self.weight[:, None, None, None]
         values *= _of_voxels(scale, blend, buffer)
@@ -58,6 +58,10 @@ class WindowNorm3d(nn.InstanceNorm3d):
         if self.bias is not None:
             values += self.bias[:, None, None, None]
         return values.to(x.dtype)
+
+    def _scale(self, mean: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+        """One by the standard deviation; where all of a window is the same, far from 0, rounding leaves less than 0."""
+        return (square - mean.square()).clamp_(min=0).add_(self.eps).rsqrt()
 
     def _by_rows(self, x: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
         out = x if self.in_place else torch.empty_like(x)
@@ -76,7 +80,7 @@ class WindowNorm3d(nn.InstanceNorm3d):
             torch.einsum("iwdc,jw,kd->ijkc", each.view(-1, width, depth, channels), second[0], third[0])
             for each in _sums(rows, centre.repeat(width * depth), first[0])
         )
-        scale = (square - mean.square() + self.eps).rsqrt()
+        scale = self._scale(mean, square)
         if self.weight is not None:
             scale = scale * self.weight
         shift = -(mean + centre) * scale

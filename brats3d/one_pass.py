@@ -9,6 +9,7 @@ each voxel is predicted once rather than up to eight times: the scores differ a 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from torch import nn
 from brats3d.norms import Axis, statistics_of, with_window_norms
 
 __all__ = ["OnePassInferer", "choose_inferer"]
+
+logger = logging.getLogger("brats3d")
 
 MAX_VOXELS = 8 * 128**3
 """Of one pass, which takes eight times the memory of a window then. A volume with more of them goes through windows."""
@@ -67,8 +70,10 @@ class OnePassInferer(SlidingWindowInferer):
         shape = tuple(inputs.shape[2:])
         size, roi = self.pass_size(shape), self._roi(shape)
         device = torch.device(kwargs.get("device") or inputs.device)
-        # Who has the volume stitched elsewhere has no room for it where the network is.
-        if size == roi or device != inputs.device:
+        if size != roi and device != inputs.device:  # stitched elsewhere, since there is no room where the network is
+            logger.warning("a volume of %s voxels: no room for one pass on %s, windows instead", shape, inputs.device)
+            size = roi
+        if size == roi:
             return super().__call__(inputs, network, *args, **kwargs)
         before = [(n - own) // 2 for n, own in zip(size, shape, strict=True)]
         after = [n - own - b for n, own, b in zip(size, shape, before, strict=True)]

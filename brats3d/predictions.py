@@ -17,22 +17,28 @@ class Predictions:
     """The records in ``<folder>/predictions.jsonl``: a line of JSON for each case that was written.
 
     ``{"case_id", "made_from", "files": {name: SHA-256}}``, appended when all of the case's files are in their places.
-    The last line of a case counts; a line that is torn, or something else, does not. A case without a line is made
-    again, so that the file may be removed at any time.
+    Runs of a share write into a file of their own, since network disks do not append in one piece; all are read. In
+    each file the last line of a case counts; a line that is torn, or something else, does not. A case without a line is
+    made again, so that the files may be removed at any time.
 
     Args:
         folder: where the segmentations are.
+        suffix: of the own file, see :func:`brats3d.shards.shard_suffix`: ``"-3-of-8"``.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, suffix: str = "") -> None:
         self.folder = Path(folder)
-        self.path = self.folder / RECORDS_NAME
-        self._records = _read(self.path)
+        own = Path(RECORDS_NAME)
+        self.path = self.folder / f"{own.stem}{suffix}{own.suffix}"
+        self._records: dict[str, list[dict[str, Any]]] = {}
+        for path in sorted(self.folder.glob(f"{own.stem}*{own.suffix}")):
+            for case_id, record in _read(path).items():
+                self._records.setdefault(case_id, []).append(record)
 
     @property
     def names(self) -> set[str]:
         """Of all files that were ever written, whatever lies there now."""
-        return {name for record in self._records.values() for name in record["files"]}
+        return {name for records in self._records.values() for record in records for name in record["files"]}
 
     def is_done(self, case_id: str, made_from: str, names: Iterable[str]) -> bool:
         """Whether a case's files are, byte for byte, what was written, and were made from the same.
@@ -42,10 +48,14 @@ class Predictions:
             made_from: what a segmentation depends on, as a text that differs where anything of it differs.
             names: the files that are asked for.
         """
-        record = self._records.get(case_id)
-        if record is None or record["made_from"] != made_from:
-            return False
-        return all(name in record["files"] and record["files"][name] == _sha256(self.folder / name) for name in names)
+        wanted = set(names)
+        records = [
+            record["files"]
+            for record in self._records.get(case_id, ())
+            if record["made_from"] == made_from and wanted <= record["files"].keys()
+        ]
+        found = {name: _sha256(self.folder / name) for name in wanted} if records else {}
+        return None not in found.values() and any(found.items() <= files.items() for files in records)
 
     def add(self, case_id: str, made_from: str, names: Iterable[str]) -> None:
         """Record a case whose files are in their places.
@@ -60,7 +70,7 @@ class Predictions:
         # In one write, so that the lines of two processes do not mix. The line before may be torn, and lack its end.
         with self.path.open("ab", buffering=0) as file:
             file.write(b"\n" + json.dumps(record).encode("ascii") + b"\n")
-        self._records[case_id] = record
+        self._records[case_id] = [record]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -28,6 +28,7 @@ from brats3d.files import remove_temporary, writable_folder, write_json, write_w
 from brats3d.fingerprint import digest, fingerprint
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 from brats3d.predictions import Predictions
+from brats3d.shards import shard_suffix
 from brats3d.transforms import labels_to_regions
 from brats3d.volumes import Header, read_header, read_volume, to_lps
 
@@ -93,6 +94,7 @@ class SaveSegmentations:
         checkpoint: the weights, named in the stats.
         made_with: whatever else a segmentation depends on: transforms, an inferer, numbers; not used yet.
         failures: take the cases that cannot be saved; None raises.
+        shard: which share of the cases the run has, such as ``"3/8"``: it records in ``predictions-3-of-8.jsonl``.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class SaveSegmentations:
         checkpoint: str | Path | None = None,
         made_with: Sequence[Any] = (),
         failures: Failures | None = None,
+        shard: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.convention = get_convention(convention)
@@ -116,6 +119,7 @@ class SaveSegmentations:
         self.checkpoint = checkpoint
         self.made_with = made_with
         self.failures = failures
+        self.shard = shard
         self.saved: set[str] = set()
         self._weights: dict[str, Any] | None = None
         self._predictions: Predictions | None = None
@@ -135,7 +139,7 @@ class SaveSegmentations:
         """
         if self._predictions is not None:
             return
-        predictions = Predictions(self.output_dir)
+        predictions = Predictions(self.output_dir, shard_suffix(self.shard))
         written = predictions.names
         prepare_output(self.output_dir, self.images, written)
         for case_id in self.images if self.stats else ():

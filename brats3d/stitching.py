@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from monai.inferers import Inferer, SlidingWindowInferer, SlidingWindowInfererAdapt
@@ -95,7 +96,8 @@ class Stitcher:
     def _fits(
         self, inferer: SlidingWindowInferer, image: torch.Tensor, network: nn.Module, dtype: torch.dtype, free: int
     ) -> bool:
-        roi = fall_back_tuple(inferer.roi_size, image.shape[2:])
+        # What the network is given at once: a window, or what an inferer says.
+        roi = getattr(inferer, "pass_size", partial(fall_back_tuple, inferer.roi_size))(image.shape[2:])
         window, out_channels = self._window((inferer.sw_batch_size, image.shape[1], *roi), network, dtype, image.device)
         stitched = stitched_bytes(image.shape, roi, out_channels)
         fits = has_room(free, stitched, window)

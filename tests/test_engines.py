@@ -24,7 +24,9 @@ from brats3d.engines import (
     TrainStep,
     distributed_device,
     is_helper,
+    own_share,
 )
+from brats3d.shards import share_of
 from brats3d.stitching import Stitcher
 
 CPU = torch.device("cpu")
@@ -307,6 +309,18 @@ def test_processes_share_one_order_in_equal_parts(monkeypatch, size, processes):
     assert set(order[size:]) <= set(order[:size])
     if size % processes == 0:
         assert len(set(order)) == len(order)
+
+
+@pytest.mark.parametrize("shard", [None, "1/1", "2/3", "3/3"])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_share_a_share(monkeypatch, shard, processes):
+    cases, parts = list(range(29)), []
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
+    for rank in range(processes):
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
+        parts.append(share_of(cases, own_share(torch.device("cpu"), shard)))
+    assert sorted(itertools.chain(*parts)) == share_of(cases, shard)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_process_skips_of_its_own_share(monkeypatch):

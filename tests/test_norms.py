@@ -185,3 +185,14 @@ def test_statistics_are_summed_in_float32_under_autocast():
         plain = norm(x)
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(norm(x), plain)
+
+
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("offset", [30.0, 1000.0, -1000.0])
+def test_a_window_in_which_all_is_the_same_stays_finite_beside_one_far_from_it(rows, offset):
+    x = torch.randn(1, 4, 40, 8, 8) + offset
+    x[:, :, :24] = 0.1
+    x = x.to(memory_format=LAST if rows else torch.contiguous_format)
+    with torch.no_grad(), statistics_of(TWO):
+        found = norm_of(4)(x)
+    assert found.isfinite().all()

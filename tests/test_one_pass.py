@@ -72,6 +72,16 @@ def test_what_is_too_large_goes_through_windows():
     assert 240 * 240 * 160 < MAX_VOXELS < 304**3
 
 
+def test_without_room_where_the_network_is_windows_are_taken_and_it_is_said(log):
+    network, image = with_window_norms(unet()), torch.randn(1, 2, 40, 50, 33)
+    with torch.no_grad():
+        found = OnePassInferer(windows())(image, network, device=torch.device("cpu:0"))  # another than "cpu"
+    assert torch.equal(found, infer(network, image, False))
+    assert [r.message for r in log.records] == [
+        "a volume of (40, 50, 33) voxels: no room for one pass on cpu, windows instead"
+    ]
+
+
 def test_each_axis_has_its_own_overlap():
     inferer = OnePassInferer(SlidingWindowInferer((32, 32, 32), overlap=(0.0, 0.5, 0.25), mode="gaussian"))
     seen = []

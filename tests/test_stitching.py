@@ -84,6 +84,17 @@ def test_a_window_counts_as_the_network_says(log):
         assert len(log.records) == told
 
 
+def test_what_an_inferer_gives_the_network_at_once_is_what_counts(log):
+    class Whole(Spy):
+        def pass_size(self, shape):
+            return 64, 64, 64
+
+    for inferer, told in ((Spy(), 0), (Whole(), 1)):  # 64 channels: 0.1 MB of a window of 8³, 67 MB of 64³
+        log.clear()
+        stitch(inferer, 85 * 10**6, network=nn.Sequential(nn.Conv3d(1, 64, 1), nn.Conv3d(64, 3, 1)))
+        assert len(log.records) == told
+
+
 def test_a_case_that_runs_out_of_memory_is_begun_again_in_main_memory(log):
     inferer = Spy(failures=1)
     assert stitch(inferer, PLENTY).shape == (1, 3, 12, 8, 8)

@@ -143,13 +143,13 @@ def test_two_processes_have_the_gradients_of_one_with_all_the_batch(tmp_path: Pa
 # --- a folder of cases
 
 
-def segment(cases: Path, output: Path, processes: int) -> tuple[int, str]:
+def segment(cases: Path, output: Path, processes: int, *options: str) -> tuple[int, str]:
     """Exit code and what was printed; one process is the plain command."""
     names = ["inference.yaml", *(["multi_gpu_inference.yaml"] if processes > 1 else [])]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     command = [sys.executable, *launcher, "-m", "monai.bundle", "run"]
     command += ["--config_file", str([str(CONFIGS / name) for name in names]), "--roi_size", "[32,32,32]"]
-    command += ["--amp", "False", "--dataset_dir", str(cases), "--output_dir", str(output)]
+    command += ["--amp", "False", "--dataset_dir", str(cases), "--output_dir", str(output), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     return done.returncode, done.stdout + done.stderr
@@ -175,6 +175,20 @@ def test_two_processes_segment_what_one_does_and_a_bad_case_stops_neither(phanto
     del whole[f"{bad.name}.nii.gz"]
     assert labels(tmp_path / "two") == whole
     assert (tmp_path / "two" / "failures-1-of-2.json").is_file()
+
+
+def test_two_processes_share_the_share_of_a_task(phantoms: Path, tmp_path: Path) -> None:
+    found: dict[str, bytes] = {}
+    for number in (1, 2):
+        code, said = segment(phantoms, tmp_path / "out", 2, "--shard", f"{number}/2")
+        assert code == 0, said
+        assert len(labels(tmp_path / "out")) == 2 * number
+        found |= labels(tmp_path / "out")
+    records = sorted((tmp_path / "out").glob("predictions*.jsonl"))
+    assert [path.name for path in records] == [f"predictions-{number}-of-4.jsonl" for number in (1, 2, 3, 4)]
+    assert all(path.read_text().count("case_id") == 1 for path in records)
+    assert segment(phantoms, tmp_path / "one", 1)[0] == 0
+    assert labels(tmp_path / "one") == found
 
 
 def test_more_processes_than_cases_are_refused(phantoms: Path, tmp_path: Path) -> None:
