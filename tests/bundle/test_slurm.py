@@ -14,7 +14,9 @@ import pytest
 
 JOBS = Path(__file__).parents[2] / "docs" / "slurm"
 SRUN = """#!/usr/bin/env bash
-# a task on each node, all of them this machine
+# a task on each node, all of them this machine; its own options say how many cores
+[[ $1 == --cpus-per-task=* ]] || exit 9
+shift
 status=0 tasks=()
 for ((node = 0; node < ${SLURM_NNODES:-1}; node++)); do "$@" & tasks+=($!); done
 for task in "${tasks[@]}"; do wait "$task" || status=$?; done
@@ -57,7 +59,13 @@ def test_two_nodes_train_and_the_tasks_after_the_end_only_report_it(phantoms: Pa
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    slurm = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1", "SLURM_JOB_NODELIST": "n[1-2]", "RDZV_PORT": str(port)}
+    slurm = {
+        "SLURM_NNODES": "2",
+        "SLURM_GPUS_ON_NODE": "1",
+        "SLURM_CPUS_PER_TASK": "3",
+        "SLURM_JOB_NODELIST": "n[1-2]",
+        "RDZV_PORT": str(port),
+    }
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "2"}
     options = ["--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]"]
     options += ["--epochs", "1", "--batch_size", "1", "--output_dir", tmp_path / "run"]
@@ -74,7 +82,7 @@ def test_two_nodes_train_and_the_tasks_after_the_end_only_report_it(phantoms: Pa
 def test_an_array_of_tasks_segments_each_case_once(phantoms: Path, tmp_path: Path, submit) -> None:
     written = []
     for task in "12":
-        slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "2"}
+        slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MAX": "2", "SLURM_CPUS_PER_TASK": "1"}
         code, said = submit("predict.sbatch", phantoms, tmp_path / "out", "--roi_size", "[32,32,32]", **slurm)
         assert code == 0, said
         written.append(set(re.findall(r"(\S+)\.nii\.gz  WT", said)))
