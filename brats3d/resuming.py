@@ -40,7 +40,17 @@ RESUME = ("auto", "force", "never")
 if they are not; ``never`` refuses a folder that holds a run."""
 
 FREE_SETTINGS = frozenset(
-    {"device", "num_workers", "cache", "cache_dir", "output_dir", "dataset_dir", "datalist", "full_every"}
+    {
+        "device",
+        "augment_device",
+        "num_workers",
+        "cache",
+        "cache_dir",
+        "output_dir",
+        "dataset_dir",
+        "datalist",
+        "full_every",
+    }
     | {"minutes", "checkpoint_minutes", "resume"}
 )
 """Knobs that may differ when a run goes on: they change where and how fast, not what is learned. The data set may have

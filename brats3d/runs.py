@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 import torch.distributed as dist
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
@@ -34,6 +35,7 @@ from brats3d.segmentations import SaveSegmentations
 from brats3d.stopping import RunEvents, RunStopped, StopRun
 
 __all__ = [
+    "check_augment_device",
     "check_window",
     "run_evaluation",
     "run_inference",
@@ -270,6 +272,23 @@ def check_window(name: str, size: Sequence[int]) -> None:
     if not good or any(n % 16 or n < 32 for n in size):
         raise ValueError(
             f"{name}: expected three multiples of 16, each at least 32, such as [96, 96, 96], got {size!r}"
+        )
+
+
+def check_augment_device(device: str | torch.device, num_workers: int) -> None:
+    """Called by train.yaml first: processes that PyTorch forks cannot use CUDA, the training process's thread can.
+
+    Raises:
+        ValueError: if it is no device, or another than the CPU together with worker processes.
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"augment_device: expected a device such as cpu or cuda:1, got {device!r}") from None
+    if num_workers and kind != "cpu":
+        raise ValueError(
+            f"augment_device: expected cpu with num_workers {num_workers}, got {str(device)!r}; "
+            "a thread, num_workers 0, augments on a GPU"
         )
 
 
