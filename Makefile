@@ -102,11 +102,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch --editable '.[dev]'
 	@touch $@
 
-# nnU-Net and what it needs, without the parts that would bring another torch.
+# nnU-Net and what it needs, without the parts that would bring another torch; torch with what it needs.
 .venv-peers/.ready: pyproject.toml constraints.txt benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt \
-	  --requirement benchmarks/peers.txt torch==2.13.0 --editable .
+	  --requirement benchmarks/peers.txt --editable .
 	@touch $@
 
 clean:

@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import rows, show
+from machine import commit, describe, rows, show
 from workflows import workflow_of
 
 from brats3d.files import write_json
+from brats3d.fingerprint import digest
 from brats3d.phantom_sets import write_phantoms
 
 REGIONS = ("WT", "TC", "ET")
@@ -296,15 +297,19 @@ def main() -> None:
     def one(job: tuple[str, int]) -> dict[str, Any]:
         name, seed = job
         data = f"{options.cases}_{options.size}_{options.setting}_{options.seed}"
-        key = f"{data}_{options.patch}_{options.batch}_{options.minutes:g}_{name}_{seed}"
+        what = f"{options.device}_{options.threads}_{digest(repr(all_[name]))[:8]}"
+        key = f"{data}_{options.patch}_{options.batch}_{options.minutes:g}_{what}_{name}_{seed}"
         kept = options.folder / f"{key.replace('/', '-')}.json"
         if not kept.is_file():
             command = [sys.executable, __file__, *sys.argv[1:], "--train", name, "--start", str(seed)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(done.stdout + done.stderr)
-            write_json(kept, json.loads(done.stdout.splitlines()[-1]))
+            result = json.loads(done.stdout.splitlines()[-1])
+            write_json(kept, {**result, "with": describe(options.device, options.threads)})
         found = json.loads(kept.read_text())
+        if f"({commit()})" not in found["with"]:
+            print(f"{kept.name} is of other code: {found['with']}", file=sys.stderr)
         print(f"{name}, seed {seed}: mean Dice {found['mean']:.3f} after {found['steps']} steps", flush=True)
         return found
 
@@ -330,7 +335,8 @@ def main() -> None:
         f"{options.cases} + {HELD_OUT} {options.size} {options.setting} phantoms of seed {options.seed}, batches of "
         f"{options.batch}, patches of {options.patch}³, seeds 0 to {options.seeds - 1}"
     )
-    show(title, rows(header, cells), options.record)
+    threads = options.threads if options.device == "cpu" else None
+    show(title, rows(header, cells), options.record, options.device, threads)
 
 
 if __name__ == "__main__":

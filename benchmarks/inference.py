@@ -1,16 +1,19 @@
 """Full-size cases, file in to file out: the bundle, its floor, and the peers' real code on the same phantoms.
 
-    python benchmarks/inference.py [--cases 5] [--peer-cases 2] [--device cpu] [--only ours floor ...] [--dry]
+    python benchmarks/inference.py [--cases 5] [--peer-cases 3] [--device cpu] [--only ours floor ...] [--dry]
 
 Each pipeline runs in a process of its own, one after another; ours and the floor a second time at the end, so that a
-machine that slows down is seen. Start-up is the time from the process's start until it can take a case; seconds a case
-is the median from one written segmentation to the next, so that the first case warms up. Peak memory is that of the
-process and of its largest child. ``--dry`` leaves RESULTS.md as it is.
+machine that slows down is seen. Start-up is the time from the process's start until it can take a case (of ours: until
+network, cases and handlers are there; the 10 MB of weights come after it). Seconds a case is the median from one
+written segmentation to the next, so that the first case warms up. Ratios are of the medians over the cases that both
+had. Peak memory is main memory, that of the process and of its largest child; beside it that of the GPU where there is
+one. ``--dry`` leaves RESULTS.md as it is.
 
 - ours: ``inference.yaml`` as shipped; one_pass: the same with ``--one_pass True``
 - floor: the files unpacked, our network once on the brain's box in the type that ours computes in, the labels packed;
   nothing is checked, oriented or normalised
-- zoo: ``brats_mri_segmentation`` of MONAI's model zoo: SegResNet, windows of 240x240x160, float32
+- zoo: ``brats_mri_segmentation`` of MONAI's model zoo: SegResNet, windows of 240x240x160, four reading processes;
+  float32 on the CPU, autocast and cuDNN's benchmark on CUDA, as its inference.json has them
 - nnunet: nnU-Net's planner, the network of its plan with random weights as its trainer saves them, and its predictor;
   it runs where it is installed: ``make .venv-peers/.ready``, then ``.venv-peers/bin/python benchmarks/inference.py``
 """
@@ -61,6 +64,7 @@ def ours(data: Path, output: Path, device: str, ready: Ready, one_pass: bool = F
         one_pass=one_pass,
     )
     workflow.initialize()
+    _ = workflow.evaluator  # with network, cases and handlers
     ready()
     workflow.run()
 
@@ -107,6 +111,7 @@ def box_of(images: np.ndarray) -> tuple[slice, ...]:
 
 
 def zoo(data: Path, output: Path, device: str, ready: Ready) -> None:
+    from monai.data import DataLoader, Dataset
     from monai.inferers import SlidingWindowInferer
     from monai.networks.nets import SegResNet
     from monai.transforms import Compose, LoadImaged, NormalizeIntensityd
@@ -122,10 +127,13 @@ def zoo(data: Path, output: Path, device: str, ready: Ready) -> None:
             NormalizeIntensityd("image", nonzero=True, channel_wise=True),
         ]
     )
+    torch.backends.cudnn.benchmark = device == "cuda"
+    items = load_datalist(data, "inference")
+    loader = DataLoader(Dataset([{"image": item["image"]} for item in items], load), batch_size=1, num_workers=4)
     ready()
-    for item in load_datalist(data, "inference"):
-        image = load({"image": item["image"]})["image"].as_tensor()[None].to(device)
-        with torch.no_grad():
+    for item, batch in zip(items, loader, strict=True):
+        image = batch["image"].as_tensor().to(device)
+        with torch.no_grad(), torch.autocast(device, enabled=device == "cuda"):
             regions = (inferer(image, network)[0] > 0).cpu().numpy()
         write_segmentation(output / f"{item['case_id']}.nii.gz", to_labels(regions), item["image"][0])
 
@@ -189,13 +197,14 @@ PIPELINES: dict[str, tuple[str, Callable[[Path, Path, str, Ready], None]]] = {
 
 
 def run_child(name: str, data: Path, device: str, started: float) -> None:
-    """One pipeline in this process; the last line says start-up, seconds of each case and peak GiB."""
+    """One pipeline in this process; the last line says start-up, seconds of each case, peak GiB and that of the GPU."""
     startup: list[float] = []
     with tempfile.TemporaryDirectory(dir=data.parent) as folder:
         PIPELINES[name][1](data, Path(folder), device, lambda: startup.append(time.time() - started))
         written = sorted(path.stat().st_mtime for path in Path(folder).glob("*.nii.gz"))
     kib = peak_kib() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(json.dumps([startup[0], [b - a for a, b in itertools.pairwise(written)], kib / 2**20]))
+    of_gpu = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
+    print(json.dumps([startup[0], [b - a for a, b in itertools.pairwise(written)], kib / 2**20, of_gpu]))
 
 
 def peers_environment(data: Path) -> dict[str, str]:
@@ -218,7 +227,7 @@ def call(name: str, data: Path, device: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=5)
-    parser.add_argument("--peer-cases", type=int, default=2, help="how many of them the peers get")
+    parser.add_argument("--peer-cases", type=int, default=3, help="how many of them the peers get")
     parser.add_argument("--only", nargs="+", choices=PIPELINES)
     parser.add_argument("--size", choices=["full", "small"], default="full")
     parser.add_argument("--device", default="cpu")
@@ -250,20 +259,29 @@ def main() -> None:
             call("plan", few, options.device)
         found: dict[str, list] = {}
         for name in [*names, *(name for name in names if name in OWN)]:
-            startup, seconds, peak = json.loads(call(name, many if name in OWN else few, options.device))
-            line = found.setdefault(name, [startup, [], peak])
-            line[1] += seconds
-            line[0], line[2] = min(line[0], startup), max(line[2], peak)
-    medians = {name: statistics.median(seconds) for name, (_, seconds, _) in found.items()}
+            startup, seconds, *peaks = json.loads(call(name, many if name in OWN else few, options.device))
+            line = found.setdefault(name, [startup, [], *peaks])
+            line[1].append(seconds)
+            line[0], line[2:] = min(line[0], startup), map(max, line[2:], peaks)
+
+    def ratio(name: str, base: str) -> float | str:
+        if base not in found:
+            return ""
+        shared = min(len(found[each][1][0]) for each in (name, base))  # the cases are the same, and in one order
+        one, other = (statistics.median(s for run in found[each][1] for s in run[:shared]) for each in (name, base))
+        return one / other
+
     cells: list[list[object]] = []
-    for name, (startup, seconds, peak) in found.items():
-        ratios = [medians[name] / medians[base] if base in medians else "" for base in ("floor", "ours", "one_pass")]
+    for name, (startup, runs, peak, of_gpu) in found.items():
+        seconds = [each for run in runs for each in run]
+        ratios = [ratio(name, base) for base in ("floor", "ours", "one_pass")]
         spread = f"{min(seconds):.3g}-{max(seconds):.3g}"
-        cells.append([PIPELINES[name][0], startup, medians[name], spread, peak, *ratios])
+        peaks = [peak, *([of_gpu] if options.device == "cuda" else [])]
+        cells.append([PIPELINES[name][0], startup, statistics.median(seconds), spread, *peaks, *ratios])
     header = ["pipeline", "start-up, s", "seconds a case", "range", "peak GiB"]
-    header += ["times the floor", "times ours", "times one pass"]
+    header += [*(["of the GPU"] if options.device == "cuda" else []), "times the floor", "times ours", "times one pass"]
     title += f": {options.cases} {options.size} phantoms ({options.peer_cases} for peers), {options.device}"
-    show(title, rows(header, cells), keep=not options.dry)
+    show(title, rows(header, cells), not options.dry, options.device)
 
 
 if __name__ == "__main__":

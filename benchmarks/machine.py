@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 import time
 from datetime import date
 from pathlib import Path
@@ -28,31 +30,54 @@ def peak_kib() -> int:
     return int(line.split()[1])
 
 
-def describe() -> str:
-    """One line: date, processor, threads, versions."""
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
+def describe(device: torch.device | str | None = None, threads: int | None = None) -> str:
+    """One line: date, processor, threads, versions.
+
+    Args:
+        device: that was measured on; None = CUDA if there is one.
+        threads: of each process that was measured; None = this one's.
+    """
+    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+    if kind == "cuda":
+        name = torch.cuda.get_device_name(device)
     else:
-        device = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
-        device = f"{device} ({torch.backends.cpu.get_cpu_capability()})"
+        name = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+        name = f"{name} ({torch.backends.cpu.get_cpu_capability()}), {os.cpu_count()} cores"
     return (
-        f"{date.today()}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"monai {monai.__version__}, brats3d {brats3d.__version__}"
+        f"{date.today()}, {name}, {threads or torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"monai {monai.__version__}, brats3d {brats3d.__version__} ({commit()})"
     )
 
 
-def record(title: str, table: list[str]) -> None:
-    """Print the table, and append it to RESULTS.md."""
-    text = "\n".join([f"## {title}", "", describe(), "", *table, ""])
+def commit() -> str:
+    """Of the code that was measured; "+" if more than RESULTS.md has been changed since."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parents[1])
+
+    head = git("rev-parse", "--short=7", "HEAD").stdout.strip()
+    changed = git("diff", "--quiet", "HEAD", "--", ".", f":(exclude)benchmarks/{RESULTS.name}").returncode
+    return head + "+" * bool(changed) if head else "no commit"
+
+
+def record(title: str, table: list[str], device: torch.device | str | None = None, threads: int | None = None) -> None:
+    """Print the table, and append it to RESULTS.md, below what :func:`describe` says."""
+    text = "\n".join([f"## {title}", "", describe(device, threads), "", *table, ""])
     print(text)
     with RESULTS.open("a") as file:
         file.write(text + "\n")
 
 
-def show(title: str, table: list[str], keep: bool) -> None:
+def show(
+    title: str,
+    table: list[str],
+    keep: bool,
+    device: torch.device | str | None = None,
+    threads: int | None = None,
+) -> None:
     """Print the table, and append it to RESULTS.md if it is to be kept."""
     if keep:
-        record(title, table)
+        record(title, table, device, threads)
     else:
         print("\n".join(["", title, "", *table]))
 

@@ -92,7 +92,7 @@ def main() -> None:
         for name in ways
     ]
     title = f"One pass over a brain beside windows: {options.cases} {options.setting} phantoms, seed {options.seed}"
-    show(title, rows(["", "seconds", *REGIONS_TO_READ], cells), options.record)
+    show(title, rows(["", "seconds", *REGIONS_TO_READ], cells), options.record, options.device)
 
 
 if __name__ == "__main__":

@@ -133,13 +133,18 @@ def main() -> None:
     cells: list[list[object]] = [[name, windows[name], whole[name]] for name in windows]
     cells.append(["all, one after the other", sum(windows.values()), sum(whole.values())])
     title = f"Where the seconds of a case go, {options.device}"
-    show(title, rows(["stage", "windows", "one pass"], cells), options.record)
+    show(title, rows(["stage", "windows", "one pass"], cells), options.record, options.device)
     image = torch.randn(1, 4, 128, 128, 128, device=device).contiguous(memory_format=torch.channels_last_3d)
     cells = [[name, 100 * share] for name, share in operations(network, image)]
     title = f"Where the network's time goes, one window of 128³, {options.device}"
-    show(title, rows(["operation", "%"], cells), options.record)
+    show(title, rows(["operation", "%"], cells), options.record, options.device)
     found = compiled(network, plain, image)
-    show(f"A window of 128³, {options.device}, seconds", rows(list(found), [list(found.values())]), options.record)
+    show(
+        f"A window of 128³, {options.device}, seconds",
+        rows(list(found), [list(found.values())]),
+        options.record,
+        options.device,
+    )
 
 
 if __name__ == "__main__":
