@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import commit, describe, rows, show
+from machine import COMMIT, describe, rows, show
 from workflows import workflow_of
 
 from brats3d.files import write_json
@@ -308,11 +308,12 @@ def main() -> None:
             result = json.loads(done.stdout.splitlines()[-1])
             write_json(kept, {**result, "with": describe(options.device, options.threads)})
         found = json.loads(kept.read_text())
-        if f"({commit()})" not in found["with"]:
-            print(f"{kept.name} is of other code: {found['with']}", file=sys.stderr)
+        if f"({COMMIT})" not in found["with"]:
+            others.append(found["with"])
         print(f"{name}, seed {seed}: mean Dice {found['mean']:.3f} after {found['steps']} steps", flush=True)
         return found
 
+    others: list[str] = []
     with ThreadPoolExecutor(options.side) as pool:
         found = dict(zip(jobs, pool.map(one, jobs), strict=True))
     cells: list[list[object]] = []
@@ -335,6 +336,8 @@ def main() -> None:
         f"{options.cases} + {HELD_OUT} {options.size} {options.setting} phantoms of seed {options.seed}, batches of "
         f"{options.batch}, patches of {options.patch}³, seeds 0 to {options.seeds - 1}"
     )
+    if others:
+        title += f"; {len(others)} of {len(jobs)} results were kept from: {'; '.join(sorted(set(others)))}"
     threads = options.threads if options.device == "cpu" else None
     show(title, rows(header, cells), options.record, options.device, threads)
 

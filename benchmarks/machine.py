@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import time
 from datetime import date
@@ -45,7 +46,7 @@ def describe(device: torch.device | str | None = None, threads: int | None = Non
         name = f"{name} ({torch.backends.cpu.get_cpu_capability()}), {os.cpu_count()} cores"
     return (
         f"{date.today()}, {name}, {threads or torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"monai {monai.__version__}, brats3d {brats3d.__version__} ({commit()})"
+        f"monai {monai.__version__}, brats3d {brats3d.__version__} ({COMMIT})"
     )
 
 
@@ -55,9 +56,15 @@ def commit() -> str:
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parents[1])
 
+    if not shutil.which("git"):
+        return "no commit"
     head = git("rev-parse", "--short=7", "HEAD").stdout.strip()
     changed = git("diff", "--quiet", "HEAD", "--", ".", f":(exclude)benchmarks/{RESULTS.name}").returncode
     return head + "+" * bool(changed) if head else "no commit"
+
+
+COMMIT = commit()
+"""When the measurement begins: the code may change while it runs."""
 
 
 def record(title: str, table: list[str], device: torch.device | str | None = None, threads: int | None = None) -> None:

@@ -5,9 +5,9 @@
 The training is ``train.yaml`` as shipped, prepared cases in memory: an iteration is what passes from the end of one to
 the end of the next, with loading, augmentation, handlers, TensorBoard and progress bar. The bare step is forward, loss,
 backward and AdamW's step of a copy of the network on a batch that the training has had, in the same autocast; after
-each epoch as many of them are made as the epoch had iterations. The first epoch warms up, and the first iteration of
-each is left out, whose batch was made beside the bare steps. ``--plain-pages`` keeps PyTorch from asking for pages of 2
-MiB.
+each epoch as many of them are made as the epoch had iterations. The first epoch warms up. One batch an epoch, the next
+one's first, may be made beside the bare steps: on a fast device take many cases. ``--plain-pages`` keeps PyTorch from
+asking for pages of 2 MiB.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list
         workflow.initialize()
         trainer, device = workflow.trainer, torch.device(workflow.device)
         network = copy.deepcopy(workflow.network_def)
-        optimizer, loss = torch.optim.AdamW(network.parameters(), 1e-3, fused=True), DiceBCELoss()
+        optimizer, loss = torch.optim.AdamW(network.parameters(), 1e-3), DiceBCELoss()
 
         def bare_step(image: torch.Tensor, label: torch.Tensor) -> None:
             optimizer.zero_grad(set_to_none=True)
@@ -60,17 +60,13 @@ def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list
             loss(logits.float(), label).backward()
             optimizer.step()
 
-        def counts(engine, before: int) -> bool:
-            """Whether an iteration is measured, ``before`` of which there were in all epochs."""
-            return engine.state.epoch > 1 and before % engine.state.epoch_length > 0
-
         def completed(engine) -> None:
-            if counts(engine, engine.state.iteration - 1):
+            if engine.state.epoch > 1:
                 iterations.append(now(device) - last[0])
             last[0] = now(device)
 
         def received(engine) -> None:
-            if counts(engine, engine.state.iteration):
+            if engine.state.epoch > 1:
                 waited[0] += time.perf_counter() - begun[0]
 
         def compare(engine) -> None:

@@ -63,6 +63,7 @@ class CaseDataset(Dataset):
         modalities: the sequences of a sample's channels, bound by the names of the item's files; None takes the item's
             as they are.
         absent_sequences: put a channel of zeros, after the deterministic part, where an item lacks one of them.
+        device: where the random part works; what is kept stays in main memory. None is where the tensors are.
 
     Raises:
         ValueError: if ``cache`` is not in [0, 1]; when a case is taken that lacks one of the modalities, unless
@@ -80,6 +81,7 @@ class CaseDataset(Dataset):
         warn: bool = False,
         modalities: Sequence[str] | None = None,
         absent_sequences: bool = False,
+        device: torch.device | str | None = None,
     ) -> None:
         if not 0 <= cache <= 1:
             raise ValueError(f"cache: expected a share of the free memory from 0 to 1, got {cache}")
@@ -91,6 +93,7 @@ class CaseDataset(Dataset):
         self.warn = warn
         self.modalities = None if modalities is None else order_modalities(modalities)
         self.absent_sequences = absent_sequences
+        self.sample_device = device
         self._random_from = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._disk = (
             DiskCache(cache_dir, self.transform.transforms[: self._random_from], cache) if cache and cache_dir else None
@@ -115,6 +118,8 @@ class CaseDataset(Dataset):
             return self._bind(copy.copy(prepared), item)
         seed = derive_seed(self.seed, epoch, item["case_id"])
         own = self._bind(copy.deepcopy(prepared) if kept else prepared, item)
+        if self.sample_device is not None:
+            own = {key: v.to(self.sample_device) if isinstance(v, torch.Tensor) else v for key, v in own.items()}
         return self.transform.set_random_state(seed=seed)(own, start=self._random_from)
 
     def leave_out(self, case_ids: Collection[str]) -> None:

@@ -70,8 +70,9 @@ class OnePassInferer(SlidingWindowInferer):
         shape = tuple(inputs.shape[2:])
         size, roi = self.pass_size(shape), self._roi(shape)
         device = torch.device(kwargs.get("device") or inputs.device)
-        if size != roi and device != inputs.device:  # stitched elsewhere, since there is no room where the network is
-            logger.warning("a volume of %s voxels: no room for one pass on %s, windows instead", shape, inputs.device)
+        elsewhere = device.type != inputs.device.type or device.index not in (None, inputs.device.index)
+        if size != roi and elsewhere:  # since there is no room for it where the network is
+            logger.warning("a volume of %s voxels is put together on %s: windows instead of one pass", shape, device)
             size = roi
         if size == roi:
             return super().__call__(inputs, network, *args, **kwargs)

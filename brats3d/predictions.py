@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 __all__ = ["RECORDS_NAME", "Predictions"]
 
 RECORDS_NAME = "predictions.jsonl"
+_NAMES = re.compile(r"predictions(-\d+-of-\d+)?\.jsonl")
 
 
 class Predictions:
@@ -32,8 +34,9 @@ class Predictions:
         self.path = self.folder / f"{own.stem}{suffix}{own.suffix}"
         self._records: dict[str, list[dict[str, Any]]] = {}
         for path in sorted(self.folder.glob(f"{own.stem}*{own.suffix}")):
-            for case_id, record in _read(path).items():
-                self._records.setdefault(case_id, []).append(record)
+            if _NAMES.fullmatch(path.name):
+                for case_id, record in _read(path).items():
+                    self._records.setdefault(case_id, []).append(record)
 
     @property
     def names(self) -> set[str]:
@@ -82,7 +85,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if _is_record(record):
             found[record["case_id"]] = record

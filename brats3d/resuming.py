@@ -42,7 +42,7 @@ if they are not; ``never`` refuses a folder that holds a run."""
 FREE_SETTINGS = frozenset(
     {
         "device",
-        "augment_device",
+        "augment_on_device",
         "num_workers",
         "cache",
         "cache_dir",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 import torch.distributed as dist
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
@@ -35,7 +34,7 @@ from brats3d.segmentations import SaveSegmentations
 from brats3d.stopping import RunEvents, RunStopped, StopRun
 
 __all__ = [
-    "check_augment_device",
+    "check_augmentation",
     "check_window",
     "run_evaluation",
     "run_inference",
@@ -275,21 +274,16 @@ def check_window(name: str, size: Sequence[int]) -> None:
         )
 
 
-def check_augment_device(device: str | torch.device, num_workers: int) -> None:
-    """Called by train.yaml first: processes that PyTorch forks cannot use CUDA, the training process's thread can.
+def check_augmentation(on_device: bool, num_workers: int) -> None:
+    """Called by train.yaml first: processes that PyTorch forks cannot use a GPU, the training process's thread can.
 
     Raises:
-        ValueError: if it is no device, or another than the CPU together with worker processes.
+        ValueError: if ``on_device`` is no bool, or asked for together with worker processes.
     """
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise ValueError(f"augment_device: expected a device such as cpu or cuda:1, got {device!r}") from None
-    if num_workers and kind != "cpu":
-        raise ValueError(
-            f"augment_device: expected cpu with num_workers {num_workers}, got {str(device)!r}; "
-            "a thread, num_workers 0, augments on a GPU"
-        )
+    if not isinstance(on_device, bool):  # "--augment_on_device false" may reach a config as a string, which is true
+        raise ValueError(f"augment_on_device: expected True or False, got {on_device!r}")
+    if on_device and num_workers != 0:
+        raise ValueError(f"augment_on_device: expected num_workers 0 with it, a thread, got {num_workers!r}")
 
 
 def _refuse_idle_processes(cases: int, what: str) -> None:

@@ -216,10 +216,10 @@ def test_sizes_that_the_network_cannot_take_are_refused_before_anything_is_read(
     assert not (tmp_path / "out").exists()
 
 
-def test_worker_processes_that_should_augment_on_a_gpu_are_refused(run, make_dataset, tmp_path: Path) -> None:
-    options = ("--augment_device", "cuda", "--num_workers", "2")
+def test_worker_processes_that_should_augment_on_the_device_are_refused(run, make_dataset, tmp_path: Path) -> None:
+    options = ("--augment_on_device", "True", "--num_workers", "2")
     code, _, err = run("train", make_dataset(), "--output", tmp_path / "out", *options)
-    assert code == 1 and "augment_device: expected cpu with num_workers 2, got 'cuda'" in one_line(err)
+    assert code == 1 and "augment_on_device: expected num_workers 0 with it, a thread, got 2" in one_line(err)
     assert not (tmp_path / "out").exists()
 
 

@@ -12,7 +12,15 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import DataLoader, NibabelReader
-from monai.transforms import Compose, LoadImaged, RandFlipd, RandGaussianNoised, RandSpatialCropSamplesd
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    LoadImaged,
+    RandFlipd,
+    RandGaussianNoised,
+    RandomizableTransform,
+    RandSpatialCropSamplesd,
+)
 
 from brats3d import datasets
 from brats3d import memory as memory_module
@@ -524,3 +532,35 @@ def test_a_cached_case_is_filled_at_every_access_and_only_once():
     data = CaseDataset([item], [plain], cache=1.0, modalities=("t1", "t2"), absent_sequences=True)
     assert [data[i]["image"].shape[0] for i in (0, 0, (2, 0))] == [2, 2, 2]
     assert data._prepared[0]["image"].shape[0] == 1
+
+
+@pytest.mark.parametrize("kept", ["in memory", "on disk", "nowhere"])
+def test_a_sample_is_augmented_on_the_device_and_kept_in_main_memory(make_dataset, kept, tmp_path, memory):
+    """``meta`` stands for a GPU: it has no values, but every machine has it."""
+    memory(9 if kept == "in memory" else 0)
+    keys, folder, seen = ["image", "label"], tmp_path / "cache", []
+    load = LoadImaged(keys, image_only=True, ensure_channel_first=True)
+    transforms = [load, EnsureTyped(keys, track_meta=False), SeeDevices(seen)]
+    options = {} if kept == "nowhere" else {"cache": 1.0, "cache_dir": folder}
+    data = CaseDataset(items_of(make_dataset(3)), transforms, device="meta", **options)
+    data.fill(progress=False)
+    for _ in range(2):
+        sample = data[1]
+        assert {sample[key].device.type for key in keys} == {"meta"}
+    assert seen == [{"meta"}] * 2
+    assert len(data._prepared) == (3 if kept == "in memory" else 0)
+    assert all(case["image"].device.type == "cpu" for case in data._prepared.values())
+    assert any(folder.rglob("*.*")) == (kept == "on disk")
+    assert CaseDataset(data.data, transforms)[1]["image"].device.type == "cpu"
+
+
+class SeeDevices(RandomizableTransform):
+    """Notes where the tensors are that it is given."""
+
+    def __init__(self, seen: list[set[str]]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __call__(self, data: dict) -> dict:
+        self.seen.append({data[key].device.type for key in ("image", "label")})
+        return data

@@ -78,7 +78,7 @@ def test_without_room_where_the_network_is_windows_are_taken_and_it_is_said(log)
         found = OnePassInferer(windows())(image, network, device=torch.device("cpu:0"))  # another than "cpu"
     assert torch.equal(found, infer(network, image, False))
     assert [r.message for r in log.records] == [
-        "a volume of (40, 50, 33) voxels: no room for one pass on cpu, windows instead"
+        "a volume of (40, 50, 33) voxels is put together on cpu:0: windows instead of one pass"
     ]
 
 

@@ -80,6 +80,13 @@ def test_runs_of_a_share_record_in_files_of_their_own_and_read_all(folder: Path)
         assert read.names == {"a.nii.gz", "a.png", "b.nii.gz", "c.nii.gz"}
 
 
+@pytest.mark.parametrize("name", ["predictions_notes.jsonl", "predictions-1.jsonl", "predictions-1-of-2.jsonl"])
+def test_a_file_of_another_name_is_not_read_and_nothing_in_one_stops_a_run(name: str, folder: Path) -> None:
+    record = json.dumps({"case_id": "z", "made_from": "x", "files": {"z.nii.gz": ""}})
+    (folder / name).write_text("[" * 200_000 + "\n" + record + "\n")
+    assert ("z.nii.gz" in Predictions(folder).names) == ("-of-" in name)
+
+
 def test_of_two_files_that_record_a_case_the_one_counts_that_tells_its_content(folder: Path) -> None:
     for suffix, content in (("-1-of-2", "new"), ("-2-of-2", "newest"), ("-1-of-3", "new")):
         (folder / "a.nii.gz").write_text(content)

@@ -19,7 +19,7 @@ from monai.utils import instantiate
 
 from brats3d.bundle import installed_bundle
 from brats3d.labels import MODALITIES, REGIONS
-from brats3d.runs import check_augment_device
+from brats3d.runs import check_augmentation
 
 CONFIGS = installed_bundle() / "configs"
 ALONE = {"pretrain": ["pretrain.yaml"], "train": ["train.yaml"], "inference": ["inference.yaml"]}
@@ -117,7 +117,6 @@ def test_train_and_pretrain_share_the_network_the_transforms_and_how_it_learns()
     without_noise = [t for t in train["train"]["random_transforms"] if t["_target_"] != "RandGaussianNoised"]
     assert len(without_noise) == len(train["train"]["random_transforms"]) - 1  # phantoms have the scanner's own
     one_patch = str(without_noise).replace("'@patches_per_case'", "1")
-    one_patch = one_patch.replace(", 'device': '@augment_device'", "")  # phantoms are on the device already
     assert one_patch == str(pretrain["train"]["random_transforms"])
     # What reads files, turns them and translates labels has nothing to do on a phantom.
     prepared = [
@@ -135,27 +134,27 @@ def test_what_other_tools_load_from_inference_needs_only_monai() -> None:
         assert "brats3d" not in str(inference[part]), part
 
 
-def test_cases_are_augmented_where_it_is_said_and_prepared_on_the_cpu(workflow) -> None:
-    """What comes after the cached part; to build the transforms needs no GPU."""
-    parser = workflow("train", augment_device="cuda:1").parser
-    random = parser.get_parsed_content("train#random_transforms")
-    assert random[0].converter.device == "cuda:1"
-    fixed = parser.get_parsed_content("train#deterministic_transforms")
-    validated = parser.get_parsed_content("validate#preprocessing").transforms
-    assert not any("cuda" in str(vars(transform)) for transform in [*fixed, *validated])
+def test_crops_are_augmented_on_the_device_if_asked_and_never_validated_there(workflow, phantoms) -> None:
+    for asked in (False, True):
+        made = workflow("train", dataset_dir=phantoms, augment_on_device=asked, device="$torch.device('meta')")
+        assert made.parser.get_parsed_content("train#dataset").sample_device == (
+            torch.device("meta") if asked else None
+        )
+        assert made.parser.get_parsed_content("validate#dataset").sample_device is None
 
 
 @pytest.mark.parametrize(
-    ("device", "workers", "said"),
+    ("asked", "workers", "said"),
     [
-        ("cuda", 2, "augment_device: expected cpu with num_workers 2, got 'cuda'; a thread, num_workers 0, augments"),
-        (torch.device("cuda:1"), 1, "got 'cuda:1'"),
-        ("gpu", 0, "augment_device: expected a device such as cpu or cuda:1, got 'gpu'"),
+        (True, 2, "augment_on_device: expected num_workers 0 with it, a thread, got 2"),
+        ("false", 0, "augment_on_device: expected True or False, got 'false'"),
     ],
 )
-def test_a_device_that_cannot_augment_is_refused(device, workers, said) -> None:
+def test_processes_do_not_augment_on_the_device(asked, workers, said) -> None:
+    check_augmentation(False, workers)
+    check_augmentation(True, 0)
     with pytest.raises(ValueError, match=re.escape(said)):
-        check_augment_device(device, workers)
+        check_augmentation(asked, workers)
 
 
 @pytest.mark.parametrize("name", ["train.yaml", "pretrain.yaml"])

@@ -37,3 +37,11 @@ def test_the_weights_are_those_of_a_training_without(
     made.run()
     a, b = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (tmp_path, trained))
     assert all(torch.equal(a["network"][name], b["network"][name]) for name in b["network"])
+
+
+def test_they_are_also_where_the_device_augments(
+    trained: Path, phantoms: Path, workflow: Callable[..., ConfigWorkflow], tmp_path: Path
+) -> None:
+    workflow("train", dataset_dir=phantoms, output_dir=tmp_path, augment_on_device=True).run()
+    a, b = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (tmp_path, trained))
+    assert all(torch.equal(a["network"][name], b["network"][name]) for name in b["network"])
