@@ -12,7 +12,7 @@ from pathlib import Path
 from brats3d import __version__
 from brats3d.bounded import read_json
 from brats3d.files import write_json
-from brats3d.shards import shard_suffix
+from brats3d.shards import share_name
 
 __all__ = ["FAILURES_NAME", "FailedCasesError", "Failure", "Failures", "cause_of", "one_line"]
 
@@ -52,8 +52,7 @@ class Failures:
     """
 
     def __init__(self, output_dir: str | Path, shard: str | None = None) -> None:
-        name = Path(FAILURES_NAME)
-        self.path = Path(output_dir) / f"{name.stem}{shard_suffix(shard)}{name.suffix}"
+        self.path = Path(output_dir) / share_name(FAILURES_NAME, shard)
         self.folders: dict[str, str] = {}
         """Case -> where its files lie, for what is added without saying so."""
         self._found: dict[str, Failure] = {}

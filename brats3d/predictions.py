@@ -25,15 +25,14 @@ class Predictions:
 
     Args:
         folder: where the segmentations are.
-        suffix: of the own file, see :func:`brats3d.shards.shard_suffix`: ``"-3-of-8"``.
+        name: of the own file, see :func:`brats3d.shards.share_name`: ``"predictions-3-of-8.jsonl"``.
     """
 
-    def __init__(self, folder: str | Path, suffix: str = "") -> None:
+    def __init__(self, folder: str | Path, name: str = RECORDS_NAME) -> None:
         self.folder = Path(folder)
-        own = Path(RECORDS_NAME)
-        self.path = self.folder / f"{own.stem}{suffix}{own.suffix}"
+        self.path = self.folder / name
         self._records: dict[str, list[dict[str, Any]]] = {}
-        for path in sorted(self.folder.glob(f"{own.stem}*{own.suffix}")):
+        for path in sorted(self.folder.glob("predictions*.jsonl")):
             if _NAMES.fullmatch(path.name):
                 for case_id, record in _read(path).items():
                     self._records.setdefault(case_id, []).append(record)

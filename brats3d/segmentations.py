@@ -27,8 +27,8 @@ from brats3d.failures import Failures
 from brats3d.files import remove_temporary, writable_folder, write_json, write_whole
 from brats3d.fingerprint import digest, fingerprint
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
-from brats3d.predictions import Predictions
-from brats3d.shards import shard_suffix
+from brats3d.predictions import RECORDS_NAME, Predictions
+from brats3d.shards import share_name
 from brats3d.transforms import labels_to_regions
 from brats3d.volumes import Header, read_header, read_volume, to_lps
 
@@ -139,7 +139,7 @@ class SaveSegmentations:
         """
         if self._predictions is not None:
             return
-        predictions = Predictions(self.output_dir, shard_suffix(self.shard))
+        predictions = Predictions(self.output_dir, share_name(RECORDS_NAME, self.shard))
         written = predictions.names
         prepare_output(self.output_dir, self.images, written)
         for case_id in self.images if self.stats else ():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["read_shard", "shard_suffix", "share_of"]
+__all__ = ["read_shard", "shard_suffix", "share_name", "share_of"]
 
 T = TypeVar("T")
 
@@ -35,3 +36,9 @@ def share_of(items: Sequence[T], shard: str | None) -> list[T]:
 def shard_suffix(shard: str | None) -> str:
     """What sets the files of runs apart that write into one folder: ``-3-of-8``; nothing for a run of all."""
     return "" if shard is None else "-{}-of-{}".format(*read_shard(shard))
+
+
+def share_name(name: str, shard: str | None) -> str:
+    """A share's own file in the place of one that a run of all would write: ``failures-3-of-8.json``."""
+    path = Path(name)
+    return f"{path.stem}{shard_suffix(shard)}{path.suffix}"

@@ -71,11 +71,11 @@ def test_a_file_that_is_not_there_is_not_recorded(folder: Path) -> None:
 
 def test_runs_of_a_share_record_in_files_of_their_own_and_read_all(folder: Path) -> None:
     (folder / "c.nii.gz").write_text("c")
-    Predictions(folder, "-2-of-3").add("c", "x", ["c.nii.gz"])
+    Predictions(folder, "predictions-2-of-3.jsonl").add("c", "x", ["c.nii.gz"])
     assert "c.nii.gz" not in (folder / RECORDS_NAME).read_text()
     assert (folder / "predictions-2-of-3.jsonl").is_file()
-    for suffix in ("", "-1-of-3", "-2-of-3"):
-        read = Predictions(folder, suffix)
+    for name in (RECORDS_NAME, "predictions-1-of-3.jsonl", "predictions-2-of-3.jsonl"):
+        read = Predictions(folder, name)
         assert read.is_done("a", "x", ["a.nii.gz"]) and read.is_done("c", "x", ["c.nii.gz"])
         assert read.names == {"a.nii.gz", "a.png", "b.nii.gz", "c.nii.gz"}
 
@@ -90,6 +90,6 @@ def test_a_file_of_another_name_is_not_read_and_nothing_in_one_stops_a_run(name:
 def test_of_two_files_that_record_a_case_the_one_counts_that_tells_its_content(folder: Path) -> None:
     for suffix, content in (("-1-of-2", "new"), ("-2-of-2", "newest"), ("-1-of-3", "new")):
         (folder / "a.nii.gz").write_text(content)
-        Predictions(folder, suffix).add("a", content, ["a.nii.gz"])
+        Predictions(folder, f"predictions{suffix}.jsonl").add("a", content, ["a.nii.gz"])
     read = Predictions(folder)
     assert [read.is_done("a", made_from, ["a.nii.gz"]) for made_from in ("x", "newest", "new")] == [False, False, True]

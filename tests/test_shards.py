@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brats3d.shards import read_shard, shard_suffix, share_of
+from brats3d.shards import read_shard, shard_suffix, share_name, share_of
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
@@ -21,6 +21,8 @@ def test_without_a_shard_all_are_taken() -> None:
     assert share_of("abc", None) == ["a", "b", "c"]
     assert read_shard(None) == (1, 1)
     assert (shard_suffix(None), shard_suffix("3/8")) == ("", "-3-of-8")
+    assert share_name("failures.json", None) == "failures.json"
+    assert share_name("failures.json", "3/8") == "failures-3-of-8.json"
 
 
 @pytest.mark.parametrize(
