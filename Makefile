@@ -33,7 +33,7 @@ demo: $(READY)
 	$(BIN)/python -m monai.bundle run --config_file bundle/configs/inference.yaml \
 	  --dataset_dir $(DEMO)/new --output_dir $(DEMO)/segmentations --preview True \
 	  --roi_size $(DEMO_PATCH) --checkpoint $(DEMO)/run/checkpoints/best.pt
-	@$(BIN)/python -m brats3d.pictures $(DEMO)/run $(DEMO)/dice_curve.png $(DEMO)/shipped/metrics.json
+	@$(BIN)/python -m brats3d.report.curves $(DEMO)/run $(DEMO)/dice_curve.png $(DEMO)/shipped/metrics.json
 	$(BIN)/brats3d report $(DEMO)/run
 	@echo
 	@echo "Made: $(DEMO)/run/report.html             all of it on one page: scores, curves, pictures, a viewer"

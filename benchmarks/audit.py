@@ -24,7 +24,7 @@ from machine import record, rows
 from brats3d.audit import audit_dataset
 from brats3d.cases import scan_cases
 from brats3d.labels import MODALITIES
-from brats3d.phantom_sets import write_phantoms
+from brats3d.phantoms import write_phantoms
 
 THREADS = 2
 PEAK = """

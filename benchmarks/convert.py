@@ -13,7 +13,7 @@ from pathlib import Path
 from machine import record, rows
 
 from brats3d.convert import convert_dataset
-from brats3d.phantom_sets import write_phantoms
+from brats3d.phantoms import write_phantoms
 
 
 def megabytes(folder: Path, cases: int) -> float:

@@ -33,9 +33,9 @@ import torch
 from machine import COMMIT, describe, rows, show
 from workflows import workflow_of
 
+from brats3d.data import digest
 from brats3d.files import write_json
-from brats3d.fingerprint import digest
-from brats3d.phantom_sets import write_phantoms
+from brats3d.phantoms import write_phantoms
 
 REGIONS = ("WT", "TC", "ET")
 HELD_OUT = 8
@@ -169,7 +169,7 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     """One training in this process, and what it has learnt."""
     from ignite.engine import Events
 
-    from brats3d.budget import KeepTime, TimeBudget
+    from brats3d.training import KeepTime, TimeBudget
 
     ids = {"patch_size": [options.patch] * 3, "batch_size": options.batch, **ids}
     deep = ids.pop("deep_supervision", False)
@@ -181,7 +181,7 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
         ids |= {
             "deep": {"_target_": "equal_minutes.DeepSupervision", "network": "@network_def"},
             "network": "$@deep.to(device=@device, memory_format=torch.channels_last_3d)",
-            "plain_loss": {"_target_": "brats3d.losses.DiceBCELoss"},
+            "plain_loss": {"_target_": "brats3d.networks.loss.DiceBCELoss"},
             "loss": {"_target_": "equal_minutes.DeepLoss", "loss": "@plain_loss", "network": "@deep"},
         }
     workflow = workflow_of(
@@ -242,7 +242,7 @@ def write_cases(folder: Path, options: argparse.Namespace) -> Path:
     if (data / "datalist.json").is_file():
         return data
     write_phantoms(data, options.cases + HELD_OUT, seed=options.seed, size=options.size, setting=options.setting)
-    from brats3d.datalist import load_datalist
+    from brats3d.cases import load_datalist
 
     items = [item for part in ("training", "validation") for item in load_datalist(data, part)]
     items.sort(key=lambda item: item["case_id"])

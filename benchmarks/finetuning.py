@@ -21,8 +21,8 @@ from machine import rows, show
 
 from brats3d.bundle import command_line, installed_bundle
 from brats3d.labels import MODALITIES
-from brats3d.phantom_sets import write_phantoms
-from brats3d.pictures import read_curves
+from brats3d.phantoms import write_phantoms
+from brats3d.report import read_curves
 
 GOALS = (0.3, 0.4, 0.5, 0.6, 0.7)
 TAGS = {"WT": "val_dice_wt", "TC": "val_dice_tc", "ET": "val_dice_et", "mean": "val_mean_dice"}

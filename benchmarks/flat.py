@@ -19,8 +19,8 @@ from links import link_cases
 from machine import rows, show
 from workflows import workflow_of
 
-from brats3d.memory import use_huge_pages
-from brats3d.phantom_sets import write_phantoms
+from brats3d.files import use_huge_pages
+from brats3d.phantoms import write_phantoms
 
 TENTH = 10
 

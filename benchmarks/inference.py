@@ -43,12 +43,10 @@ from nnunet_form import link_images, write_dataset
 from workflows import workflow_of
 
 from brats3d.bundle import config_files
-from brats3d.datalist import load_datalist
-from brats3d.engines import autocast
-from brats3d.memory import use_huge_pages
-from brats3d.norms import with_window_norms
-from brats3d.phantom_sets import write_phantoms
-from brats3d.segmentations import write_segmentation
+from brats3d.cases import load_datalist
+from brats3d.files import use_huge_pages, write_segmentation
+from brats3d.networks import autocast, with_window_norms
+from brats3d.phantoms import write_phantoms
 
 DATASET = "Dataset001_Phantoms"
 OWN = ("ours", "one_pass", "floor")
@@ -82,7 +80,7 @@ def to_labels(regions: np.ndarray) -> np.ndarray:
 def floor(data: Path, output: Path, device: str, ready: Ready) -> None:
     from monai.bundle import ConfigParser
 
-    from brats3d.volumes import read_volume
+    from brats3d.files import read_volume
 
     use_huge_pages()
     config = ConfigParser()

@@ -30,7 +30,14 @@ from typing import Any
 
 WAYS = ("at a random moment", "while saving", "twice at random moments")
 CLOCKED = ("patches_per_second", "memory_gib")
-MODULES = ["torch", "monai.bundle", "monai.engines", "brats3d.runs", "brats3d.tracking", "brats3d.stream"]
+MODULES = [
+    "torch",
+    "monai.bundle",
+    "monai.engines",
+    "brats3d.training.run",
+    "brats3d.training.tensorboard",
+    "brats3d.phantoms.stream",
+]
 SETTINGS: dict[str, Any] = {
     "patch_size": [32, 32, 32],
     "roi_size": [48, 48, 48],
@@ -179,7 +186,7 @@ def main() -> int:
     options = parser.parse_args()
     from machine import rows, show
 
-    from brats3d.phantom_sets import write_phantoms
+    from brats3d.phantoms import write_phantoms
 
     draw = random.Random(options.seed)
     good, kills, broken = Counter[str](), Counter[str](), []

@@ -17,9 +17,7 @@ import torch
 from machine import record, rows
 from monai.networks.nets import UNet
 
-from brats3d.engines import autocast, compute_dtype
-from brats3d.losses import DiceBCELoss
-from brats3d.memory import step_need
+from brats3d.networks import DiceBCELoss, autocast, compute_dtype, step_need
 
 
 def default_network() -> UNet:

@@ -20,13 +20,11 @@ from monai.inferers import SlidingWindowInferer
 from workflows import workflow_of
 
 from brats3d.bundle import installed_bundle
-from brats3d.checkpoints import load_weights
-from brats3d.datalist import load_datalist
+from brats3d.cases import load_datalist
+from brats3d.data import labels_to_regions
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS, REGIONS_TO_READ
-from brats3d.norms import with_window_norms
-from brats3d.one_pass import OnePassInferer
-from brats3d.phantom_sets import write_phantoms
-from brats3d.transforms import labels_to_regions
+from brats3d.networks import OnePassInferer, load_weights, with_window_norms
+from brats3d.phantoms import write_phantoms
 
 ROI = (128, 128, 128)
 

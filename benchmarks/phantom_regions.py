@@ -14,9 +14,7 @@ from machine import rows
 from scipy import ndimage
 
 from brats3d.labels import BRATS2020, REGIONS_TO_READ
-from brats3d.phantom import make_phantom
-from brats3d.phantom_head import SIZES
-from brats3d.phantom_ranges import SETTINGS
+from brats3d.phantoms import SETTINGS, SIZES, make_phantom
 
 THIRDS_ML = {"WT": (63.1, 125.3), "TC": (19.2, 49.9), "ET": (9.1, 26.2)}
 """Where the 369 training cases of BraTS 2020 divide into a small, a middle and a large third, see docs/phantoms.md."""

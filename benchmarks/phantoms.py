@@ -13,9 +13,7 @@ import time
 import torch
 from machine import record, rows
 
-from brats3d.phantom import make_phantom
-from brats3d.phantom_ranges import SETTINGS
-from brats3d.phantom_sets import write_phantoms
+from brats3d.phantoms import SETTINGS, make_phantom, write_phantoms
 
 
 def seconds_to_make(seed: int, device: str, setting: str) -> float:

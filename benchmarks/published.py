@@ -31,8 +31,8 @@ from inference import DATASET, peers_environment, plan_nnunet
 from machine import now, peak_kib, rows, show
 from workflows import workflow_of
 
-from brats3d.datalist import load_datalist
-from brats3d.phantom_sets import write_phantoms
+from brats3d.cases import load_datalist
+from brats3d.phantoms import write_phantoms
 
 Marks = list[float]
 

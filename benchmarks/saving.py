@@ -19,8 +19,8 @@ from ignite.engine import Engine, Events
 from machine import rows, show
 from workflows import workflow_of
 
-from brats3d.phantom_sets import write_phantoms
-from brats3d.stopping import RunEvents
+from brats3d.phantoms import write_phantoms
+from brats3d.training import RunEvents
 
 
 def main() -> None:

@@ -19,11 +19,10 @@ import psutil
 from links import link_cases
 from machine import rows, show
 
-from brats3d.cases import find_cases
-from brats3d.datalist import load_datalist
-from brats3d.failures import Failures
-from brats3d.phantom_sets import write_phantoms
-from brats3d.predictions import Predictions
+from brats3d.cases import find_cases, load_datalist
+from brats3d.files import Failures
+from brats3d.inference import Predictions
+from brats3d.phantoms import write_phantoms
 
 SHARES = 100
 

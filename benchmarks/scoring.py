@@ -15,10 +15,10 @@ import time
 import torch
 from machine import record, rows
 
+from brats3d.data import labels_to_regions
+from brats3d.evaluation import score_case
 from brats3d.labels import BRATS2020
-from brats3d.metrics import score_case
-from brats3d.phantom import make_phantom
-from brats3d.transforms import labels_to_regions
+from brats3d.phantoms import make_phantom
 
 
 def seconds_to_score(seed: int, full: bool) -> float:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from machine import rows, show
 
-from brats3d.phantom_sets import write_phantoms
+from brats3d.phantoms import write_phantoms
 
 PROGRESS = re.compile(rb"^\d\d:\d\d:\d\d  ")
 """How the lines of a run begin, unlike those of the bundle's start."""

@@ -23,16 +23,15 @@ import torch
 from machine import now, rows, show
 from workflows import workflow_of
 
-from brats3d.memory import use_huge_pages
-from brats3d.phantom_sets import write_phantoms
+from brats3d.files import use_huge_pages
+from brats3d.phantoms import write_phantoms
 
 
 def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list[float], float]:
     """Seconds of the training's iterations and of bare steps, and the share of the time that the training waited."""
     from ignite.engine import Events
 
-    from brats3d.engines import autocast
-    from brats3d.losses import DiceBCELoss
+    from brats3d.networks import DiceBCELoss, autocast
 
     torch.set_num_threads(options.threads)
     iterations: list[float] = []

@@ -26,17 +26,12 @@ from machine import rows, show
 from monai.bundle import ConfigParser
 
 from brats3d.bundle import config_files, installed_bundle
-from brats3d.cases import find_cases
-from brats3d.checkpoints import load_weights, read_checkpoint
-from brats3d.checks import check_headers
-from brats3d.datalist import case_to_item, with_convention
-from brats3d.datasets import CaseDataset
-from brats3d.dropout import subsets
-from brats3d.engines import autocast
+from brats3d.cases import case_to_item, check_headers, find_cases, with_convention
+from brats3d.data import CaseDataset, labels_to_regions, nest_regions, subsets
+from brats3d.evaluation import score_case, summarise
 from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
-from brats3d.metrics import score_case, summarise
-from brats3d.phantom_sets import write_phantoms
-from brats3d.transforms import labels_to_regions, nest_regions
+from brats3d.networks import autocast, load_weights, read_checkpoint
+from brats3d.phantoms import write_phantoms
 
 FIRST = ("t1", "t2", "flair")
 ALL, FLIPPED = "all", "all, flips"
@@ -90,7 +85,7 @@ class Pipeline:
 def score(
     pipeline: Pipeline, item: Mapping[str, Any], settings: Mapping[str, Sequence[str]], flips: bool
 ) -> list[dict[str, Any]]:
-    """A row a setting and region: those of :func:`brats3d.metrics.score_case`, and ``setting``.
+    """A row a setting and region: those of :func:`brats3d.evaluation.scores.score_case`, and ``setting``.
 
     Args:
         pipeline: with its weights.

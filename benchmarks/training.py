@@ -15,8 +15,7 @@ import torch
 from machine import record, rows
 from monai.networks.nets import UNet
 
-from brats3d.engines import autocast
-from brats3d.losses import DiceBCELoss
+from brats3d.networks import DiceBCELoss, autocast
 
 WIDTHS = {
     "16-256 (default)": (16, 32, 64, 128, 256),

@@ -25,7 +25,7 @@ from typing import Any
 from machine import record, rows
 from workflows import workflow_of
 
-from brats3d.phantom_sets import write_phantoms
+from brats3d.phantoms import write_phantoms
 
 LOADERS = ("made ahead", "plain loader")
 PLACES = ("memory", "disk")
@@ -59,7 +59,7 @@ def measure(folder: Path, place: str, rounds: int, threads: int) -> dict[str, li
     import torch
     from ignite.engine import Events
 
-    from brats3d import datasets
+    from brats3d.data import dataset as datasets
 
     torch.set_num_threads(threads)
     if place == "disk":

@@ -22,8 +22,8 @@ import torch
 from machine import now, rows, show
 from workflows import workflow_of
 
-from brats3d.memory import use_huge_pages
-from brats3d.phantom_sets import write_phantoms
+from brats3d.files import use_huge_pages
+from brats3d.phantoms import write_phantoms
 
 TOP = 8
 """Operations that get a row."""
@@ -32,7 +32,7 @@ TOP = 8
 def prepare(folder: Path, device: str, one_pass: bool) -> Any:
     """A workflow of ``inference.yaml`` with the weights that ship, ready to run."""
 
-    from brats3d.checkpoints import load_weights
+    from brats3d.networks import load_weights
 
     workflow = workflow_of(
         "predict",
@@ -49,8 +49,8 @@ def prepare(folder: Path, device: str, one_pass: bool) -> Any:
 
 def stages(workflow: Any, device: torch.device) -> dict[str, float]:
     """Stage -> seconds a case, median of all but the first."""
-    from brats3d.engines import autocast
-    from brats3d.segmentations import write_segmentation
+    from brats3d.files import write_segmentation
+    from brats3d.networks import autocast
 
     parser = workflow.parser
     network = parser.get_parsed_content("network").eval()
@@ -82,7 +82,7 @@ def operations(network: torch.nn.Module, image: torch.Tensor) -> list[tuple[str,
     """(operation, share of the time that is its own), the largest first."""
     from torch.profiler import ProfilerActivity, profile
 
-    from brats3d.engines import autocast
+    from brats3d.networks import autocast
 
     cuda = image.device.type == "cuda"
     with torch.inference_mode(), autocast(image.device, amp=True):
@@ -99,7 +99,7 @@ def operations(network: torch.nn.Module, image: torch.Tensor) -> list[tuple[str,
 
 def compiled(network: torch.nn.Module, plain: torch.nn.Module, image: torch.Tensor, turns: int = 7) -> dict[str, float]:
     """Seconds of a window with the network as it predicts, with PyTorch's own norms, and with these compiled."""
-    from brats3d.engines import autocast
+    from brats3d.networks import autocast
 
     networks = {"as shipped": network, "PyTorch's norms": plain, "PyTorch's norms, compiled": torch.compile(plain)}
     seconds: dict[str, list[float]] = {name: [] for name in networks}

@@ -14,18 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "MONAI_ARGUMENTS",
-    "WORKFLOWS",
-    "check_command_line",
-    "check_overrides",
-    "command_line",
-    "config_files",
-    "find_bundle_root",
-    "installed_bundle",
-    "run_workflow",
-]
-
 WORKFLOWS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("pretrain.yaml",),
     "train": ("train.yaml",),

@@ -18,16 +18,13 @@ from typing import Any
 import click
 
 from brats3d import __version__
-from brats3d.bounded import read_json
 from brats3d.bundle import MONAI_ARGUMENTS, check_overrides, command_line, config_files, installed_bundle, run_workflow
-from brats3d.failures import cause_of
-from brats3d.files import writable_folder
+from brats3d.files import cause_of, read_json, writable_folder
 from brats3d.labels import CONVENTIONS, get_convention, order_modalities
-
-__all__ = ["cli", "main"]
 
 # "--id value" pairs of the config pass through click untouched; _split takes them apart.
 PASS_THROUGH = {"ignore_unknown_options": True}
+
 # --label_convention as in the config, and --label-convention.
 EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
 
@@ -69,7 +66,7 @@ def phantom(out: str, cases: int, **options: Any) -> None:
 
     They are made from an average of healthy brains.
     """
-    from brats3d.phantom_sets import write_phantoms
+    from brats3d.phantoms import write_phantoms
 
     with _wrong_use("cases", *options):
         folders = write_phantoms(out, cases, **_given(options))
@@ -107,10 +104,7 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
 
     Every file is read once; nothing in DIR is changed. Exit code 1: training would fail or learn something wrong.
     """
-    from brats3d.audit import audit_dataset
-    from brats3d.audit_report import audit_lines, write_audit
-    from brats3d.copy_folder import check_output
-    from brats3d.repair import repair_dataset
+    from brats3d.audit import audit_dataset, audit_lines, check_output, repair_dataset, write_audit
 
     with _wrong_use("json", "repair", "label_convention", "modalities"):
         given = _about_data(options)
@@ -144,7 +138,7 @@ def split(dataset_dir: str, output: str, **options: Any) -> None:
     Writes a datalist.json. Every segmentation is read once: grades, enhancing tumour and volumes are shared out evenly;
     each patient is in one fold.
     """
-    from brats3d.splitting import describe_split, split_dataset
+    from brats3d.cases import describe_split, split_dataset
 
     with _wrong_use("output", "folds", "label_convention", "modalities"):
         done = split_dataset(dataset_dir, output, **_about_data(options))
@@ -210,7 +204,7 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     Dice, HD95, lesion-wise scores as BraTS counts them, sensitivity, specificity, volumes. Files are paired by case:
     <case_id>.nii.gz or <case_id>_seg.nii.gz; REF_DIR may be a data set as downloaded. Exit code 1: cases are left out.
     """
-    from brats3d.scoring import csv_beside, format_scores, score_folders
+    from brats3d.evaluation import csv_beside, format_scores, score_folders
 
     with _wrong_use("output", "convention", "missing"):
         file = _check_json(output, "output", {"rows", "summary"})
@@ -237,7 +231,7 @@ def compare(first: str, second: str, measure: str | None, plot: str | None) -> N
 
     A.json and B.json are written by score or evaluate. Each case's difference, and Wilcoxon's signed-rank test of them.
     """
-    from brats3d.comparing import compare_scores, format_comparison, read_scores, save_comparison
+    from brats3d.evaluation import compare_scores, format_comparison, read_scores, save_comparison
 
     with _wrong_use("measure", "plot"):
         if plot is not None and Path(plot).suffix.lower() != ".png":

@@ -21,10 +21,19 @@ from PIL import Image
 from scipy import ndimage
 
 from brats3d.labels import BRATS2020, MODALITIES, REGION_COLOURS, REGIONS_TO_READ
-from brats3d.phantom import Phantom, make_phantom
-from brats3d.phantom_head import SIZES, brain_box, place_head, sample_tissue, strip_skull
-from brats3d.phantom_noise import Draw
-from brats3d.phantom_ranges import SETTINGS, Contrasts, Ranges
+from brats3d.phantoms import (
+    SETTINGS,
+    SIZES,
+    Contrasts,
+    Draw,
+    Phantom,
+    Ranges,
+    brain_box,
+    make_phantom,
+    place_head,
+    sample_tissue,
+    strip_skull,
+)
 
 NEVER = (0, 0)
 MIDDLE = Contrasts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from brats3d.phantom_ranges import SETTINGS, Contrasts, Ranges
+from brats3d.phantoms import SETTINGS, Contrasts, Ranges
 
 PAGE = Path(__file__).parent / "phantoms.md"
 START, END = "<summary>Every range, chance and switch of the three settings</summary>\n\n", "\n\n</details>"

@@ -21,13 +21,16 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from brats3d import cli
-from brats3d.checkpoints import KeepCheckpoints
-from brats3d.engines import EpochCaseSampler, EvalStep, PlaceSampler, TrainStep, ValidateLast
+from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
+from brats3d.evaluation.validation_metric import RegionScores, better
+from brats3d.inference.step import EvalStep
 from brats3d.labels import MODALITIES
-from brats3d.losses import DiceBCELoss
-from brats3d.metrics import RegionScores, better
-from brats3d.phantom_ranges import Ranges
-from brats3d.tracking import TrackRun
+from brats3d.networks.loss import DiceBCELoss
+from brats3d.phantoms.settings import Ranges
+from brats3d.training.checkpoints import KeepCheckpoints
+from brats3d.training.step import TrainStep
+from brats3d.training.tensorboard import TrackRun
+from brats3d.training.validation import ValidateLast
 
 SHAPE = (16, 16, 12)
 CASE_IDS = {"brats2020": "BraTS20_Training_{:03d}", "brats2021": "BraTS2021_{:05d}"}

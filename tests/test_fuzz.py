@@ -18,18 +18,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brats3d.cards import read_card
-from brats3d.cases import natural_key
-from brats3d.checkpoints import read_checkpoint
-from brats3d.comparing import compare_scores, read_scores
-from brats3d.convert import convert_dataset
-from brats3d.datalist import load_datalist
-from brats3d.decathlon import DATASET_JSON, find_task_cases
-from brats3d.kaggle_h5 import find_volumes, write_slices
-from brats3d.name_mapping import read_name_mappings
-from brats3d.report_run import find_failures, read_run
-from brats3d.scoring import score_folders
-from brats3d.volumes import read_header, read_volume
+from brats3d.cases.case import natural_key
+from brats3d.cases.datalist import load_datalist
+from brats3d.cases.patients import read_name_mappings
+from brats3d.convert.conversion import convert_dataset
+from brats3d.convert.decathlon import DATASET_JSON, find_task_cases
+from brats3d.convert.kaggle_h5 import find_volumes, write_slices
+from brats3d.evaluation.comparison import compare_scores, read_scores
+from brats3d.evaluation.folders import score_folders
+from brats3d.files.nifti import read_header, read_volume
+from brats3d.networks.card import read_card
+from brats3d.networks.checkpoint_file import read_checkpoint
+from brats3d.report.run_folder import find_failures, read_run
 
 pytestmark = pytest.mark.slow
 

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 import torch
 
-from brats3d.bounded import MAX_DEPTH, MAX_TEXT_BYTES, read_json
-from brats3d.cards import read_card
-from brats3d.cases import Case, natural_key
-from brats3d.checkpoints import MAX_CHECKPOINT_BYTES, read_checkpoint
-from brats3d.comparing import compare_scores, read_scores
-from brats3d.datalist import load_datalist
-from brats3d.decathlon import DATASET_JSON
-from brats3d.duplicates import identical_files
-from brats3d.kaggle_h5 import find_volumes
-from brats3d.name_mapping import read_name_mappings
-from brats3d.report_run import read_run
-from brats3d.volumes import read_header, read_volume
+from brats3d.cases.case import Case, natural_key
+from brats3d.cases.datalist import load_datalist
+from brats3d.cases.duplicates import identical_files
+from brats3d.cases.patients import read_name_mappings
+from brats3d.convert.decathlon import DATASET_JSON
+from brats3d.convert.kaggle_h5 import find_volumes
+from brats3d.evaluation.comparison import compare_scores, read_scores
+from brats3d.files.bounded import MAX_DEPTH, MAX_TEXT_BYTES, read_json
+from brats3d.files.nifti import read_header, read_volume
+from brats3d.networks.card import read_card
+from brats3d.networks.checkpoint_file import MAX_CHECKPOINT_BYTES, read_checkpoint
+from brats3d.report.run_folder import read_run
 
 CASE = "BraTS20_Training_001"
 DEEP = "[" * 100_000 + "]" * 100_000

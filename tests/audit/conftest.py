@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from brats3d.cases.layouts import layout_of
 from brats3d.labels import MODALITIES
-from brats3d.layouts import layout_of
 
 CASE = "BraTS20_Training_002"
 LAST = "BraTS20_Training_003"

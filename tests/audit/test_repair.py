@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brats3d import repair as repair_module
-from brats3d.audit import Audit, audit_dataset
-from brats3d.datalist import load_datalist
-from brats3d.findings import KINDS
+from brats3d.audit import repair as repair_module
+from brats3d.audit.dataset_audit import Audit, audit_dataset
+from brats3d.audit.findings import KINDS
+from brats3d.audit.mending import Mended
+from brats3d.audit.repair import repair_dataset
+from brats3d.audit.repair_record import Repair
+from brats3d.cases.datalist import load_datalist
+from brats3d.cases.patients import read_name_mappings
 from brats3d.labels import MODALITIES
-from brats3d.mending import Mended
-from brats3d.name_mapping import read_name_mappings
-from brats3d.repair import repair_dataset
-from brats3d.repaired import Repair
 
 OF_THE_SET = ("name mapping", "label convention")
 """Errors of no single case: nothing can be copied before they are mended."""

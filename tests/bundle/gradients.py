@@ -10,7 +10,7 @@ import torch.distributed as dist
 from monai.bundle import ConfigParser
 
 from brats3d.bundle import installed_bundle
-from brats3d.engines import distribute, distributed_device
+from brats3d.training.distributed import distribute, distributed_device
 
 PATCHES, SIZE = 4, (32, 32, 32)
 

@@ -16,10 +16,10 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from brats3d.bundle import installed_bundle
-from brats3d.cases import Case, find_cases
-from brats3d.checkpoints import save_checkpoint
-from brats3d.describing import describe_network
+from brats3d.cases.case import Case, find_cases
 from brats3d.labels import MODALITIES, REGIONS
+from brats3d.networks.checkpoint_file import save_checkpoint
+from brats3d.networks.describe import describe_network
 
 Workflow = Callable[..., ConfigWorkflow]
 SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(MODALITIES, n)]

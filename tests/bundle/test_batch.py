@@ -22,13 +22,13 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from brats3d import files
 from brats3d.bundle import installed_bundle
-from brats3d.checkpoints import save_checkpoint
-from brats3d.describing import describe_network
-from brats3d.engines import EvalStep
+from brats3d.files import atomic as files
+from brats3d.inference.save_segmentations import SaveSegmentations
+from brats3d.inference.step import EvalStep
 from brats3d.labels import MODALITIES, REGIONS
-from brats3d.segmentations import SaveSegmentations
+from brats3d.networks.checkpoint_file import save_checkpoint
+from brats3d.networks.describe import describe_network
 
 Workflow = Callable[..., ConfigWorkflow]
 Run = Callable[..., tuple[int, str, str]]
@@ -299,11 +299,11 @@ def test_what_postprocessing_or_saving_raises_is_that_cases_failure(part, predic
         return call
 
     if part == "preview":
-        from brats3d import pictures
+        from brats3d.files import save_preview
 
-        monkeypatch.setattr(pictures, "save_preview", raises_once(pictures.save_preview))
+        monkeypatch.setattr("brats3d.files.save_preview", raises_once(save_preview))
     else:
-        from brats3d.transforms import RegionsToLabelsd
+        from brats3d.data.transforms import RegionsToLabelsd
 
         monkeypatch.setattr(RegionsToLabelsd, "__call__", raises_once(RegionsToLabelsd.__call__))
     assert predict("--preview")[0] == 1

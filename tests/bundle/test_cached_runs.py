@@ -12,8 +12,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from brats3d import datasets
-from brats3d.datalist import load_datalist
+from brats3d.cases.datalist import load_datalist
+from brats3d.data import dataset as datasets
 
 Workflow = Callable[..., ConfigWorkflow]
 

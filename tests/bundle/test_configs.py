@@ -18,8 +18,8 @@ from monai.bundle import ComponentLocator, ConfigWorkflow, ckpt_export, verify_m
 from monai.utils import instantiate
 
 from brats3d.bundle import installed_bundle
+from brats3d.data.loader import check_augmentation
 from brats3d.labels import MODALITIES, REGIONS
-from brats3d.runs import check_augmentation
 
 CONFIGS = installed_bundle() / "configs"
 ALONE = {"pretrain": ["pretrain.yaml"], "train": ["train.yaml"], "inference": ["inference.yaml"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from brats3d.checkpoints import read_checkpoint
+from brats3d.networks.checkpoint_file import read_checkpoint
 
 SMALL = ["--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--device", "cpu", "--batch_size", "1"]
 NETWORK = ["--network_def#channels", "[16,32,64,64,64]"]  # last.pt has 16 MB, best.pt 5

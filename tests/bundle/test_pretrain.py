@@ -14,11 +14,12 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
-from brats3d import cli, stream
+from brats3d import cli
 from brats3d.bundle import config_files
-from brats3d.dropout import subsets
+from brats3d.data.sequence_dropout import subsets
 from brats3d.labels import MODALITIES
-from brats3d.pictures import read_curves
+from brats3d.phantoms import stream as stream
+from brats3d.report.curves import read_curves
 
 SMALL: dict[str, Any] = {
     "size": "small",

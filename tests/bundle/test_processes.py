@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from brats3d.bundle import installed_bundle
-from brats3d.cards import read_card
-from brats3d.pictures import read_curves
+from brats3d.networks.card import read_card
+from brats3d.report.curves import read_curves
 
 pytestmark = pytest.mark.slow
 

@@ -23,11 +23,11 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from brats3d import cli
-from brats3d.cases import find_cases
-from brats3d.failures import cause_of
+from brats3d.cases.case import find_cases
+from brats3d.evaluation.folders import score_folders
+from brats3d.files.failures import cause_of
 from brats3d.labels import MODALITIES, REGIONS_TO_READ
-from brats3d.pictures import read_curves
-from brats3d.scoring import score_folders
+from brats3d.report.curves import read_curves
 
 Workflow = Callable[..., ConfigWorkflow]
 TINY_NETWORK = {"network_def#channels": [4, 8, 8, 8, 8], "roi_size": [48, 48, 48], "device": "cpu"}
@@ -318,7 +318,7 @@ def test_modalities_are_bound_by_name(phantoms: Path, workflow: Workflow, tmp_pa
 
 def test_more_processes_than_training_cases_are_refused(workflow, phantoms, tmp_path, monkeypatch):
     made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path / "run")
-    monkeypatch.setattr("brats3d.runs.idist.get_world_size", lambda: 4)
+    monkeypatch.setattr("brats3d.training.run.idist.get_world_size", lambda: 4)
     with pytest.raises(RuntimeError) as raised:
         made.run()
     assert "4 processes for 3 training cases: start at most 3" in str(cause_of(raised.value))

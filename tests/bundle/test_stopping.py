@@ -17,9 +17,9 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
-from brats3d import checkpoints
-from brats3d.pictures import read_curves, read_scalars
-from brats3d.stopping import RunEvents
+from brats3d.report.curves import read_curves, read_scalars
+from brats3d.training import checkpoints as checkpoints
+from brats3d.training.stop import RunEvents
 
 Workflow = Callable[..., ConfigWorkflow]
 OPTIONS = {"epochs": 3, "batch_size": 1, "val_interval": 1}  # three cases to train on: nine steps

@@ -1,0 +1,5 @@
+"""From files to batches: transforms, the data set with its cache, the sampler and the loader."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

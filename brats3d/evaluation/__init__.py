@@ -1,0 +1,5 @@
+"""BraTS scores: Dice, HD95, lesion-wise scores, tables, and the comparison of two scorings."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,83 @@
+"""What an evaluation leaves beside its scores: each validation case's segmentation, in the case's own space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from brats3d.cases import item_to_case
+from brats3d.data import regions_to_labels
+from brats3d.files import prepare_output, read_header, write_segmentation
+from brats3d.labels import BRATS2020
+
+
+class SaveEvaluated:
+    """Handler of the evaluator: writes ``<output_dir>/<case_id>.nii.gz`` for every case that was scored.
+
+    Labels are BraTS 2020's. What the evaluator saw is a case turned and cropped; where it lies is told by its affine,
+    so that it does not matter whether it came from a cache, which keeps no record of transforms to invert.
+
+    Args:
+        output_dir: where the files go.
+        cases: the datalist items; they tell where each case's files lie.
+    """
+
+    def __init__(self, output_dir: str | Path, cases: Sequence[Mapping[str, Any]]) -> None:
+        self.output_dir = Path(output_dir)
+        self.images = {case.case_id: case.images for case in map(item_to_case, cases)}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _started(self, engine: Engine) -> None:
+        prepare_output(self.output_dir, self.images)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the batch's cases; pred is regions (3, h, w, d), and label a ``MetaTensor`` on the same grid."""
+        for item, out in zip(engine.state.batch, engine.state.output, strict=True):
+            case_id = str(item["case_id"])
+            like = next(iter(self.images[case_id].values()))
+            header = read_header(like)
+            label = regions_to_labels(torch.as_tensor(out["pred"]).cpu(), BRATS2020).numpy()[0]
+            whole = place_in_grid(label, np.asarray(out["label"].affine), header.affine, header.shape)
+            write_segmentation(self.output_dir / f"{case_id}.nii.gz", whole, like, BRATS2020.name)
+
+
+def place_in_grid(label: np.ndarray, affine: np.ndarray, grid: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Turn a part of a volume back and put it where it was cut out; zeros around it.
+
+    Args:
+        label: the part, shape (h, w, d), in any of the 48 orientations.
+        affine: (4, 4) voxel -> mm of the part.
+        grid: (4, 4) voxel -> mm of the whole.
+        shape: of the whole, (H, W, D).
+
+    Raises:
+        ValueError: if the part's voxels are not voxels of the whole.
+    """
+    to_grid = np.linalg.inv(grid) @ affine
+    turn, start = to_grid[:3, :3], to_grid[:3, 3]
+    corners = np.stack([start, start + turn @ (np.array(label.shape) - 1)])
+    low, high = np.rint(corners.min(0)).astype(int), np.rint(corners.max(0)).astype(int) + 1
+    steps = np.sort(np.abs(turn), axis=None)
+    if np.abs(steps - ([0] * 6 + [1] * 3)).max() > _TOLERANCE or (low < 0).any() or (high > shape).any():
+        raise ValueError(
+            f"affine: expected a part of a volume of shape {tuple(shape)}, turned by right angles alone, got "
+            f"{label.shape} voxels from {low.tolist()} to {high.tolist()}"
+        )
+    whole = np.zeros(shape, label.dtype)
+    turned = nib.orientations.apply_orientation(label, nib.orientations.io_orientation(to_grid))
+    whole[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = turned
+    return whole
+
+
+_TOLERANCE = 1e-3
+"""Of a voxel, by which two voxels' middles may differ and be one's."""

@@ -1,0 +1,5 @@
+"""One HTML page about a run."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

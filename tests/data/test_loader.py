@@ -1,0 +1,276 @@
+"""Batches that are made ahead are the plain loader's, errors come out, and no thread is left behind."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import DataLoader, ThreadDataLoader
+from monai.transforms import Compose, RandFlipd, RandGaussianNoised
+
+from brats3d.data.dataset import CaseDataset
+from brats3d.data.loader import PrefetchLoader
+from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
+
+
+class Volume:
+    """Makes an image of the case's number."""
+
+    def __call__(self, item: dict) -> dict:
+        return {**item, "image": torch.full((1, 2, 3, 4), float(item["case_id"]))}
+
+
+def cases(size: int = 5) -> CaseDataset:
+    items = [{"image": str(i), "case_id": str(i + 1)} for i in range(size)]
+    noise = [RandFlipd("image", spatial_axis=0, prob=0.5), RandGaussianNoised("image", prob=0.8)]
+    return CaseDataset(items, Compose([Volume(), *noise]), seed=7)
+
+
+def plain(data, **options) -> tuple[DataLoader, EpochCaseSampler]:
+    sampler = EpochCaseSampler(data, seed=2)
+    return DataLoader(data, batch_size=2, sampler=sampler, **options), sampler
+
+
+def prefetching(data, **options) -> tuple[PrefetchLoader, EpochCaseSampler]:
+    sampler = EpochCaseSampler(data, seed=2)
+    return PrefetchLoader(data, sampler, batch_size=2, **options), sampler
+
+
+def train(loader, sampler, epochs: int = 3, done: int = 0, after: Callable | None = None) -> list[torch.Tensor]:
+    """The images that an engine sees, restored after ``done`` iterations."""
+    seen: list[torch.Tensor] = []
+    engine = Engine(lambda engine, batch: seen.append(torch.as_tensor(batch["image"])))
+    PlaceSampler(sampler, loader.batch_size).attach(engine)
+    engine.state.max_epochs, engine.state.epoch_length = epochs, len(loader)
+    engine.state.epoch, engine.state.iteration = done // len(loader), done
+    if after:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, after)
+    engine.run(loader, max_epochs=epochs)
+    return seen
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return len(a) == len(b) and all(map(torch.equal, a, b))
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 10
+    while threads() and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert threads() == []
+
+
+# --- the plain loader's batches
+
+
+@pytest.mark.parametrize("options", [{}, {"ahead": 1}, {"ahead": 9}, {"num_workers": 1}], ids=str)
+@pytest.mark.parametrize("done", [0, 1, 3, 4, 8])
+def test_a_run_restored_anywhere_sees_the_plain_loaders_batches(options, done):
+    expected = train(*plain(cases()))
+    assert same(train(*prefetching(cases(), **options), done=done), expected[done:])
+
+
+def test_an_epoch_is_as_long_as_it_says_and_each_has_its_own_order():
+    loader, sampler = prefetching(cases())
+    epochs = []
+    for epoch in (1, 2, 3):
+        sampler.place(epoch)
+        epochs.append([name for batch in loader for name in batch["case_id"]])
+    assert len(loader) == 3 and {len(names) for names in epochs} == {5}
+    assert [sorted(names) for names in epochs] == [list("12345")] * 3
+    assert len(set(map(tuple, epochs))) == 3
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_an_epoch_that_was_abandoned_starts_afresh(taken):
+    expected = [batch["image"] for batch in plain(cases())[0]]
+    loader, _ = prefetching(cases())
+    begun = iter(loader)
+    for _ in range(taken):
+        next(begun)
+    begun.close()
+    assert same([batch["image"] for batch in loader], expected)
+
+
+def test_what_was_made_ahead_for_an_epoch_that_does_not_come_is_not_used():
+    loader, sampler = prefetching(cases())
+    list(loader)  # the first batch of epoch 2 is being made
+    sampler.place(5, start=2)
+    other, place = plain(cases())
+    place.place(5, start=2)
+    assert same([b["image"] for b in loader], [b["image"] for b in other])
+
+
+def test_drop_last_drops_the_last():
+    assert len(list(prefetching(cases(), drop_last=True)[0])) == 2 == len(prefetching(cases(), drop_last=True)[0])
+
+
+def test_the_state_of_torchs_generator_is_not_touched_while_batches_are_drawn():
+    loader, _ = prefetching(cases())
+    before = torch.get_rng_state()
+    list(loader)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- ahead of time
+
+
+class Slow:
+    """Keys, each made in ``seconds`` by a thread that is noted."""
+
+    def __init__(self, size: int = 6, seconds: float = 0.0, bad: int | None = None) -> None:
+        self.size, self.seconds, self.bad = size, seconds, bad
+        self.made: list[tuple[int, int]] = []
+        self.makers: set[int] = set()
+        self.at_work = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        assert self.at_work.acquire(blocking=False), "two samples are being made at a time"
+        with suppress(RuntimeError):
+            time.sleep(self.seconds)
+        self.makers.add(threading.get_ident())
+        self.made.append(key)
+        self.at_work.release()
+        if key[1] == self.bad:
+            raise ValueError(f"case {key[1]} is bad")
+        return {"image": torch.tensor(key)}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_batches_are_made_ahead_while_the_caller_works_and_no_more_than_asked_for(ahead):
+    data = Slow()
+    batches = iter(prefetching(data, ahead=ahead)[0])
+    next(batches)
+    until(lambda: len(data.made) == 2 * (1 + ahead))
+    time.sleep(0.05)
+    assert len(data.made) == 2 * (1 + ahead)
+    batches.close()
+
+
+def test_the_next_epochs_first_batch_is_made_while_the_run_validates():
+    data = Slow(size=4)
+    seen: list[int] = []
+
+    def validate() -> None:
+        until(lambda: len(data.made) >= 4 * len(seen) + 6)
+        seen.append(sum(epoch == len(seen) + 2 for epoch, _ in data.made))
+
+    train(*prefetching(data), epochs=3, after=validate)
+    assert seen == [2, 2, 2]
+
+
+def test_one_thread_that_is_not_the_trainings_makes_everything():
+    data = Slow(seconds=0.001)
+    train(*prefetching(data), epochs=3)
+    assert len(data.makers) == 1 and threading.get_ident() not in data.makers
+
+
+# --- errors
+
+
+@pytest.mark.parametrize("bad", range(6))
+def test_an_error_is_raised_where_the_batch_is_asked_for(bad):
+    order = [index for _, index in EpochCaseSampler(range(6), seed=2)]
+    loader, _ = prefetching(Slow(bad=bad))
+    seen = []
+    with pytest.raises(ValueError, match=f"^case {bad} is bad$"):
+        for batch in loader:
+            seen += batch["image"][:, 1].tolist()
+    assert seen == order[: order.index(bad) // 2 * 2]
+
+
+def test_an_error_ends_the_training_with_its_message():
+    with pytest.raises(ValueError, match="case 3 is bad"):
+        train(*prefetching(Slow(bad=3)))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_monais_thread_loader_ends_quietly_after_an_error():
+    data = Slow(bad=3)
+    loader = ThreadDataLoader(data, batch_size=2, sampler=EpochCaseSampler(data, seed=2))
+    assert len(list(loader)) < len(loader)
+
+
+def test_after_an_error_the_next_pass_works():
+    data = Slow(bad=3)
+    loader, _ = prefetching(data)
+    with pytest.raises(ValueError, match="case 3 is bad"):
+        list(loader)
+    data.bad = None
+    assert len(list(loader)) == 3
+
+
+# --- the end
+
+
+def test_a_loader_that_is_dropped_in_the_middle_leaves_no_thread():
+    batches = iter(prefetching(Slow(seconds=0.01))[0])
+    next(batches)
+    assert threads()
+    del batches  # the fixture waits for the thread
+
+
+@pytest.mark.parametrize("ahead", [0, -1])
+def test_at_least_one_batch_is_made_ahead(ahead):
+    with pytest.raises(ValueError, match=f"ahead: expected 1 batch or more, got {ahead}"):
+        prefetching(cases(), ahead=ahead)
+
+
+@pytest.mark.parametrize(
+    "option", [{"pin_memory": True}, {"timeout": 5}, {"worker_init_fn": print}, {"prefetch_factor": 2}], ids=str
+)
+def test_options_of_worker_processes_are_refused_without_one(option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}: expected num_workers of 1 or more with it, got 0"):
+        prefetching(cases(), **option)
+
+
+PROGRAM = """
+import time
+from brats3d.data.sampler import EpochCaseSampler
+from brats3d.data.loader import PrefetchLoader
+
+class Slow:
+    def __len__(self):
+        return 30
+    def __getitem__(self, key):
+        print("made", flush=True)
+        time.sleep(0.5)
+        return 1
+
+data = Slow()
+batches = iter(PrefetchLoader(data, EpochCaseSampler(data), batch_size=1, ahead=20))
+next(batches)
+print("interrupted", flush=True)
+raise KeyboardInterrupt
+"""
+
+
+def test_a_program_that_is_interrupted_waits_for_no_more_than_the_batch_that_is_being_made():
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+    assert "KeyboardInterrupt" in ended.stderr and "exception calling callback" not in ended.stderr
+    assert ended.stdout.partition("interrupted")[2].split().count("made") <= 1

@@ -1,0 +1,81 @@
+"""Segmentations that an evaluation leaves: put back where the case was cut out, whatever its orientation."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from monai.transforms import Orientation
+
+from brats3d.data.transforms import labels_to_regions
+from brats3d.evaluation.save_segmentations import SaveEvaluated, place_in_grid
+from brats3d.files.nifti_writing import marked_convention
+from brats3d.labels import BRATS2020
+
+AXES = (("L", "R"), ("P", "A"), ("S", "I"))
+CODES = [
+    "".join(pair[k] for pair, k in zip(order, ends, strict=True))
+    for order in permutations(AXES)
+    for ends in product((0, 1), repeat=3)
+]
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_a_part_comes_back_to_its_place_from_every_orientation(codes):
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 5, (7, 9, 8)).astype(np.uint8)
+    grid = np.array([[0, -1.0, 0, 40], [1.1, 0, 0, -20], [0, 0, 0.9, 5], [0, 0, 0, 1]])
+    turned = Orientation(axcodes=codes, labels=None)(
+        MetaTensor(torch.from_numpy(whole)[None], affine=torch.from_numpy(grid))
+    )
+    box = (slice(1, 6), slice(2, 7), slice(0, 5))
+    affine = turned.affine.numpy().copy()
+    affine[:3, 3] += affine[:3, :3] @ [b.start for b in box]
+    back = place_in_grid(turned[0].numpy().astype(np.uint8)[box], affine, grid, whole.shape)
+    assert back.shape == whole.shape
+    inside = back > 0
+    assert np.array_equal(back[inside], whole[inside])
+    assert np.count_nonzero(back) == np.count_nonzero(turned[0].numpy()[box])
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.diag([1, 1, 2.0, 1]), np.array([[1, 0, 0, 7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])]
+)
+def test_what_is_no_part_of_the_whole_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected a part of a volume of shape"):
+        place_in_grid(np.ones((3, 3, 3), np.uint8), wrong, np.eye(4), (8, 8, 8))
+
+
+def test_the_handler_writes_a_case_in_its_own_space(tmp_path):
+    grid = np.diag([-1.0, -1, 1, 1])
+    label = np.zeros((10, 8, 6), np.uint8)
+    label[3:6, 2:5, 1:4], label[4, 3, 2], label[5, 3, 2] = 2, 4, 1
+    nib.save(nib.Nifti1Image(label.astype(np.int16) + 5, grid), tmp_path / "a_t1.nii.gz")
+    item = {"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}
+    crop = label[2:8, 1:7, :5]
+    affine = grid.copy()
+    affine[:3, 3] = grid[:3, :3] @ [2, 1, 0]
+    regions = labels_to_regions(torch.from_numpy(crop)[None], BRATS2020)
+    out = {"pred": regions, "label": MetaTensor(regions, affine=torch.from_numpy(affine))}
+    handler = SaveEvaluated(tmp_path / "out", [item])
+    handler(SimpleNamespace(state=SimpleNamespace(batch=[item], output=[out])))
+    written = nib.load(tmp_path / "out" / "a.nii.gz")
+    assert np.array_equal(np.asanyarray(written.dataobj), label)
+    assert np.array_equal(written.affine, grid)
+    assert marked_convention(tmp_path / "out" / "a.nii.gz") == "brats2020"
+
+
+def test_a_file_that_is_not_ours_is_not_replaced(tmp_path):
+    (tmp_path / "a.nii.gz").write_text("an expert's")
+    handler = SaveEvaluated(tmp_path, [{"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}])
+    evaluator = Engine(lambda engine, batch: None)
+    handler.attach(evaluator)
+    with pytest.raises(ValueError, match="is there, and brats3d has not written it"):
+        evaluator.run([0])
+    assert (tmp_path / "a.nii.gz").read_text() == "an expert's"

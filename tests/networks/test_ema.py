@@ -1,0 +1,84 @@
+"""The moving average, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Engine
+from torch import nn
+
+from brats3d.networks.ema import AverageWeights, average_of
+
+
+def numbers(*values: float) -> list[nn.Linear]:
+    layers = [nn.Linear(1, 1, bias=False) for _ in values]
+    for layer, value in zip(layers, values, strict=True):
+        nn.init.constant_(layer.weight, value)
+    return layers
+
+
+def test_early_steps_count_much_and_later_ones_little():
+    start, a, b, c = numbers(100, 1, 3, 5)
+    average = average_of(start, decay=0.25)
+    average.update_parameters(a)
+    assert average.module.weight.item() == 1, "nothing is left of the random start"
+    average.update_parameters(b)
+    second = 2 / 11 * 1 + 9 / 11 * 3
+    assert average.module.weight.item() == pytest.approx(second)
+    average.update_parameters(c)
+    third = 0.25 * second + 0.75 * 5  # 3/12 is 0.25 too
+    assert average.module.weight.item() == pytest.approx(third)
+    average.update_parameters(a)
+    assert average.module.weight.item() == pytest.approx(0.25 * third + 0.75), "4/13 is more than the decay"
+
+
+def test_the_state_goes_on_where_it_was():
+    networks = numbers(0, 1, 2, 3)
+    whole, part = average_of(networks[0]), average_of(networks[0])
+    for network in networks:
+        whole.update_parameters(network)
+    for network in networks[:2]:
+        part.update_parameters(network)
+    rest = average_of(networks[3])
+    rest.load_state_dict(part.state_dict())
+    for network in networks[2:]:
+        rest.update_parameters(network)
+    assert rest.module.weight.item() == whole.module.weight.item()
+    assert rest.n_averaged == 4
+
+
+def test_the_network_that_is_trained_is_left_alone():
+    network, other = numbers(1, 2)
+    average = average_of(network)
+    average.update_parameters(network)
+    average.update_parameters(other)
+    assert network.weight.item() == 1
+    assert network.weight.requires_grad
+
+
+def test_the_average_is_updated_after_every_step():
+    network = numbers(0)[0]
+    average = average_of(network)
+
+    def step(engine: Engine, batch: int) -> None:
+        nn.init.constant_(network.weight, batch)
+
+    engine = Engine(step)
+    AverageWeights(average, network).attach(engine)
+    engine.run([1, 2, 3])
+    assert average.n_averaged == 3
+    assert 2 < average.module.weight.item() < 3
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1, 1.5])
+def test_a_decay_outside_its_range_is_refused(decay):
+    with pytest.raises(ValueError, match="ema_decay: expected at least 0 and below 1, got"):
+        average_of(nn.Linear(1, 1), decay)
+
+
+def test_gradients_do_not_reach_the_average():
+    network = nn.Linear(1, 1)
+    average = average_of(network)
+    network(torch.ones(1, 1)).sum().backward()
+    average.update_parameters(network)
+    assert all(p.grad is None for p in average.module.parameters())

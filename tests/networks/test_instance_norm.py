@@ -1,0 +1,198 @@
+"""InstanceNorm by rows, over windows, in place: always what PyTorch's gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.networks.nets import SegResNet, UNet
+from torch import nn
+
+from brats3d.networks.instance_norm import Axis, WindowNorm3d, statistics_of, with_window_norms
+
+LAST = torch.channels_last_3d
+TWO: list[Axis] = [(40, [(0, 24), (16, 40)]), (8, [(0, 8)]), (8, [(0, 8)])]
+MANY: list[Axis] = [(40, [(0, 16), (8, 24), (12, 28), (24, 40)]), (20, [(0, 12), (8, 20)]), (9, [(0, 9)])]
+
+
+def unet(**options) -> UNet:
+    torch.manual_seed(0)
+    given = {"norm": "INSTANCE", "act": "LEAKYRELU", "num_res_units": 2, **options}
+    return UNet(3, 2, 3, channels=[4, 8, 8, 8, 8], strides=[2, 2, 2, 2], **given).eval()
+
+
+def norm_of(channels: int, affine: bool = True) -> WindowNorm3d:
+    torch.manual_seed(0)
+    norm = WindowNorm3d(channels, affine=affine)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    return norm
+
+
+def plain_of(norm: WindowNorm3d) -> nn.InstanceNorm3d:
+    plain = nn.InstanceNorm3d(norm.num_features, affine=norm.affine)
+    plain.load_state_dict(norm.state_dict())
+    return plain
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("offset", [0.0, -5.0, 1000.0])
+def test_by_rows_it_is_instance_norm(affine, batch, offset):
+    x = (torch.randn(batch, 3, 11, 6, 7) * torch.tensor([0.1, 1, 9])[:, None, None, None] + offset).to(
+        memory_format=LAST
+    )
+    norm = norm_of(3, affine)
+    before = x.clone()
+    with torch.no_grad():
+        found, wanted = norm(x), plain_of(norm).double()(x.double().contiguous())
+    assert torch.allclose(found.double(), wanted, atol=2e-5 * (1 + abs(offset)))
+    assert found.is_contiguous(memory_format=LAST) and not found.is_contiguous()
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("axes", [TWO, MANY])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [False, True])
+def test_windows_by_rows_are_windows_by_maps(axes, dtype, affine):
+    shape = [size for size, _ in axes]
+    x = (torch.randn(2, 3, *shape) * 2 + 3).to(dtype)
+    x[:, :, 20:] *= 3
+    norm = norm_of(3, affine)
+    with torch.no_grad(), statistics_of(axes):
+        by_maps, by_rows = norm(x), norm(x.to(memory_format=LAST))
+    assert by_rows.dtype == dtype and by_rows.is_contiguous(memory_format=LAST)
+    assert torch.allclose(by_rows.float(), by_maps.float(), atol=1e-5 if dtype == torch.float32 else 0.05)
+
+
+def test_in_place_it_is_the_same():
+    x, norm = torch.randn(1, 3, 40, 8, 8).to(memory_format=LAST), norm_of(3)
+    with torch.no_grad(), statistics_of(TWO):
+        wanted = norm(x)
+        norm.in_place = True
+        assert norm(x) is x
+    assert torch.equal(x, wanted)
+
+
+def test_where_gradients_are_wanted_it_is_pytorchs():
+    x, norm = torch.randn(1, 3, 5, 6, 7).to(memory_format=LAST).requires_grad_(), norm_of(3)
+    norm.in_place = True
+    found = norm(x)
+    assert torch.equal(found, plain_of(norm)(x))
+    found.sum().backward()
+    assert x.grad is not None
+
+
+def test_a_meta_tensor_is_normalised_too():
+    x, norm = torch.randn(1, 3, 5, 6, 7).to(memory_format=LAST), norm_of(3)
+    with torch.no_grad():
+        assert torch.equal(torch.Tensor(norm(MetaTensor(x))), norm(x))
+
+
+@pytest.mark.parametrize("act", ["LEAKYRELU", "RELU", "PRELU"])
+@pytest.mark.parametrize("ordering", ["NDA", "AND"])
+def test_a_network_gives_the_logits_that_it_gave(act, ordering):
+    x = torch.randn(1, 2, 32, 48, 32).to(memory_format=LAST)
+    before = x.clone()
+    plain = unet(act=act, adn_ordering=ordering).to(memory_format=LAST)
+    made = with_window_norms(unet(act=act, adn_ordering=ordering).to(memory_format=LAST))
+    with torch.no_grad():
+        wanted, found = plain(x), made(x)
+    assert torch.allclose(found, wanted, atol=1e-5 * wanted.abs().max())
+    assert torch.equal(x, before)
+
+
+def test_norms_with_running_statistics_are_left_alone():
+    norm = ("INSTANCE", {"track_running_stats": True})
+    network = with_window_norms(unet(norm=norm))
+    assert {type(m) for m in network.modules() if isinstance(m, nn.InstanceNorm3d)} == {nn.InstanceNorm3d}
+
+
+def test_float64_stays_float64():
+    x, norm = torch.randn(1, 3, 5, 6, 7).double().to(memory_format=LAST), norm_of(3).double()
+    with torch.no_grad():
+        assert torch.equal(norm(x), plain_of(norm).double()(x))
+
+
+def test_what_others_still_need_is_not_overwritten():
+    """SegResNet's blocks normalise their input, to which they add what comes out."""
+    plain, made = (SegResNet(init_filters=8, in_channels=2, out_channels=3, norm="INSTANCE").eval() for _ in range(2))
+    made.load_state_dict(plain.state_dict())
+    with_window_norms(made.to(memory_format=LAST))
+    assert not any(module.in_place for module in made.modules() if isinstance(module, WindowNorm3d))
+    x = torch.randn(1, 2, 32, 32, 16)
+    with torch.no_grad():
+        assert torch.allclose(made(x.to(memory_format=LAST)), plain(x), atol=1e-4)
+
+
+def test_outside_of_a_pass_it_is_instance_norm():
+    x = torch.randn(2, 3, 5, 6, 7)
+    assert torch.equal(WindowNorm3d(3)(x), nn.InstanceNorm3d(3)(x))
+
+
+def test_weights_and_names_stay():
+    plain, made = unet(), with_window_norms(unet())
+    assert plain.state_dict().keys() == made.state_dict().keys()
+    norms = [m for m in made.modules() if isinstance(m, nn.InstanceNorm3d)]
+    assert norms and all(type(norm) is WindowNorm3d for norm in norms)
+    x = torch.randn(1, 2, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(plain(x), made(x))
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_a_voxel_of_one_window_is_normalised_by_that_window(affine, offset):
+    x = torch.randn(2, 3, 40, 8, 8) + offset
+    x[:, :, 20:] *= 3
+    norm = WindowNorm3d(3, affine=affine)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    with torch.no_grad(), statistics_of(TWO):
+        found = norm(x)
+    plain = nn.InstanceNorm3d(3, affine=affine)
+    plain.load_state_dict(norm.state_dict())
+    with torch.no_grad():
+        first, last = plain(x[:, :, :24]), plain(x[:, :, 16:])
+    tolerance = 1e-5 * (1 + offset)
+    assert torch.allclose(found[:, :, :16], first[:, :, :16], atol=tolerance)
+    assert torch.allclose(found[:, :, 24:], last[:, :, -16:], atol=tolerance)
+    between, a, b = found[:, :, 16:24], first[:, :, 16:], last[:, :, :8]
+    assert ((between <= torch.maximum(a, b) + tolerance) & (between >= torch.minimum(a, b) - tolerance)).all()
+
+
+def test_the_same_statistics_at_half_the_resolution():
+    """The windows follow the feature maps, whose voxels are larger."""
+    x = torch.randn(1, 2, 40, 16, 16).repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    norm, axes = WindowNorm3d(2), [(80, [(0, 64), (16, 80)]), (32, [(0, 32)]), (32, [(0, 32)])]
+    with statistics_of(axes):
+        fine, coarse = norm(x), norm(x[:, :, ::2, ::2, ::2])
+    assert torch.allclose(fine[:, :, :16:2, ::2, ::2], coarse[:, :, :8], atol=1e-5)
+
+
+def test_bfloat16_stays_bfloat16():
+    x = torch.randn(1, 2, 40, 8, 8).bfloat16()
+    with statistics_of(TWO):
+        assert WindowNorm3d(2)(x).dtype == torch.bfloat16
+
+
+def test_statistics_are_summed_in_float32_under_autocast():
+    x = torch.randn(1, 2, 40, 8, 8) + 100
+    norm, axes = WindowNorm3d(2), TWO
+    with statistics_of(axes):
+        plain = norm(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(norm(x), plain)
+
+
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("offset", [30.0, 1000.0, -1000.0])
+def test_a_window_in_which_all_is_the_same_stays_finite_beside_one_far_from_it(rows, offset):
+    x = torch.randn(1, 4, 40, 8, 8) + offset
+    x[:, :, :24] = 0.1
+    x = x.to(memory_format=LAST if rows else torch.contiguous_format)
+    with torch.no_grad(), statistics_of(TWO):
+        found = norm_of(4)(x)
+    assert found.isfinite().all()

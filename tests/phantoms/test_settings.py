@@ -1,0 +1,86 @@
+"""The table that phantoms are drawn from, and its named settings."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from brats3d.phantoms.settings import DEFAULT_SETTING, SETTINGS, Contrasts, Ranges, get_ranges
+
+NEW_STEPS = (
+    *("fold_mm", "ventricle_mm", "gyri", "bitten", "leaves_skull", "more_foci", "small", "infiltrates", "edema_fade"),
+    *("shell", "cystic", "bleeds", "tube_gain", "dura_gain", "plexus_gain", "cap_gain", "thick", "ghosts", "rician"),
+    *("rings", "hindbrain_gain", "ventricle_skew", "ventricle_level", "flow_gain", "regional", "deep_gm"),
+    *("core_variation", "uptake_variation", "min_core_ml", "folia", "axial", "diffuse"),
+)
+CHANCES = (
+    *("bitten", "leaves_skull", "low_grade", "cerebellar", "second_focus", "more_foci", "small", "pushes"),
+    *(
+        "has_edema",
+        "has_edema_low",
+        "low_grade_enhances",
+        "has_necrosis",
+        "shell",
+        "cystic",
+        "bleeds",
+        "faint",
+        "blurred",
+        "thick",
+    ),
+    *("ghosts", "rings", "healthy", "axial", "diffuse"),
+)
+
+
+def ranges_of(table: Ranges | Contrasts) -> dict[str, tuple[float, float]]:
+    return {f.name: v for f in fields(table) if isinstance(v := getattr(table, f.name), tuple)}
+
+
+def test_the_settings_are_the_three_that_are_documented():
+    assert list(SETTINGS) == ["varied", "plain", "new-scanner"]
+    assert DEFAULT_SETTING == "varied"
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_range_rises_and_every_chance_is_one(setting):
+    table = SETTINGS[setting]
+    for name, (low, high) in {**ranges_of(table), **ranges_of(table.contrasts)}.items():
+        assert low <= high, name
+    for name in CHANCES:
+        assert 0 <= getattr(table, name) <= 1, name
+    assert {f.name for f in fields(table) if f.type == "float"} == {*CHANCES, "edema_in_white_matter_mm", "min_core_ml"}
+    assert table.lobes >= 1
+
+
+def test_plain_has_none_of_the_later_steps_and_varied_has_them_all():
+    for name in NEW_STEPS:
+        off, on = getattr(SETTINGS["plain"], name), getattr(SETTINGS["varied"], name)
+        assert off in (0, False, (0, 0)), name
+        assert on not in (0, False, (0, 0)), name
+    assert SETTINGS["plain"].lobes == 1
+    assert SETTINGS["plain"].csf_weight == (1, 1)
+    assert SETTINGS["plain"].soft_mm == (0.8, 0.8)
+    assert SETTINGS["plain"].contrasts.t1ce_other == 0
+    assert SETTINGS["varied"].contrasts.t1ce_other > 0
+
+
+def test_contrasts_cannot_invert_a_sequence():
+    """Distances between neighbouring healthy tissues are never negative, so their order is that of the sequence."""
+    for table in SETTINGS.values():
+        k = table.contrasts
+        assert k.t1_csf[1] < k.t1_gm[0]
+        for name in ("t1_wm", "t1ce_enhancing", "t2_gm", "t2_csf", "flair_csf"):
+            assert getattr(k, name)[0] > 0, name
+        assert k.flair_gm[0] >= 0
+
+
+def test_a_setting_is_taken_by_name_or_as_it_is():
+    assert get_ranges("plain") == Ranges()
+    own = replace(Ranges(), low_grade=1)
+    assert get_ranges(own) is own
+
+
+@pytest.mark.parametrize("unknown", ["plane", "", "Plain"])
+def test_an_unknown_setting_is_named_with_the_valid_ones(unknown):
+    with pytest.raises(ValueError, match=rf"^setting: expected one of varied, plain, new-scanner, got '{unknown}'$"):
+        get_ranges(unknown)

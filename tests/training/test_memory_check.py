@@ -1,0 +1,157 @@
+"""What a run will take of the memory, said before it starts."""
+
+from __future__ import annotations
+
+import re
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from brats3d.networks.loss import DiceBCELoss
+from brats3d.networks.one_pass import choose_inferer
+from brats3d.training.memory_check import check_memory, describe_memory, refuses
+
+GIB = 2**30
+CPU = torch.device("cpu")
+
+
+class Cases(Dataset):
+    """Cubes, all of which take as much as they are told to."""
+
+    def __init__(self, size: int = 0, edge: int = 64) -> None:
+        self.size = size
+        self.edge = edge
+
+    def __len__(self) -> int:
+        return 4
+
+    def expected_shape(self) -> tuple[int, ...]:
+        return (self.edge,) * 3
+
+    def expected_bytes(self, free: int) -> int:
+        return self.size
+
+
+@pytest.fixture
+def check():
+    """``check(free=..., total=..., cached=..., patch=..., patches=...)``: before a training of a small network."""
+    network = nn.Sequential(nn.Conv3d(4, 16, 3, padding=1), nn.LeakyReLU(), nn.Conv3d(16, 3, 1))
+
+    def call(
+        free: float,
+        total: float = 100,
+        cached: float = 0,
+        patch: int = 64,
+        patches: int = 2,
+        one_pass: bool = False,
+        edge: int = 64,
+        **options,
+    ) -> None:
+        loader = DataLoader(Cases(int(cached * GIB)))
+        trainer = SimpleNamespace(network=network, loss_function=DiceBCELoss(), data_loader=loader)
+        evaluator = SimpleNamespace(
+            network=network,
+            state=SimpleNamespace(device=CPU),
+            data_loader=DataLoader(Cases(edge=edge)),
+            inferer=choose_inferer(SlidingWindowInferer(roi_size=(32, 32, 32)), network, one_pass),
+        )
+        sizes = {"roi_size": [32] * 3, "patch_size": [patch] * 3, "patches": patches, "channels": 4, "amp": False}
+        check_memory(
+            **{"network": network, "evaluator": evaluator, "trainer": trainer, **sizes, **options},
+            free=lambda device: int(free * GIB),
+            total=lambda device: int(total * GIB),
+        )
+
+    return call
+
+
+def test_the_line_adds_up():
+    parts = {"network": 0.1 * GIB, "step": 3.9 * GIB, "cache": 1.1 * GIB}
+    said = "needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free"
+    assert describe_memory("RAM", parts, 21.3 * GIB) == said
+
+
+@pytest.mark.parametrize(("step", "cache", "refused"), [(15, 100, False), (16, 0, True)])
+def test_what_takes_1_5_times_all_there_is_is_refused_and_the_cache_does_not_count(step, cache, refused):
+    assert refuses({"step": step, "cache": cache}, total=10) is refused
+
+
+def test_enough_is_one_line(check, log):
+    check(free=20, cached=1.5)
+    assert len(log.records) == 1
+    assert log.records[0].levelname == "INFO"
+    number = r"\d+\.\d"
+    pattern = (
+        rf"needs about {number} GiB of RAM \(batches {number}, network 0\.0, step {number}, cache 1\.5\) of 20\.0 "
+    )
+    assert re.match(pattern, log.records[0].message)
+
+
+def test_less_than_that_is_a_warning_that_says_what_to_lower(check, log):
+    check(free=0.2)
+    assert [r.levelname for r in log.records] == ["WARNING"]
+    text = log.records[0].message
+    assert "lower --patch_size (a step of [48, 48, 48] takes about 0.1)" in text
+    assert "--batch_size (a step of one patch takes about 0.1)" in text
+    assert "--cache" not in text
+
+
+def test_where_the_cache_is_too_much_the_share_that_fits_is_named(check, log):
+    check(free=10, cached=9.9)
+    assert "lower --cache (0.9 leaves enough)" in log.records[0].message
+
+
+def test_one_pass_needs_more_and_windows_are_what_helps(check, log):
+    check(free=20, trainer=None, edge=160)
+    check(free=20, trainer=None, edge=160, one_pass=True)
+    check(free=0.01, trainer=None, edge=160, one_pass=True)
+    windows, whole, too_little = (r.message for r in log.records)
+    need, more = (float(re.search(r"windows (\d\.\d)", text)[1]) for text in (windows, whole))
+    assert more > need + 0.2
+    assert too_little.endswith("; lower --one_pass to False")
+
+
+def test_what_cannot_be_lowered_is_not_named(check, log):
+    check(free=0.05, patch=32, patches=1)
+    assert "--patch_size" not in log.text and "--batch_size" not in log.text
+
+
+def test_what_cannot_work_is_an_error_unless_it_is_to_be_tried(check, log):
+    with pytest.raises(
+        ValueError, match=r"there are 0\.1 GiB in all \(--training#0#refuse False goes on all the same\)"
+    ):
+        check(free=0.05, total=0.1)
+    check(free=0.05, total=0.1, refuse=False)
+    assert [r.levelname for r in log.records] == ["WARNING"]
+
+
+def test_inference_counts_a_window_and_a_volume(check, log):
+    check(free=20, trainer=None)
+    assert re.search(r"of RAM \(network 0\.0, windows 0\.1\) of 20\.0 GiB free", log.text)
+
+
+def test_a_network_that_needs_values_stops_nothing(check, log):
+    class Looking(nn.Conv3d):
+        def forward(self, x):
+            return super().forward(x) * float(x.mean().item() > 0)
+
+    check(free=20, network=Looking(4, 3, 1))
+    assert "cannot be told" in log.text
+
+
+def test_helper_processes_say_nothing(check, log, monkeypatch):
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
+    check(free=0.05, total=0.1)
+    assert not log.records
+
+
+def test_it_takes_no_time(check):
+    check(free=20)  # imports
+    start = time.perf_counter()
+    check(free=20, patch=512)
+    assert time.perf_counter() - start < 1

@@ -1,0 +1,81 @@
+"""Signals and minutes, without a training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from brats3d.training import stop as stopping
+from brats3d.training.stop import RunStopped, StopRun
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def exits(monkeypatch) -> list[int]:
+    """Codes with which the process would have ended at once."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+def test_a_second_signal_ends_the_process_at_once(exits):
+    stop = StopRun()
+    stop._receive(signal.SIGINT, None)
+    assert stop.signum == signal.SIGINT and not exits
+    stop._receive(signal.SIGTERM, None)
+    assert exits == [143]
+
+
+def test_of_several_processes_a_signal_and_its_echo_are_one(exits, monkeypatch):
+    monkeypatch.setattr(stopping.idist, "get_world_size", lambda: 2)
+    clock = Clock()
+    stop = StopRun(now=clock)
+    stop._receive(signal.SIGTERM, None)
+    clock.seconds += 4
+    stop._receive(signal.SIGTERM, None)
+    assert not exits
+    clock.seconds += 2
+    stop._receive(signal.SIGTERM, None)
+    assert exits == [143]
+
+
+def test_a_worker_process_leaves_the_signal_to_its_parent(exits, monkeypatch):
+    stop = StopRun()
+    monkeypatch.setattr(stop, "_process", os.getpid() + 1)
+    stop._receive(signal.SIGTERM, None)
+    stop._receive(signal.SIGTERM, None)
+    assert stop.signum is None and not exits
+
+
+def test_in_another_thread_than_the_main_one_signals_stay_as_they_were():
+    before, after = signal.getsignal(signal.SIGTERM), []
+
+    def begin() -> None:
+        StopRun().begin()
+        after.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    assert after == [before]
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), True, "5"])
+def test_minutes_that_are_none_are_refused(minutes):
+    with pytest.raises(ValueError, match="minutes: expected a number above 0, or none, got"):
+        StopRun(minutes)
+
+
+def test_exit_codes_are_those_of_a_shell():
+    assert [RunStopped(s).exit_code for s in (signal.SIGTERM, signal.SIGINT, None)] == [143, 130, 0]
+    assert str(RunStopped(signal.SIGTERM)) == "SIGTERM"

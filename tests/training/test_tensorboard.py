@@ -1,0 +1,167 @@
+"""What TensorBoard shows of a run, read back from the event files."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ignite.engine import Events
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from brats3d.report.curves import read_curves
+from brats3d.training.checkpoints import restore_run
+
+SCORES = {"val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et"}
+OF_EPOCHS = {"patches_per_second", "memory_gib"}
+RANKS = ("best", "median", "worst")
+
+
+def read(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
+
+
+def scalars(events: EventAccumulator) -> dict[str, list[tuple[int, float]]]:
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def repeatable(events: EventAccumulator) -> dict[str, list[tuple[int, float]]]:
+    """Speed and memory are another's each time: their steps alone."""
+    return {
+        tag: [(step, 0 if tag in OF_EPOCHS else value) for step, value in points]
+        for tag, points in scalars(events).items()
+    }
+
+
+def text(events: EventAccumulator, tag: str) -> list[str]:
+    return [event.tensor_proto.string_val[0].decode() for event in events.Tensors(f"{tag}/text_summary")]
+
+
+def stop_before(run, iteration: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+    def stop() -> None:
+        raise error
+
+    run.trainer.add_event_handler(Events.ITERATION_STARTED(once=iteration), stop)
+    with pytest.raises(error):
+        run.trainer.run()
+
+
+def test_every_tag_stands_at_the_global_iteration(toy_run, tmp_path):
+    run, seen = toy_run(tensorboard=tmp_path), []
+    group = run.optimizer.param_groups[0]
+    run.trainer.add_event_handler(Events.ITERATION_STARTED, lambda: seen.append([group["lr"]]))
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen[-1].append(e.state.output["loss"].item()))
+    run.trainer.run()
+    points = scalars(read(tmp_path))
+    assert set(points) == {"train_loss", "learning_rate"} | SCORES | OF_EPOCHS
+    rates, losses = zip(*seen, strict=True)
+    assert points["train_loss"] == list(enumerate(np.float32(losses), 1))
+    assert points["learning_rate"] == list(enumerate(np.float32(rates), 1))  # that with which the step was taken
+    for tag in SCORES:
+        assert [step for step, _ in points[tag]] == [2, 4, 6]
+        assert points[tag][-1][1] == np.float32(run.evaluator.state.metrics[tag])
+
+
+def test_validations_stand_where_the_interval_puts_them(toy_run, tmp_path):
+    toy_run(epochs=5, interval=2, tensorboard=tmp_path).trainer.run()
+    assert [step for step, _ in scalars(read(tmp_path))["val_mean_dice"]] == [4, 8, 10]
+
+
+def test_speed_and_memory_stand_at_each_epochs_end(toy_run, tmp_path):
+    run, seconds = toy_run(epochs=2, tensorboard=tmp_path), []
+    run.trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda e: seconds.append(e.state.times[Events.EPOCH_COMPLETED.name])
+    )
+    run.trainer.run()
+    points = scalars(read(tmp_path))
+    patches = len(run.trainer.state.output["image"]) * 2  # iterations an epoch
+    assert points["patches_per_second"] == [
+        (k, pytest.approx(patches / s)) for k, s in zip((2, 4), seconds, strict=True)
+    ]
+    assert [step for step, _ in points["memory_gib"]] == [2, 4]
+    assert all(0.05 < gib < 50 for _, gib in points["memory_gib"])
+
+
+def test_the_best_the_median_and_the_worst_case_are_drawn_and_named_at_each_validation(toy_run, tmp_path):
+    run = toy_run(epochs=2, tensorboard=tmp_path)
+    run.trainer.run()
+    events = read(tmp_path)
+    assert sorted(events.Tags()["images"]) == sorted(f"cases/{rank}" for rank in RANKS)
+    for tag in events.Tags()["images"]:
+        assert [event.step for event in events.Images(tag)] == [2, 4]
+    picture = imread(io.BytesIO(events.Images("cases/best")[0].encoded_image_string))
+    assert picture.shape[:2] == (8, 24)  # image, reference and prediction of 8 x 8
+    assert np.ptp(picture[:, :8, :3], axis=-1).max() == 0
+    assert np.ptp(picture[:, 8:16, :3], axis=-1).max() > 0.1
+    dice = {}
+    for row in run.evaluator.state.metric_details["val_mean_dice"]:
+        dice.setdefault(row["case_id"], []).append(row["dice"])
+    order = sorted(dice, key=lambda name: (np.mean(dice[name]), name))
+    said = text(events, "cases")[-1]
+    for rank, case_id in zip(RANKS, (order[-1], order[len(order) // 2], order[0]), strict=True):
+        assert f"{rank}: {case_id}, mean Dice {np.mean(dice[case_id]):.3f}" in said
+
+
+def test_the_settings_stand_as_text(toy_run, tmp_path):
+    toy_run(epochs=1, tensorboard=tmp_path).trainer.run()
+    (said,) = text(read(tmp_path), "settings")
+    assert json.loads(said.removeprefix("```json").removesuffix("```")) == {"epochs": 1}
+
+
+def test_the_settings_stand_as_hyperparameters_in_the_same_file(toy_run, tmp_path):
+    toy_run(epochs=1, tensorboard=tmp_path).trainer.run()
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+    plugin = read(tmp_path).PluginTagToContent("hparams")
+    start = HParamsPluginData.FromString(plugin["_hparams_/session_start_info"]).session_start_info
+    assert {name: value.number_value for name, value in start.hparams.items()} == {"epochs": 1}
+    experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
+    assert [metric.name.tag for metric in experiment.metric_infos] == ["val_mean_dice"]
+
+
+@pytest.mark.parametrize("iteration", [3, 4, 6], ids=["between epochs", "within one", "in the last"])
+def test_after_a_resume_every_point_stands_once_as_if_nothing_had_happened(toy_run, tmp_path, iteration):
+    toy_run(tensorboard=tmp_path / "whole").trainer.run()
+    parts = {"checkpoints": tmp_path / "checkpoints", "tensorboard": tmp_path / "parts"}
+    stop_before(toy_run(**parts), iteration)
+    resumed = toy_run(**parts)
+    restore_run(tmp_path / "checkpoints" / "last.pt", **resumed.parts)
+    resumed.trainer.run()
+    whole, again = read(tmp_path / "whole"), read(tmp_path / "parts")
+    assert repeatable(again) == repeatable(whole)
+    assert [e.step for e in again.Images("cases/best")] == [2, 4, 6]
+    assert len(again.Tensors("settings/text_summary")) == 1
+
+
+def test_what_a_checkpoint_holds_has_been_flushed_before(toy_run, tmp_path):
+    run, seen = toy_run(checkpoints=tmp_path / "checkpoints", tensorboard=tmp_path / "tb"), []
+    run.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(scalars(read(tmp_path / "tb"))))
+    run.trainer.run()
+    assert [len(points["train_loss"]) for points in seen] == [2, 4, 6]
+    assert [len(points["val_dice_wt"]) for points in seen] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_goes_through_and_what_was_reached_is_on_disk(toy_run, tmp_path, error):
+    stop_before(toy_run(tensorboard=tmp_path), 4, error)
+    assert [step for step, _ in scalars(read(tmp_path))["train_loss"]] == [1, 2, 3]
+
+
+def test_validating_outside_of_a_training_writes_nothing(toy_run, tmp_path):
+    toy_run(tensorboard=tmp_path).evaluator.run()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_dice_curves_of_a_run_are_read_back(toy_run, tmp_path):
+    toy_run(epochs=2, tensorboard=tmp_path / "tensorboard").trainer.run()
+    curves = read_curves(tmp_path)
+    assert set(curves) == SCORES
+    assert [step for step, _ in curves["val_dice_wt"]] == [2, 4]
+
+
+def test_a_folder_without_events_has_no_curves(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no TensorBoard events; expected the output_dir of a training"):
+        read_curves(tmp_path)
