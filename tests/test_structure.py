@@ -15,6 +15,7 @@ ROOT = Path(brats3d.__file__).parent
 
 ORDER = [
     "labels",
+    "errors",
     "files",
     "cases",
     "convert",
@@ -25,6 +26,7 @@ ORDER = [
     "evaluation",
     "training",
     "inference",
+    "knobs",
     "bundle",
     "report",
     "cli",

@@ -1,42 +1,47 @@
-from .case import Case as Case
-from .case import check_case_id as check_case_id
-from .case import check_folder as check_folder
-from .case import check_path_syntax as check_path_syntax
-from .case import find_cases as find_cases
-from .case import name_some as name_some
-from .case import natural_key as natural_key
-from .case import report_problems as report_problems
-from .case import scan_cases as scan_cases
-from .checks import check_headers as check_headers
-from .checks import check_labels as check_labels
-from .checks import grid_difference as grid_difference
-from .checks import header_problems as header_problems
-from .checks import header_warnings as header_warnings
-from .checks import spacing_warning as spacing_warning
-from .checks import usual_grid as usual_grid
-from .checks import whole_labels as whole_labels
-from .datalist import DATALIST_NAME as DATALIST_NAME
-from .datalist import case_to_item as case_to_item
-from .datalist import explain_item as explain_item
-from .datalist import item_to_case as item_to_case
-from .datalist import load_datalist as load_datalist
-from .datalist import read_datalist as read_datalist
-from .datalist import with_convention as with_convention
-from .discovery import NoCaseError as NoCaseError
-from .discovery import Problem as Problem
-from .discovery import walk as walk
-from .duplicates import identical_files as identical_files
-from .duplicates import signature as signature
-from .label_voxels import LabelledVoxels as LabelledVoxels
-from .label_voxels import labelled_voxels as labelled_voxels
-from .layouts import ANY_LAYOUT as ANY_LAYOUT
-from .layouts import SEGMENTATION as SEGMENTATION
-from .layouts import layout_of as layout_of
-from .layouts import modality_of as modality_of
-from .layouts import parse_file_name as parse_file_name
-from .patients import NameMapping as NameMapping
-from .patients import read_name_mappings as read_name_mappings
-from .patients import unite_patients as unite_patients
-from .patients import unmapped_releases as unmapped_releases
-from .splitting import describe_split as describe_split
-from .splitting import split_dataset as split_dataset
+from .case import (
+    Case as Case,
+    check_case_id as check_case_id,
+    check_folder as check_folder,
+    check_path_syntax as check_path_syntax,
+    find_cases as find_cases,
+    name_some as name_some,
+    natural_key as natural_key,
+    report_problems as report_problems,
+    scan_cases as scan_cases,
+)
+from .checks import (
+    check_headers as check_headers,
+    check_labels as check_labels,
+    grid_difference as grid_difference,
+    header_problems as header_problems,
+    header_warnings as header_warnings,
+    spacing_warning as spacing_warning,
+    usual_grid as usual_grid,
+    whole_labels as whole_labels,
+)
+from .datalist import (
+    DATALIST_NAME as DATALIST_NAME,
+    case_to_item as case_to_item,
+    explain_item as explain_item,
+    item_to_case as item_to_case,
+    load_datalist as load_datalist,
+    read_datalist as read_datalist,
+    with_convention as with_convention,
+)
+from .discovery import NoCaseError as NoCaseError, Problem as Problem, walk as walk
+from .duplicates import identical_files as identical_files, signature as signature
+from .label_voxels import LabelledVoxels as LabelledVoxels, labelled_voxels as labelled_voxels
+from .layouts import (
+    ANY_LAYOUT as ANY_LAYOUT,
+    SEGMENTATION as SEGMENTATION,
+    layout_of as layout_of,
+    modality_of as modality_of,
+    parse_file_name as parse_file_name,
+)
+from .patients import (
+    NameMapping as NameMapping,
+    read_name_mappings as read_name_mappings,
+    unite_patients as unite_patients,
+    unmapped_releases as unmapped_releases,
+)
+from .splitting import describe_split as describe_split, split_dataset as split_dataset

@@ -1,18 +1,14 @@
-from .dataset import CaseDataset as CaseDataset
-from .dataset import FillCache as FillCache
-from .dataset import brain_box as brain_box
-from .fingerprints import digest as digest
-from .fingerprints import fingerprint as fingerprint
-from .loader import PrefetchLoader as PrefetchLoader
-from .loader import check_augmentation as check_augmentation
-from .sampler import EpochCaseSampler as EpochCaseSampler
-from .sampler import PlaceSampler as PlaceSampler
+from .dataset import CaseDataset as CaseDataset, FillCache as FillCache, brain_box as brain_box
+from .fingerprints import digest as digest, fingerprint as fingerprint
+from .loader import PrefetchLoader as PrefetchLoader, check_augmentation as check_augmentation
+from .sampler import EpochCaseSampler as EpochCaseSampler, PlaceSampler as PlaceSampler
 from .seeds import derive_seed as derive_seed
-from .sequence_dropout import DropSequencesd as DropSequencesd
-from .sequence_dropout import subsets as subsets
-from .transforms import LabelsToRegionsd as LabelsToRegionsd
-from .transforms import RegionsToLabelsd as RegionsToLabelsd
-from .transforms import StandardLabelsd as StandardLabelsd
-from .transforms import labels_to_regions as labels_to_regions
-from .transforms import nest_regions as nest_regions
-from .transforms import regions_to_labels as regions_to_labels
+from .sequence_dropout import DropSequencesd as DropSequencesd, subsets as subsets
+from .transforms import (
+    LabelsToRegionsd as LabelsToRegionsd,
+    RegionsToLabelsd as RegionsToLabelsd,
+    StandardLabelsd as StandardLabelsd,
+    labels_to_regions as labels_to_regions,
+    nest_regions as nest_regions,
+    regions_to_labels as regions_to_labels,
+)

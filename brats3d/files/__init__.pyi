@@ -1,49 +1,57 @@
-from .atomic import explain_full_disk as explain_full_disk
-from .atomic import flush_file as flush_file
-from .atomic import remove_leftovers as remove_leftovers
-from .atomic import remove_temporary as remove_temporary
-from .atomic import require_space as require_space
-from .atomic import scratch_folder as scratch_folder
-from .atomic import whole_folder as whole_folder
-from .atomic import writable_folder as writable_folder
-from .atomic import write_json as write_json
-from .atomic import write_whole as write_whole
-from .bounded import MAX_TEXT_BYTES as MAX_TEXT_BYTES
-from .bounded import first_line as first_line
-from .bounded import ordinary_size as ordinary_size
-from .bounded import read_bounded as read_bounded
-from .bounded import read_json as read_json
-from .bounded import too_long as too_long
-from .failures import Failures as Failures
-from .failures import cause_of as cause_of
-from .memory import free_gpu_memory as free_gpu_memory
-from .memory import free_memory as free_memory
-from .memory import gib as gib
-from .memory import total_memory as total_memory
-from .memory import use_huge_pages as use_huge_pages
-from .nifti import AFFINE_TOLERANCE_MM as AFFINE_TOLERANCE_MM
-from .nifti import MAX_BYTES as MAX_BYTES
-from .nifti import MAX_VOXELS as MAX_VOXELS
-from .nifti import Header as Header
-from .nifti import Volume as Volume
-from .nifti import format_affine as format_affine
-from .nifti import is_packed as is_packed
-from .nifti import lps_axes as lps_axes
-from .nifti import read_header as read_header
-from .nifti import read_volume as read_volume
-from .nifti import same_grid as same_grid
-from .nifti import to_lps as to_lps
-from .nifti_writing import marked_convention as marked_convention
-from .nifti_writing import write_nifti as write_nifti
-from .nifti_writing import write_segmentation as write_segmentation
-from .ownership import prepare_output as prepare_output
-from .ownership import refuse_foreign_stats as refuse_foreign_stats
-from .pictures import MODALITY_TITLES as MODALITY_TITLES
-from .pictures import best_slice as best_slice
-from .pictures import overlay as overlay
-from .pictures import save_preview as save_preview
-from .pictures import to_rgb as to_rgb
+from .atomic import (
+    explain_full_disk as explain_full_disk,
+    flush_file as flush_file,
+    remove_leftovers as remove_leftovers,
+    remove_temporary as remove_temporary,
+    require_space as require_space,
+    scratch_folder as scratch_folder,
+    whole_folder as whole_folder,
+    writable_folder as writable_folder,
+    write_json as write_json,
+    write_whole as write_whole,
+)
+from .bounded import (
+    MAX_TEXT_BYTES as MAX_TEXT_BYTES,
+    first_line as first_line,
+    ordinary_size as ordinary_size,
+    read_bounded as read_bounded,
+    read_json as read_json,
+    too_long as too_long,
+)
+from .failures import Failures as Failures, cause_of as cause_of
+from .memory import (
+    free_gpu_memory as free_gpu_memory,
+    free_memory as free_memory,
+    gib as gib,
+    total_memory as total_memory,
+    use_huge_pages as use_huge_pages,
+)
+from .nifti import (
+    AFFINE_TOLERANCE_MM as AFFINE_TOLERANCE_MM,
+    MAX_BYTES as MAX_BYTES,
+    MAX_VOXELS as MAX_VOXELS,
+    Header as Header,
+    Volume as Volume,
+    format_affine as format_affine,
+    is_packed as is_packed,
+    lps_axes as lps_axes,
+    read_header as read_header,
+    read_volume as read_volume,
+    same_grid as same_grid,
+    to_lps as to_lps,
+)
+from .nifti_writing import (
+    marked_convention as marked_convention,
+    write_nifti as write_nifti,
+    write_segmentation as write_segmentation,
+)
+from .ownership import prepare_output as prepare_output, refuse_foreign_stats as refuse_foreign_stats
+from .pictures import (
+    MODALITY_TITLES as MODALITY_TITLES,
+    best_slice as best_slice,
+    overlay as overlay,
+    save_preview as save_preview,
+    to_rgb as to_rgb,
+)
 from .run_folder import read_settings as read_settings
-from .shards import read_shard as read_shard
-from .shards import share_name as share_name
-from .shards import share_of as share_of
+from .shards import read_shard as read_shard, share_name as share_name, share_of as share_of

@@ -1,26 +1,21 @@
-from .card import card_path as card_path
-from .card import last_good as last_good
-from .card import read_card as read_card
-from .card import serves_absent_sequences as serves_absent_sequences
-from .checkpoint_file import read_checkpoint as read_checkpoint
-from .checkpoint_file import read_content as read_content
-from .checkpoint_file import save_checkpoint as save_checkpoint
-from .describe import describe_network as describe_network
-from .describe import describe_part as describe_part
-from .ema import AverageWeights as AverageWeights
-from .ema import average_of as average_of
+from .card import (
+    card_path as card_path,
+    last_good as last_good,
+    read_card as read_card,
+    serves_absent_sequences as serves_absent_sequences,
+)
+from .checkpoint_file import (
+    read_checkpoint as read_checkpoint,
+    read_content as read_content,
+    save_checkpoint as save_checkpoint,
+)
+from .describe import describe_network as describe_network, describe_part as describe_part
+from .ema import AverageWeights as AverageWeights, average_of as average_of
 from .fit_weights import fit_weights as fit_weights
 from .instance_norm import with_window_norms as with_window_norms
 from .loss import DiceBCELoss as DiceBCELoss
-from .memory_need import step_need as step_need
-from .memory_need import stitched_bytes as stitched_bytes
-from .memory_need import window_need as window_need
-from .one_pass import OnePassInferer as OnePassInferer
-from .one_pass import choose_inferer as choose_inferer
-from .precision import autocast as autocast
-from .precision import check_flag as check_flag
-from .precision import compute_dtype as compute_dtype
-from .weights import load_weights as load_weights
-from .weights import refuse_mismatch as refuse_mismatch
-from .windows import check_window as check_window
-from .windows import compare_windows as compare_windows
+from .memory_need import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
+from .one_pass import OnePassInferer as OnePassInferer, choose_inferer as choose_inferer
+from .precision import autocast as autocast, check_flag as check_flag, compute_dtype as compute_dtype
+from .weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
+from .windows import check_window as check_window, compare_windows as compare_windows

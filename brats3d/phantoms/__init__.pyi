@@ -1,14 +1,12 @@
-from .head import SIZES as SIZES
-from .head import brain_box as brain_box
-from .head import place_head as place_head
-from .head import sample_tissue as sample_tissue
-from .head import strip_skull as strip_skull
+from .head import (
+    SIZES as SIZES,
+    brain_box as brain_box,
+    place_head as place_head,
+    sample_tissue as sample_tissue,
+    strip_skull as strip_skull,
+)
 from .noise import Draw as Draw
-from .phantom import Phantom as Phantom
-from .phantom import make_phantom as make_phantom
+from .phantom import Phantom as Phantom, make_phantom as make_phantom
 from .releases import write_phantoms as write_phantoms
-from .settings import SETTINGS as SETTINGS
-from .settings import Contrasts as Contrasts
-from .settings import Ranges as Ranges
-from .stream import PhantomCases as PhantomCases
-from .stream import PhantomStream as PhantomStream
+from .settings import SETTINGS as SETTINGS, Contrasts as Contrasts, Ranges as Ranges
+from .stream import PhantomCases as PhantomCases, PhantomStream as PhantomStream

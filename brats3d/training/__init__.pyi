@@ -1,30 +1,30 @@
-from .checkpoints import LAST as LAST
-from .checkpoints import PREVIOUS as PREVIOUS
-from .checkpoints import KeepCheckpoints as KeepCheckpoints
-from .checkpoints import restore_run as restore_run
-from .distributed import distribute as distribute
-from .distributed import distributed_device as distributed_device
-from .distributed import is_helper as is_helper
-from .distributed import own_share as own_share
-from .distributed import refuse_idle_processes as refuse_idle_processes
+from .checkpoints import (
+    LAST as LAST,
+    PREVIOUS as PREVIOUS,
+    KeepCheckpoints as KeepCheckpoints,
+    restore_run as restore_run,
+)
+from .distributed import (
+    distribute as distribute,
+    distributed_device as distributed_device,
+    is_helper as is_helper,
+    own_share as own_share,
+    refuse_idle_processes as refuse_idle_processes,
+)
 from .epoch_report import ReportEpoch as ReportEpoch
 from .memory_check import check_memory as check_memory
-from .provenance import Provenance as Provenance
-from .provenance import source_version as source_version
-from .resume import FREE_SETTINGS as FREE_SETTINGS
-from .resume import FREE_WITH_PHANTOMS as FREE_WITH_PHANTOMS
-from .resume import find_run as find_run
-from .resume import keep_settings as keep_settings
-from .resume import refuse_changes as refuse_changes
-from .resume import with_data as with_data
-from .run import run_pretraining as run_pretraining
-from .run import run_training as run_training
+from .provenance import Provenance as Provenance, source_version as source_version
+from .resume import (
+    FREE_SETTINGS as FREE_SETTINGS,
+    FREE_WITH_PHANTOMS as FREE_WITH_PHANTOMS,
+    find_run as find_run,
+    keep_settings as keep_settings,
+    refuse_changes as refuse_changes,
+    with_data as with_data,
+)
+from .run import run_pretraining as run_pretraining, run_training as run_training
 from .step import TrainStep as TrainStep
-from .stop import RunEvents as RunEvents
-from .stop import RunStopped as RunStopped
-from .stop import StopRun as StopRun
+from .stop import RunEvents as RunEvents, RunStopped as RunStopped, StopRun as StopRun
 from .tensorboard import TrackRun as TrackRun
-from .time_budget import KeepTime as KeepTime
-from .time_budget import TimeBudget as TimeBudget
-from .validation import ValidateLast as ValidateLast
-from .validation import WarnOfCollapse as WarnOfCollapse
+from .time_budget import KeepTime as KeepTime, TimeBudget as TimeBudget
+from .validation import ValidateLast as ValidateLast, WarnOfCollapse as WarnOfCollapse

@@ -19,8 +19,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from brats3d import cli
-from brats3d.audit import case_audit as case_audit
-from brats3d.audit import dataset_audit as audit_module
+from brats3d.audit import case_audit as case_audit, dataset_audit as audit_module
 from brats3d.audit.dataset_audit import Audit, audit_dataset
 from brats3d.audit.findings import KINDS
 from brats3d.audit.summary import audit_lines, write_audit

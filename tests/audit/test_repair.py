@@ -13,8 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brats3d.audit import repair as repair_module
 from brats3d.audit.dataset_audit import Audit, audit_dataset

@@ -8,8 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brats3d.cases.case import Case, find_cases, make_case
 from brats3d.cases.checks import check_headers, check_labels, check_voxels, header_warnings, whole_labels

@@ -10,8 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from brats3d.cases.case import make_case
 from brats3d.cases.folds import CaseFacts, fold_table, split_patients, stratified_folds

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from brats3d.cases.case import Case, make_case
 from brats3d.cases.patients import join_overlapping, read_name_mappings

@@ -28,8 +28,7 @@ import torch
 from monai.data import MetaTensor, PersistentDataset
 from monai.transforms import CropForegroundd, LoadImaged, NormalizeIntensityd, ScaleIntensityRanged
 
-from brats3d.data import cache as cache
-from brats3d.data import fingerprints as fingerprint_module
+from brats3d.data import cache as cache, fingerprints as fingerprint_module
 from brats3d.data.cache import DiskCache
 from brats3d.data.fingerprints import fingerprint
 

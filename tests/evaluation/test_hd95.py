@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from monai.metrics import compute_hausdorff_distance
 
 from brats3d.evaluation.hd95 import hd95_mm

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
 from brats3d.phantoms.atlas import COARSE_MM, DEPTH, INSIDE, NEAR, OUTSIDE, sample_atlas, sample_landmarks, to_mni

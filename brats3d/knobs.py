@@ -1,0 +1,126 @@
+"""The knobs of a workflow: read from the YAML for ``--help``, and collected from a config that MONAI is resolving.
+
+A knob is a top-level id that stands on one line with a comment::
+
+    epochs: 300  # passes over the training cases
+
+A line such as ``# --- data ---`` begins a group of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+_GROUP = re.compile(r"# --- (.+?) ---")
+_KNOB = re.compile(r"(\w+): (.*?) +# (.+)")
+_REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One knob.
+
+    Args:
+        name: its id.
+        default: its value as the YAML has it.
+        comment: what it does.
+        group: the heading that it stands under; may be empty.
+    """
+
+    name: str
+    default: str
+    comment: str
+    group: str
+
+
+def read_knobs(files: Iterable[str | Path]) -> list[Knob]:
+    """Read the knobs of config files that are laid over one another.
+
+    A later file replaces the default and the comment of a knob, and removes the knobs that its ``unused`` line names.
+    """
+    found: dict[str, Knob] = {}
+    for file in files:
+        group = ""
+        for line in Path(file).read_text(encoding="utf-8").splitlines():
+            if heading := _GROUP.fullmatch(line):
+                group = heading[1]
+            elif line.startswith("unused: "):
+                for name in re.findall(r"\w+", line.partition(":")[2].partition("#")[0]):
+                    found.pop(name, None)
+            elif match := _KNOB.fullmatch(line):
+                name, default, comment = match.groups()
+                group_of = found[name].group if name in found and not group else group
+                found[name] = Knob(name, default, comment, group_of)
+    return list(found.values())
+
+
+def knob_values(files: Sequence[str]) -> dict[str, Any]:
+    """Collect the knobs of the config that is being resolved; a config names this function as a ``_target_``.
+
+    Args:
+        files: names of the config files, in the ``configs`` folder of the bundle, whose knobs are wanted.
+
+    Returns:
+        Name -> value, in the order of the files.
+
+    Raises:
+        RuntimeError: if no config is being resolved.
+    """
+    parser = _parser()
+    folder = Path(str(parser.get_parsed_content("bundle_root"))) / "configs"
+    return {knob.name: parser.get_parsed_content(knob.name) for knob in read_knobs(folder / name for name in files)}
+
+
+def config_text(ids: Sequence[str]) -> str:
+    """Return parts of the config that is being resolved as text, for telling whether two runs have the same parts.
+
+    Overrides are in it. Whatever the parts refer to is in it too.
+
+    Args:
+        ids: such as ``["preprocessing", "train#random_transforms"]``.
+
+    Raises:
+        RuntimeError: if no config is being resolved.
+    """
+    parser = _parser()
+    parts: dict[str, Any] = {}
+    left = [id_.replace("#", "::") for id_ in ids]
+    while left:
+        id_ = left.pop()
+        if id_ not in parts:
+            parts[id_] = parser.get(id_)
+            left += [name.replace("#", "::") for name in _references(parts[id_])]
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def _references(config: Any) -> Iterable[str]:
+    if isinstance(config, Mapping):
+        for value in config.values():
+            yield from _references(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _references(value)
+    elif isinstance(config, str) and config.startswith(("@", "$", "%")):
+        yield from _REFERENCE.findall(config)
+
+
+def _parser() -> ConfigParser:
+    """The parser that is resolving a config now: MONAI (1.6) gives components no access to the rest of their config."""
+    from monai.bundle import ConfigParser
+
+    frame = inspect.currentframe()
+    while frame is not None:
+        found = frame.f_locals.get("self")
+        if isinstance(found, ConfigParser):
+            return found
+        frame = frame.f_back
+    raise RuntimeError("no config is being resolved: this function is a _target_ in a config file")

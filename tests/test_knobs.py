@@ -1,0 +1,88 @@
+"""Knobs are read from the YAML, and their values collected from a config that is being resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from brats3d.knobs import config_text, knob_values, read_knobs
+
+TRAIN = """# A recipe.
+
+# --- data ---
+folder: null  # with the cases
+size: [1, 2]  # of a patch
+# --- how ---
+rate: "$0.1 * 2"  # of learning
+fast: true  # or not
+
+plain: 3
+part:
+  nested: 1  # is no knob
+  rate: "@rate"
+"""
+OVERLAY = """unused: [folder, fast]  # a note
+rate: 5  # of learning, in the overlay
+extra: 1  # only here
+"""
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle with a config and an overlay."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.yaml").write_text(TRAIN)
+    (tmp_path / "configs" / "overlay.yaml").write_text(OVERLAY)
+    return tmp_path
+
+
+def parser(bundle: Path, **config: object) -> ConfigParser:
+    made = ConfigParser({"bundle_root": str(bundle), **config})
+    made.read_config(bundle / "configs" / "train.yaml")
+    made.update({"bundle_root": str(bundle), **config})
+    return made
+
+
+def test_knobs_have_names_defaults_comments_and_groups(bundle: Path) -> None:
+    knobs = read_knobs([bundle / "configs" / "train.yaml"])
+    assert [(k.name, k.default, k.comment, k.group) for k in knobs] == [
+        ("folder", "null", "with the cases", "data"),
+        ("size", "[1, 2]", "of a patch", "data"),
+        ("rate", '"$0.1 * 2"', "of learning", "how"),
+        ("fast", "true", "or not", "how"),
+    ]
+
+
+def test_an_overlay_replaces_adds_and_removes_knobs(bundle: Path) -> None:
+    knobs = read_knobs(bundle / "configs" / name for name in ("train.yaml", "overlay.yaml"))
+    assert {k.name: (k.default, k.group) for k in knobs} == {
+        "size": ("[1, 2]", "data"),
+        "rate": ("5", "how"),
+        "extra": ("1", ""),
+    }
+
+
+def test_values_are_those_of_the_config_that_is_resolved(bundle: Path) -> None:
+    made = parser(bundle, fast=False)
+    made["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
+    assert made.get_parsed_content("settings") == {"folder": None, "size": [1, 2], "rate": 0.2, "fast": False}
+
+
+def test_the_text_of_parts_follows_overrides_and_references(bundle: Path) -> None:
+    def text(**config: object) -> str:
+        made = parser(bundle, **config)
+        made["text"] = {"_target_": "brats3d.knobs.config_text", "ids": ["part"]}
+        return made.get_parsed_content("text")
+
+    assert text() == text()
+    assert text(fast=False) == text()
+    assert text(rate=3) != text()
+    assert text(part={"nested": 2}) != text()
+
+
+@pytest.mark.parametrize("call", [lambda: knob_values(["train.yaml"]), lambda: config_text(["part"])])
+def test_outside_of_a_config_there_are_none(call) -> None:
+    with pytest.raises(RuntimeError, match="no config is being resolved"):
+        call()
