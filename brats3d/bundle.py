@@ -1,6 +1,6 @@
-"""Where the bundle is, which config files a workflow takes, and whether overrides name what exists.
+"""The bundle: its folder, the config files of each workflow, overrides of their ids, and running a workflow.
 
-Nothing heavy is imported here: MONAI and torch come in when a workflow runs.
+MONAI and torch are imported only when a workflow runs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import difflib
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from brats3d.errors import UsageError
 
 WORKFLOWS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("pretrain.yaml",),
@@ -20,7 +22,7 @@ WORKFLOWS: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("train.yaml", "evaluate.yaml"),
     "predict": ("inference.yaml",),
 }
-"""Workflow -> its config files, later ones laid over earlier ones."""
+"""Config files of each workflow; later files override earlier ones."""
 
 MONAI_ARGUMENTS = frozenset(
     [
@@ -36,93 +38,106 @@ MONAI_ARGUMENTS = frozenset(
         "properties_path",
     ]
 )
-"""What ``python -m monai.bundle run`` takes besides ids of the config."""
+"""Arguments of ``python -m monai.bundle run`` that are not ids of the config."""
 
 logger = logging.getLogger("brats3d")
 
 
 def installed_bundle() -> Path:
-    """The bundle folder that belongs to this package: inside it when installed, beside it in a checkout."""
+    """Return the folder of the bundle: inside the package when installed, beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: if it is in neither place.
+    """
     package = Path(__file__).resolve().parent
     for folder in (package / "_bundle", package.parent / "bundle"):
         if (folder / "configs" / "train.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"{package}: the bundle's configs are missing; install brats3d again")
+    raise FileNotFoundError(f"no bundle in {package} or beside it; install brats3d again")
 
 
 def find_bundle_root() -> str:
-    """Folder of the bundle that the command line runs: above its first ``--config_file``; else the installed one."""
-    for path in _command_line_configs():
-        folder = Path(path).resolve().parent
+    """Return the bundle of the command line: the folder above its first ``--config_file``, else the installed bundle.
+
+    A config cannot know its own path, so the configs name this function as a ``_target_``.
+    """
+    for file in _command_line_configs():
+        folder = Path(file).resolve().parent
         if folder.name == "configs":
             return str(folder.parent)
     return str(installed_bundle())
 
 
 def config_files(workflow: str) -> list[Path]:
-    """The config files of ``pretrain``, ``train``, ``evaluate`` or ``predict``.
+    """Return the config files of ``pretrain``, ``train``, ``evaluate`` or ``predict``.
 
     Raises:
-        ValueError: if there is no such workflow.
+        UsageError: if there is no such workflow.
     """
     if workflow not in WORKFLOWS:
-        raise ValueError(f"workflow: expected one of {', '.join(WORKFLOWS)}, got {workflow!r}")
+        raise UsageError("workflow", expected=f"one of {', '.join(WORKFLOWS)}", found=workflow)
     return [installed_bundle() / "configs" / name for name in WORKFLOWS[workflow]]
 
 
-def check_overrides(overrides: Mapping[str, Any], files: Sequence[str | Path]) -> list[str]:
-    """What is wrong with overrides: ids that no config has, and values that MONAI reads as syntax.
+def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageError]:
+    """Return an error, with the nearest known id, for each id that no config file has.
 
-    Args:
-        overrides: id -> value, as given on the command line.
-        files: the config files that they are laid over.
-
-    Returns:
-        One line a problem; none where all is well.
+    Arguments of a component's class are known, also those that the config leaves at their defaults.
     """
     import yaml
 
     config: dict[str, Any] = {}
     for file in files:
-        config.update(yaml.safe_load(Path(file).read_text()) or {})
+        config.update(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {})
     known = set(_ids(config)) | {key.removeprefix("+").replace("::", "#") for key in config}
-    problems = []
-    for id_, value in overrides.items():
+    errors = []
+    for id_ in ids:
         name = id_.removeprefix("+").replace("::", "#")
         parent = _at(config, name.rpartition("#")[0]) if "#" in name else None
-        if (
-            name not in known
-            and name not in MONAI_ARGUMENTS
-            and not (isinstance(parent, dict) and "_target_" in parent)
-        ):
+        is_argument = isinstance(parent, dict) and "_target_" in parent
+        if name not in known and name not in MONAI_ARGUMENTS and not is_argument:
             near = difflib.get_close_matches(name, known, n=1)
-            problems.append(f"unknown id --{id_}" + (f"; did you mean --{near[0]}?" if near else ""))
-        if name.endswith(("_dir", "checkpoint", "datalist")):
-            problems += [why for path in _paths(value) if (why := _syntax(path, id_))]
-    return problems
+            errors.append(UsageError(f"--{id_}", "unknown id", advice=f"did you mean --{near[0]}?" if near else ""))
+    return errors
+
+
+def misread_paths(overrides: Mapping[str, Any]) -> list[UsageError]:
+    """Return an error for each path among the overrides that MONAI's config parser would read as syntax."""
+    from brats3d.cases import check_path_syntax
+
+    errors = []
+    for name, value in overrides.items():
+        if not name.endswith(("_dir", "checkpoint", "datalist")):
+            continue
+        for path in value if isinstance(value, list | tuple) else [value]:
+            try:
+                check_path_syntax(str(path), name)
+            except ValueError as error:
+                errors.append(error if isinstance(error, UsageError) else UsageError(name, str(error)))
+    return errors
 
 
 def check_command_line() -> None:
-    """Called by the configs themselves: warn of ids in ``python -m monai.bundle run ...`` that no config has.
+    """Warn about ids in ``python -m monai.bundle run ...`` that no config has; the configs call this first.
 
-    MONAI keeps unknown ids silently, so that ``--epochz 9`` trains for 300 epochs.
+    MONAI accepts unknown ids silently, so that ``--epochz 9`` trains for 300 epochs.
 
     Raises:
-        ValueError: if a path holds what MONAI reads as syntax.
+        UsageError: if MONAI would read a path as syntax.
     """
     files = [file for file in _command_line_configs() if Path(file).is_file()]
     if not files:
         return
-    # Who types the plain command may mean an expression or a reference; a folder of that name is none.
-    overrides = {name: "" if value.startswith(("$", "@")) else value for name, value in _command_line_options()}
-    for problem in check_overrides(overrides, files):
-        if not problem.startswith("unknown id"):
-            raise ValueError(problem)
-        logger.warning("%s: it has no effect", problem)
+    options = dict(_command_line_options())
+    # With MONAI's own command a value may be an expression or a reference on purpose.
+    for error in misread_paths({name: value for name, value in options.items() if not value.startswith(("$", "@"))}):
+        raise error
+    for error in unknown_ids(options, files):
+        logger.warning("%s (it has no effect)", error)
 
 
 def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
-    """The ``python -m monai.bundle run`` line that does the same."""
+    """Return the equivalent ``python -m monai.bundle run`` line."""
     files = [str(file) for file in config_files(workflow)]
     parts = ["python", "-m", "monai.bundle", "run", *(["training"] if workflow in ("train", "pretrain") else [])]
     parts += ["--config_file", files[0] if len(files) == 1 else str(files)]
@@ -131,17 +146,12 @@ def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
     return " ".join(map(_quoted, parts))
 
 
-def _quoted(text: str) -> str:
-    """For a shell; in double quotes where single ones stand inside and nothing else that a shell would change."""
-    return f'"{text}"' if "'" in text and not set('"$`!\\') & set(text) else shlex.quote(text)
-
-
 def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> None:
     """Run a workflow of the installed bundle in this process.
 
     Args:
         workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
-        overrides: id -> value, checked by :func:`check_overrides` before.
+        overrides: id -> value; unknown ids are not refused here.
     """
     files = config_files(workflow)
     from monai.bundle import ConfigWorkflow
@@ -157,13 +167,18 @@ def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> None:
     run.finalize()
 
 
+def _quoted(text: str) -> str:
+    """Quote a word for a shell, in double quotes if it contains single ones and nothing that a shell would expand."""
+    return f'"{text}"' if "'" in text and not set('"$`!\\') & set(text) else shlex.quote(text)
+
+
 def _command_line_options() -> Iterator[tuple[str, str]]:
-    """(name, value) of every ``--name value`` and ``--name=value`` of this process."""
+    """Yield (name, value) of every ``--name value`` and ``--name=value`` of this process."""
     arguments = iter(sys.argv[1:])
     for argument in arguments:
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
-            yield name.replace("-", "_"), value if equals else next(arguments, "")  # fire takes either
+            yield name.replace("-", "_"), value if equals else next(arguments, "")
 
 
 def _command_line_configs() -> list[str]:
@@ -177,7 +192,7 @@ def _command_line_configs() -> list[str]:
 
 
 def _ids(config: Any, prefix: str = "") -> Iterator[str]:
-    """Every id that a config has, nested ones joined by '#'."""
+    """Yield every id of a config; nested ids are joined by '#'."""
     pairs = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
     for key, value in pairs:
         yield f"{prefix}{key}"
@@ -191,18 +206,3 @@ def _at(config: Any, id_: str) -> Any:
         except (KeyError, IndexError, ValueError, TypeError):
             return None
     return config
-
-
-def _syntax(path: str, name: str) -> str | None:
-    """Why MONAI cannot be given this path."""
-    from brats3d.cases import check_path_syntax
-
-    try:
-        check_path_syntax(path, name)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _paths(value: Any) -> list[str]:
-    return [str(v) for v in value] if isinstance(value, (list, tuple)) else [str(value)]

@@ -1,6 +1,6 @@
 """The ``brats3d`` command: a thin front for the bundle and the package. It has no defaults of its own.
 
-Nothing heavy is imported until a subcommand runs, so that ``brats3d --help`` answers at once.
+Heavy libraries are imported only when a subcommand runs, so that ``brats3d --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -10,40 +10,74 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from brats3d import __version__
-from brats3d.bundle import MONAI_ARGUMENTS, check_overrides, command_line, config_files, installed_bundle, run_workflow
+from brats3d.bundle import (
+    MONAI_ARGUMENTS,
+    command_line,
+    config_files,
+    installed_bundle,
+    misread_paths,
+    run_workflow,
+    unknown_ids,
+)
+from brats3d.errors import ExplainedError, UsageError
 from brats3d.files import cause_of, read_json, writable_folder
+from brats3d.knobs import Knob, read_knobs
 from brats3d.labels import CONVENTIONS, get_convention, order_modalities
 
-# "--id value" pairs of the config pass through click untouched; _split takes them apart.
-PASS_THROUGH = {"ignore_unknown_options": True}
-
-# --label_convention as in the config, and --label-convention.
 EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
+"""Accepts ``--label_convention``, as the config spells it, and ``--label-convention``."""
 
-output_option = click.option("--output", "-o", metavar="DIR", help="Folder to write to (the config's output_dir).")
+MAX_LINE = 4000
+"""Characters of an error's line that are printed."""
 
 
-class InOrder(click.Group):
-    """Lists its commands in the order in which they are used, which is that of this file."""
+class Commands(click.Group):
+    """The subcommands, listed in the order in which people use them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands."""
+        """Return the names of the subcommands in the order of this file."""
         return list(self.commands)
 
 
-@click.group(cls=InOrder, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+class WorkflowCommand(click.Command):
+    """A subcommand that runs a workflow of the bundle. Its help lists the knobs of the YAML."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, then the knobs in their groups."""
+        super().format_options(ctx, formatter)
+        knobs = read_knobs(config_files(str(self.name)))
+        for group in dict.fromkeys(knob.group for knob in knobs):
+            rows = [(f"--{knob.name}", _describe_knob(knob)) for knob in knobs if knob.group == group]
+            with formatter.section(f"Knobs: {group}" if group else "Knobs"):
+                formatter.write_dl(rows)
+
+
+def workflow(metavar: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a subcommand of a function ``(arguments, output)`` that runs the workflow of the same name."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        function = click.option("--output", "-o", metavar="DIR", help="Folder to write to; same as --output_dir.")(
+            function
+        )
+        function = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar=metavar)(function)
+        # "--id value" passes through click untouched; _parse_knobs reads it.
+        return cli.command(cls=WorkflowCommand, context_settings={"ignore_unknown_options": True})(function)
+
+    return decorate
+
+
+@click.group(cls=Commands, context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="brats3d")
-@click.option("--verbose", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--verbose", is_flag=True, help="Show the traceback of an error.")
 def cli(verbose: bool) -> None:
-    """Brain tumour segmentation on BraTS: look at the data, train, evaluate, segment.
+    """Brain tumour segmentation on BraTS: check the data, train, evaluate, segment.
 
     Research only; not a medical device.
     """
@@ -51,15 +85,13 @@ def cli(verbose: bool) -> None:
 
 @cli.command()
 @click.argument("out")
-@click.option("--cases", type=int, required=True, help="How many cases.")
-@click.option("--seed", type=int, help="Another seed gives other cases.")
+@click.option("--cases", type=int, required=True, help="Number of cases.")
+@click.option("--seed", type=int, help="Random seed of the set.")
 @click.option("--size", metavar="full|small", help="full: 240x240x155 voxels; small: for tests.")
 @click.option(
-    "--layout", metavar="NAME", help="The release's form: brats2018|brats2020|brats2021|brats2023|brats2024|msd|h5."
+    "--layout", metavar="NAME", help="Layout of a release: brats2018|brats2020|brats2021|brats2023|brats2024|msd|h5."
 )
-@click.option(
-    "--setting", metavar="varied|plain|new-scanner", help="plain is easier; new-scanner is there to fine-tune on."
-)
+@click.option("--setting", metavar="varied|plain|new-scanner", help="plain is easier; new-scanner is for fine-tuning.")
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 def phantom(out: str, cases: int, **options: Any) -> None:
     """Write synthetic BraTS cases to OUT.
@@ -68,25 +100,23 @@ def phantom(out: str, cases: int, **options: Any) -> None:
     """
     from brats3d.phantoms import write_phantoms
 
-    with _wrong_use("cases", *options):
-        folders = write_phantoms(out, cases, **_given(options))
+    folders = write_phantoms(out, cases, **_given(options))
     click.echo(f"{len(folders)} cases in {out}")
 
 
 @cli.command()
 @click.argument("src")
 @click.argument("out")
-@click.option("--workers", type=click.IntRange(min=1), help="How many processes; one a processor unless given.")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of processes; default: one per core.")
 def convert(src: str, out: str, workers: int | None) -> int:
-    """Write SRC in BraTS 2020's NIfTI layout to OUT.
+    """Convert SRC to BraTS 2020's NIfTI layout in OUT.
 
-    SRC: Kaggle's HDF5 slices, whose intensities become whole numbers again (conversion.json says where that is not
-    certain), or the Decathlon's Task01_BrainTumour. Run it again to go on after an interruption.
+    SRC holds Kaggle's HDF5 slices or the Decathlon's Task01_BrainTumour. The original integer intensities of the HDF5
+    form are recovered; conversion.json lists the slices where that is ambiguous. Run the same command again to resume.
     """
     from brats3d.convert import check_output, convert_dataset
 
-    with _wrong_use("src", "out"):
-        check_output(src, out)
+    check_output(src, out)
     done = convert_dataset(src, out, workers)
     click.echo("\n".join(done.summary()))
     return 1 if done.failed else 0
@@ -94,24 +124,23 @@ def convert(src: str, out: str, workers: int | None) -> int:
 
 @cli.command(context_settings=EITHER_SPELLING)
 @click.argument("dataset_dir", metavar="DIR")
-@click.option("--json", "json_file", metavar="FILE", help="Also write everything to FILE.")
-@click.option("--repair", metavar="OUT", help="Write a clean copy to OUT: links, and mended files where that can be.")
-@click.option("--label-convention", metavar="NAME", help="What the labels mean, such as brats2020.")
+@click.option("--json", "json_file", metavar="FILE", help="Also write all findings to FILE.")
+@click.option("--repair", metavar="OUT", help="Write a clean copy to OUT: links, and repaired files.")
+@click.option("--label-convention", metavar="NAME", help="Meaning of the labels, such as brats2020.")
 @click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
 @click.option("--all", "everything", is_flag=True, help="List every finding.")
 def audit(dataset_dir: str, json_file: str | None, repair: str | None, everything: bool, **options: Any) -> int:
-    """Say what is wrong with the data in DIR, and what to do.
+    """Check the data in DIR and report what is wrong with it.
 
     Every file is read once; nothing in DIR is changed. Exit code 1: training would fail or learn something wrong.
     """
     from brats3d.audit import audit_dataset, audit_lines, check_output, repair_dataset, write_audit
 
-    with _wrong_use("json", "repair", "label_convention", "modalities"):
-        given = _about_data(options)
-        if json_file is not None:
-            json_file = str(_check_json(json_file, "json", {"findings"}))
-        if repair is not None:
-            check_output([dataset_dir], repair)
+    given = _about_data(options)
+    if json_file is not None:
+        json_file = str(_check_json(json_file, "json", {"findings"}))
+    if repair is not None:
+        check_output([dataset_dir], repair)
     _quieten()
     done = audit_dataset(dataset_dir, **given)
     click.echo("\n".join(audit_lines(done, everything)))
@@ -119,105 +148,93 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
         write_audit(done, json_file)
     if repair is None:
         return 0 if done.ok else 1
-    mended = repair_dataset(done, repair)
-    click.echo("\n".join(mended.summary()))
-    return 0 if mended.complete else 1
+    repaired = repair_dataset(done, repair)
+    click.echo("\n".join(repaired.summary()))
+    return 0 if repaired.complete else 1
 
 
 @cli.command(context_settings=EITHER_SPELLING)
 @click.argument("dataset_dir", metavar="DIR")
 @click.option("--output", "-o", metavar="FILE", required=True, help="File to write, such as DIR/datalist.json.")
-@click.option("--folds", type=int, help="How many folds, at most one a patient.")
-@click.option("--seed", type=int, help="Another seed gives another split.")
-@click.option("--label-convention", metavar="NAME", help="What the labels mean, such as brats2020.")
+@click.option("--folds", type=int, help="Number of folds, at most one per patient.")
+@click.option("--seed", type=int, help="Random seed of the split.")
+@click.option("--label-convention", metavar="NAME", help="Meaning of the labels, such as brats2020.")
 @click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another split in FILE.")
 def split(dataset_dir: str, output: str, **options: Any) -> None:
-    """Split the cases in DIR into folds that resemble each other.
+    """Split the cases in DIR into balanced folds and write a datalist.json.
 
-    Writes a datalist.json. Every segmentation is read once: grades, enhancing tumour and volumes are shared out evenly;
-    each patient is in one fold.
+    Every segmentation is read once. Folds are stratified by grade, enhancing tumour and tumour volume; all cases of a
+    patient are in one fold.
     """
     from brats3d.cases import describe_split, split_dataset
 
-    with _wrong_use("output", "folds", "label_convention", "modalities"):
-        done = split_dataset(dataset_dir, output, **_about_data(options))
+    done = split_dataset(dataset_dir, output, **_about_data(options))
     click.echo("\n".join(describe_split(done, dataset_dir, output)))
 
 
-@cli.command(context_settings=PASS_THROUGH)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[--minutes N] [--id value]...")
-@output_option
+@workflow("[--KNOB VALUE]...")
 def pretrain(arguments: Sequence[str], output: str | None) -> None:
-    """Train on synthetic cases, made while training runs.
-
-    It needs no data. Any id of pretrain.yaml can be given, such as --minutes 600.
-    """
+    """Train on synthetic cases, which are made during training. No data is needed."""
     _run("pretrain", arguments, output)
 
 
-@cli.command(context_settings=PASS_THROUGH)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="DATASET_DIR [--id value]...")
-@output_option
+@workflow("DATASET_DIR [--KNOB VALUE]...")
 def train(arguments: Sequence[str], output: str | None) -> None:
     """Train on a folder of BraTS cases.
 
-    Any id of train.yaml can be given, such as --epochs 100 or --patch_size "[96,96,96]".
+    Run the same command again to resume.
     """
     _run("train", arguments, output)
 
 
-@cli.command(context_settings=PASS_THROUGH)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="DATASET_DIR [--id value]...")
-@output_option
+@workflow("DATASET_DIR [--KNOB VALUE]...")
 def evaluate(arguments: Sequence[str], output: str | None) -> None:
-    """Score a run's best weights on its validation cases."""
+    """Score the best weights of a run on its validation cases.
+
+    Pass the knobs that the training was given.
+    """
     _run("evaluate", arguments, output)
 
 
-@cli.command(context_settings=PASS_THROUGH)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="CASE_OR_DIR... [--id value]...")
-@output_option
-@click.option("--preview", is_flag=True, help="Also write a picture of each case.")
-@click.option("--stats", is_flag=True, help="Also write a JSON of each case: volumes, boxes, sequences, weights.")
-def predict(arguments: Sequence[str], output: str | None, **flags: bool) -> None:
+@workflow("CASE_OR_DIR... [--KNOB VALUE]...")
+def predict(arguments: Sequence[str], output: str | None) -> None:
     """Segment cases in their own space: OUT/<case_id>.nii.gz.
 
-    A case that fails does not stop the others: OUT/failures.json lists it, exit code 1. Run it again to go on after an
-    interruption: what is done is left alone.
+    A case that fails does not stop the others; failures are listed in OUT/failures.json, and the exit code is 1. Run
+    the same command again to resume.
     """
-    _run("predict", arguments, output, **{name: True for name, given in flags.items() if given})
+    _run("predict", arguments, output)
 
 
 @cli.command(context_settings=EITHER_SPELLING)
 @click.argument("pred_dir")
 @click.argument("ref_dir")
-@click.option("--output", "-o", metavar="FILE", required=True, help="JSON to write; a CSV is written beside it.")
-@click.option("--convention", metavar="NAME", help="Rules: brats2023, brats2023-men, brats2023-met, brats2020.")
-@click.option("--pred-labels", metavar="NAME", help="What the predictions' labels mean, such as brats2020.")
-@click.option("--ref-labels", metavar="NAME", help="What the reference's labels mean.")
-@click.option("--missing", metavar="list|zero", help="Cases without a prediction: leave out and list, or count as 0.")
-@click.option("--workers", type=click.IntRange(min=1), help="How many cases at the same time.")
+@click.option("--output", "-o", metavar="FILE", required=True, help="JSON file to write, with a CSV beside it.")
+@click.option("--convention", metavar="NAME", help="Scoring rules: brats2023, brats2023-men, brats2023-met, brats2020.")
+@click.option("--pred-labels", metavar="NAME", help="Meaning of the predictions' labels, such as brats2020.")
+@click.option("--ref-labels", metavar="NAME", help="Meaning of the reference's labels.")
+@click.option("--missing", metavar="list|zero", help="Cases without a prediction: list them, or score them 0.")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of cases scored at the same time.")
 def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     """Score the segmentations in PRED_DIR against those in REF_DIR.
 
-    Dice, HD95, lesion-wise scores as BraTS counts them, sensitivity, specificity, volumes. Files are paired by case:
-    <case_id>.nii.gz or <case_id>_seg.nii.gz; REF_DIR may be a data set as downloaded. Exit code 1: cases are left out.
+    Computes Dice, HD95, lesion-wise scores as in the BraTS challenges, sensitivity, specificity and volumes. Files are
+    paired by case: <case_id>.nii.gz or <case_id>_seg.nii.gz; REF_DIR may be a data set as downloaded. Exit code 1:
+    cases lack a prediction.
     """
     from brats3d.evaluation import csv_beside, format_scores, score_folders
 
-    with _wrong_use("output", "convention", "missing"):
-        file = _check_json(output, "output", {"rows", "summary"})
-        csv_beside(file)
-        for name in ("pred_labels", "ref_labels"):
-            if options[name] is not None and options[name] not in CONVENTIONS:
-                expected = f"expected one of {', '.join(CONVENTIONS)}, got {options[name]!r}"
-                raise click.UsageError(f"--{name.replace('_', '-')}: {expected}")
-        _quieten()
-        done = score_folders(pred_dir, ref_dir, **_given(options))
+    file = _check_json(output, "output", {"rows", "summary"})
+    csv_beside(file)
+    for name in ("pred_labels", "ref_labels"):
+        if options[name] is not None and options[name] not in CONVENTIONS:
+            raise UsageError(name, expected=f"one of {', '.join(CONVENTIONS)}", found=options[name])
+    _quieten()
+    done = score_folders(pred_dir, ref_dir, **_given(options))
     click.echo(format_scores(done))
     table = done.write(file)
-    click.echo(f"\n{file} and {table.name}: a row a case and region")
+    click.echo(f"\n{file} and {table.name}: one row per case and region")
     return 1 if done.missing and not done.counts_missing else 0
 
 
@@ -225,50 +242,45 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
 @click.argument("first", metavar="A.json")
 @click.argument("second", metavar="B.json")
 @click.option("--measure", metavar="NAME", help="dice, hd95_mm, lesion_dice, lesion_hd95_mm, ...")
-@click.option("--plot", metavar="FILE", help="Also draw each case's change to this PNG.")
+@click.option("--plot", metavar="FILE", help="Also plot the change of each case to this PNG.")
 def compare(first: str, second: str, measure: str | None, plot: str | None) -> None:
     """Compare two scorings of the same cases: is B better than A?
 
-    A.json and B.json are written by score or evaluate. Each case's difference, and Wilcoxon's signed-rank test of them.
+    A.json and B.json are written by score or evaluate. Prints the paired differences and Wilcoxon's signed-rank test.
     """
     from brats3d.evaluation import compare_scores, format_comparison, read_scores, save_comparison
 
-    with _wrong_use("measure", "plot"):
-        if plot is not None and Path(plot).suffix.lower() != ".png":
-            raise ValueError(f"plot: expected a file whose name ends in .png, got {plot}")
-        found = compare_scores(read_scores(first), read_scores(second), **_given({"measure": measure}))
-    click.echo(format_comparison(found, (first, second)))
+    if plot is not None and Path(plot).suffix.lower() != ".png":
+        raise UsageError("plot", expected="a file name that ends in .png", found=plot)
+    compared = compare_scores(read_scores(first), read_scores(second), **_given({"measure": measure}))
+    click.echo(format_comparison(compared, (first, second)))
     if plot is not None:
         names = (Path(first).stem, Path(second).stem) if Path(first).stem != Path(second).stem else ("A", "B")
-        click.echo(f"\n{save_comparison(plot, found, names)}")
+        click.echo(f"\n{save_comparison(plot, compared, names)}")
 
 
 @cli.command(context_settings=EITHER_SPELLING)
 @click.argument("run_dir", metavar="RUN")
-@click.option("--output", "-o", metavar="FILE", help="HTML file to write; RUN/report.html unless given.")
+@click.option("--output", "-o", metavar="FILE", help="HTML file to write; default: RUN/report.html.")
 @click.option(
-    "--dataset-dir",
-    multiple=True,
-    metavar="DIR",
-    help="Where the cases are, if they have moved; may stand several times.",
+    "--dataset-dir", multiple=True, metavar="DIR", help="Where the cases are, if they have moved; repeatable."
 )
 def report(run_dir: str, output: str | None, dataset_dir: Sequence[str]) -> None:
-    """Write one HTML page about the training in RUN: scores, curves, pictures, a viewer.
+    """Write an HTML report about the training in RUN: scores, curves, pictures, a viewer.
 
-    Run evaluate first: it scores the best weights and leaves their segmentations.
+    Run evaluate first; it scores the best weights and writes their segmentations.
     """
     from brats3d.report import make_report
 
     _quieten()
     folders = list(dataset_dir) if len(dataset_dir) > 1 else next(iter(dataset_dir), None)
-    with _wrong_use("output", "dataset_dir"):
-        path = make_report(run_dir, output, folders)
+    path = make_report(run_dir, output, folders)
     click.echo(click.format_filename(path))
 
 
 @cli.command()
 def where() -> None:
-    """Print the bundle's folder."""
+    """Print the folder of the bundle."""
     click.echo(installed_bundle())
 
 
@@ -279,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 bad data, 2 wrong use, 130 or 143 stopped by a signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    verbose = "--verbose" in arguments  # wherever it stands
+    verbose = "--verbose" in arguments  # accepted at any position
     try:
         return cli([argument for argument in arguments if argument != "--verbose"], standalone_mode=False) or 0
     except click.ClickException as error:
@@ -288,24 +300,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("brats3d: interrupted", file=sys.stderr)
         return 130
-    except SystemExit as stopped:  # a training that a signal has ended, after saving
+    except SystemExit as stopped:  # a training that a signal has stopped, after saving
         return stopped.code if isinstance(stopped.code, int) else 1
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        print(f"brats3d: error: {_printable(_explain(error))}", file=sys.stderr)
-        return 1
-
-
-@contextmanager
-def _wrong_use(*names: str) -> Iterator[None]:
-    """A ValueError that begins with the name of one of these arguments is wrong use."""
-    try:
-        yield
-    except (ValueError, FileExistsError) as error:
-        if str(error).startswith(tuple(f"{name}: " for name in names)):
-            raise click.UsageError(str(error)) from None
-        raise
+        cause = cause_of(error)
+        print(f"brats3d: error: {_printable(_explain(cause))}", file=sys.stderr)
+        return cause.exit_code if isinstance(cause, ExplainedError) else 1
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -313,7 +315,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _about_data(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that say what the data are; checked before anything is read."""
+    """Return the options that describe a data set, checked before anything is read."""
     given = _given(options)
     if "modalities" in given:  # "t1,flair", or "['t1','flair']" as in the config
         given["modalities"] = order_modalities(re.findall(r"\w+", given["modalities"]))
@@ -323,10 +325,10 @@ def _about_data(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_json(path: str, name: str, keys: set[str]) -> Path:
-    """Where a JSON file goes: never over one that is something else, which lacks one of the keys."""
+    """Return the absolute path of a JSON file to write, which must not exist with other content than these keys."""
     file = Path(path).expanduser().absolute()
     if file.suffix.lower() != ".json" or file.is_dir():
-        raise ValueError(f"{name}: expected a file whose name ends in .json, got {path}")
+        raise UsageError(name, expected="a file name that ends in .json", found=path)
     writable_folder(file.parent, name)
     if file.exists():
         try:
@@ -334,21 +336,23 @@ def _check_json(path: str, name: str, keys: set[str]) -> Path:
         except (ValueError, OSError, AttributeError):
             ours = False
         if not ours:
-            raise ValueError(f"{name}: {file} is there and is something else; give another file")
+            raise UsageError(name, f"{file} exists and is something else", advice="choose another file")
     return file
 
 
-def _run(workflow: str, arguments: Sequence[str], output: str | None, **more: Any) -> None:
-    paths, overrides = _split(arguments)
-    overrides = {**_cases_of(workflow, paths), **overrides, **more}
+def _run(workflow: str, arguments: Sequence[str], output: str | None) -> None:
+    """Print the equivalent ``python -m monai.bundle run`` line, then run the workflow."""
+    paths, overrides = _parse_knobs(arguments, read_knobs(config_files(workflow)))
+    overrides = {**_cases_of(workflow, paths), **overrides}
     if output is not None:
         overrides["output_dir"] = output
-    if foreign := [name for name in overrides if name in (*MONAI_ARGUMENTS, "bundle_root")]:
-        raise click.UsageError(
-            f"--{foreign[0]}: brats3d runs its own bundle; use python -m monai.bundle run for another"
-        )
-    if problems := check_overrides(overrides, config_files(workflow)):
-        raise click.UsageError("; ".join(problems))
+    for name in overrides:
+        if name in (*MONAI_ARGUMENTS, "bundle_root"):
+            raise UsageError(
+                f"--{name}", "brats3d runs its own bundle", advice="use python -m monai.bundle run to run another"
+            )
+    if errors := unknown_ids(overrides, config_files(workflow)) + misread_paths(overrides):
+        raise errors[0] if len(errors) == 1 else UsageError.of_many("options", list(map(str, errors)))
     click.echo(command_line(workflow, overrides))
     _quieten()
     run_workflow(workflow, overrides)
@@ -357,56 +361,68 @@ def _run(workflow: str, arguments: Sequence[str], output: str | None, **more: An
 def _cases_of(workflow: str, paths: Sequence[str]) -> dict[str, Any]:
     if workflow == "pretrain":
         if paths:
-            raise click.UsageError(f"expected no folder of cases, got {' '.join(paths)}; brats3d train takes one")
+            raise UsageError("DIR", expected="no folder of cases", found=paths, advice="use brats3d train for cases")
         return {}
     if not paths:
-        raise click.UsageError("expected a folder of cases")
+        raise UsageError("DIR", expected="a folder of cases")
     if len(paths) > 1 and workflow != "predict":
-        raise click.UsageError(f"expected one folder of cases, got {' '.join(paths)}")
+        raise UsageError("DIR", expected="one folder of cases", found=paths)
     return {"dataset_dir": paths[0] if len(paths) == 1 else list(paths)}
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Positional arguments, and ``--id value`` pairs with their values read as the plain MONAI command reads them."""
+def _parse_knobs(arguments: Sequence[str], knobs: Sequence[Knob]) -> tuple[list[str], dict[str, Any]]:
+    """Return the positional arguments, and the ``--id value`` pairs with their values as MONAI's command reads them.
+
+    A knob that is true or false needs no value: ``--preview`` is ``--preview True``.
+    """
     from fire.parser import DefaultParseValue
 
+    words = {"true": True, "false": False, "null": None, "none": None}
+    flags = {knob.name for knob in knobs if knob.default in ("true", "false")}
     paths, overrides = [], {}
-    rest = iter(arguments)
-    for argument in rest:
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
         if not argument.startswith("--"):
             paths.append(argument)
             continue
-        name, equals, after = argument[2:].partition("=")
-        name = name.replace("-", "_")  # as the plain MONAI command takes it
-        value = after if equals else next(rest, None)
-        if value is None:
-            raise click.UsageError(f"--{name}: expected a value after it")
-        words = {"true": True, "false": False, "null": None, "none": None}
+        name, equals, value = argument[2:].partition("=")
+        name = name.replace("-", "_")  # as MONAI's command does
+        if not equals:
+            if name in flags and (not left or left[0].lower() not in ("true", "false")):
+                value = "true"
+            elif not left or left[0].startswith("--"):
+                raise UsageError(f"--{name}", expected="a value after it")
+            else:
+                value = left.pop(0)
         overrides[name] = words[value.lower()] if value.lower() in words else DefaultParseValue(value)
     return paths, overrides
 
 
+def _describe_knob(knob: Knob) -> str:
+    default = knob.default.strip("\"'")
+    if default.startswith("$"):  # an expression, which the comment explains
+        return knob.comment
+    return f"{knob.comment} (default: {default.removeprefix('@')})"
+
+
 def _explain(error: BaseException) -> str:
-    """What is told of an error: one line for what we foresaw."""
-    error = cause_of(error)
+    """Return one line for an error that is foreseen, and its type too for any other."""
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         text = str(error).strip()
-        # torch wraps what a worker process raised in the text of its traceback; the message follows the last name.
-        return re.split(r"^\w*Error: ", text, flags=re.MULTILINE)[-1] if text.startswith("Caught ") else text
+        # torch wraps an error of a worker process in the text of its traceback; the message follows the last name.
+        return re.split(r"^[\w.]*Error: ", text, flags=re.MULTILINE)[-1] if text.startswith("Caught ") else text
     return f"{type(error).__name__}: {error} (--verbose shows where)"
 
 
 def _printable(text: str) -> str:
-    """Without what a terminal would obey, no line longer than a person reads: a file may hold any name."""
+    """Return text without control characters or very long lines: file names may hold anything."""
     lines = re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text).split("\n")
-    return "\n".join(line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]} ..." for line in lines)
-
-
-_MAX_LINE = 4000
+    return "\n".join(line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ..." for line in lines)
 
 
 def _quieten() -> None:
-    """Leave warnings about the innards of libraries out of what a user reads; --verbose is not for them."""
+    """Hide warnings about the internals of libraries."""
     warnings.filterwarnings("ignore", module=r"(monai|ignite|torch)\.")
     logging.getLogger("monai").setLevel(logging.WARNING)
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it says of a header, our error says
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our errors describe the header instead

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 _GROUP = re.compile(r"# --- (.+?) ---")
-_KNOB = re.compile(r"(\w+): (.*?) +# (.+)")
+_KNOB = re.compile(r"(\w+): (\S.*?) +# (.+)")
 _REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
 
 

@@ -1,4 +1,4 @@
-"""Domain facts: modalities, label conventions and regions of BraTS. Facts only; nothing heavy is imported.
+"""Modalities, label conventions and regions of BraTS. Nothing heavy is imported.
 
 Sources: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 2015;
 Baid et al., "The RSNA-ASNR-MICCAI BraTS 2021 Benchmark", arXiv:2107.02314.
@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from brats3d.errors import UsageError
+
 MODALITIES = ("t1", "t1ce", "t2", "flair")
-"""BraTS 2020's names, in the order in which every image's channels stand."""
+"""BraTS 2020's names, in the order of the channels of every image."""
 
 MODALITY_ALIASES: Mapping[str, str] = MappingProxyType(
     {"t1n": "t1", "t1w": "t1", "t1c": "t1ce", "t1gd": "t1ce", "t2w": "t2", "t2f": "flair"}
@@ -19,28 +21,28 @@ MODALITY_ALIASES: Mapping[str, str] = MappingProxyType(
 """Names of BraTS 2023 (t1n t1c t2w t2f) and of the Medical Segmentation Decathlon (T1w t1gd T2w) -> BraTS 2020's."""
 
 REGIONS = ("TC", "WT", "ET")
-"""The overlapping regions, in the order of the network's output channels (MONAI's order)."""
+"""The overlapping regions, in the order of the network's output channels, which is MONAI's."""
 
 REGIONS_TO_READ = ("WT", "TC", "ET")
-"""The order in which people read them."""
+"""The regions in the order of tables and reports."""
 
 REGION_NAMES: Mapping[str, str] = MappingProxyType(
     {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
 )
 
 REGION_COLOURS: Mapping[str, str] = MappingProxyType({"WT": "#56B4E9", "TC": "#E69F00", "ET": "#CC79A7"})
-"""One colour a region wherever it is drawn, from Okabe and Ito's colour-blind-safe palette
+"""Colour of each region in every picture, from Okabe and Ito's colour-blind-safe palette
 (https://jfly.uni-koeln.de/color/)."""
 
 
 @dataclass(frozen=True)
 class LabelConvention:
-    """What the integer voxel values of one BraTS release mean.
+    """The meaning of the integer voxel values of a BraTS release.
 
     Args:
-        name: how the convention is called on the command line and in files.
-        labels: voxel value -> short name, background (0) left out.
-        regions: region -> the voxel values that make it up. Regions are nested: ET in TC in WT.
+        name: its name on the command line and in files.
+        labels: voxel value -> short name, without background (0).
+        regions: region -> its voxel values. Regions are nested: ET in TC in WT.
     """
 
     name: str
@@ -48,17 +50,17 @@ class LabelConvention:
     regions: Mapping[str, tuple[int, ...]] = field(hash=False)
 
     def __reduce__(self) -> tuple[Callable[[str], LabelConvention], tuple[str]]:
-        # By name: a read-only mapping can be neither pickled (worker processes) nor copied deeply (transforms).
+        # By name, because a MappingProxyType can be neither pickled (worker processes) nor deep-copied (transforms).
         return get_convention, (self.name,)
 
     @property
     def values(self) -> frozenset[int]:
-        """Every voxel value that a segmentation may hold, background included."""
+        """All voxel values that a segmentation may contain, including background."""
         return frozenset((0, *self.labels))
 
     @property
     def own_values(self) -> dict[str, int]:
-        """Region -> the value to write where it alone is present; from the outermost region to the innermost."""
+        """Region -> the value to write where it is the innermost region; from the outermost region to the innermost."""
         names = sorted(self.regions, key=lambda name: -len(self.regions[name]))
         inside = [*(self.regions[name] for name in names[1:]), ()]
         return {
@@ -67,14 +69,14 @@ class LabelConvention:
         }
 
     def translate_to(self, other: LabelConvention) -> dict[int, int]:
-        """Each value of this convention -> the value that the other one writes for the same innermost region.
+        """Map each value of this convention to the other convention's value for the same innermost region.
 
-        What lies in no region, such as a resection cavity, becomes background; to itself nothing changes.
+        Values outside all regions, such as a resection cavity, become background. The map to itself is the identity.
         """
         if other is self:
             return {value: value for value in self.values}
         translated = dict.fromkeys(self.values, 0)
-        for region, value in other.own_values.items():  # from the outermost, so that the innermost stays
+        for region, value in other.own_values.items():  # outermost first, so that the innermost wins
             translated |= dict.fromkeys(self.regions[region], value)
         return translated
 
@@ -98,14 +100,14 @@ BRATS2024_GLI = LabelConvention(
     labels=MappingProxyType({1: "NETC", 2: "SNFH", 3: "ET", 4: "RC"}),
     regions=MappingProxyType({"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}),
 )
-"""BraTS 2024's gliomas after treatment: the resection cavity (RC) lies outside every region (arXiv:2405.18368)."""
+"""BraTS 2024, post-treatment gliomas: the resection cavity (RC) is outside all regions (arXiv:2405.18368)."""
 
 BRATS2024_PED = LabelConvention(
     name="brats2024-ped",
     labels=MappingProxyType({1: "ET", 2: "NET", 3: "CC", 4: "ED"}),
     regions=MappingProxyType({"TC": (1, 2, 3), "WT": (1, 2, 3, 4), "ET": (1,)}),
 )
-"""BraTS 2024's tumours of children: non-enhancing tumour, cystic component, edema (arXiv:2404.15009)."""
+"""BraTS 2024, paediatric tumours: non-enhancing tumour, cystic component, edema (arXiv:2404.15009)."""
 
 BRATS2015 = LabelConvention(
     name="brats2015",
@@ -120,33 +122,33 @@ CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
 
 
 def get_convention(name: str) -> LabelConvention:
-    """The convention of that name.
+    """Return the convention of that name.
 
     Raises:
-        ValueError: if there is none.
+        UsageError: if there is none.
     """
     try:
         return CONVENTIONS[name]
-    except (KeyError, TypeError):  # a file may give a list
-        raise ValueError(f"label_convention: expected one of {', '.join(CONVENTIONS)}, got {name!r:.80}") from None
+    except (KeyError, TypeError):  # a file may contain a list
+        raise UsageError("label_convention", expected=f"one of {', '.join(CONVENTIONS)}", found=name) from None
 
 
 def order_modalities(names: Sequence[str]) -> tuple[str, ...]:
-    """Bring modality names, of any release, into the one order that channels have.
+    """Sort modality names of any release into the order of the channels.
 
     Args:
         names: such as ``["flair", "t1"]`` or ``["t1n", "t2f"]``.
 
     Returns:
-        The same modalities under BraTS 2020's names, in the order of :data:`MODALITIES`.
+        The same modalities by BraTS 2020's names, in the order of :data:`MODALITIES`.
 
     Raises:
-        ValueError: if a name is unknown or stands twice, if none is given, or if it is no list.
+        UsageError: if a name is unknown or repeated, or if ``names`` is empty or not a list.
     """
-    if isinstance(names, str):  # a config counts channels with len(), which would count letters
-        raise ValueError(f"modalities: expected a list, such as \"['t1', 'flair']\", got {names!r:.200}")
+    if isinstance(names, str):  # the configs count channels with len()
+        raise UsageError("modalities", expected="a list, such as \"['t1', 'flair']\"", found=names)
     names = list(names)
     known = [MODALITY_ALIASES.get(str(name).lower(), str(name).lower()) for name in names]
     if not known or set(known) - set(MODALITIES) or len(set(known)) < len(known):
-        raise ValueError(f"modalities: expected one or more of {', '.join(MODALITIES)}, each once, got {names!s:.200}")
+        raise UsageError("modalities", expected=f"one or more of {', '.join(MODALITIES)}, each once", found=names)
     return tuple(m for m in MODALITIES if m in known)

