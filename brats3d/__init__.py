@@ -1,3 +1,15 @@
-"""brats3d: brain tumour segmentation on BraTS, as a MONAI bundle and what MONAI lacks for it."""
+"""Brain tumour segmentation on BraTS: a MONAI bundle, and the Python that MONAI lacks for it.
+
+The two calls that most people need::
+
+    import brats3d
+
+    brats3d.predict("cases", "segmentations")
+    print(brats3d.score("segmentations", "cases"))
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

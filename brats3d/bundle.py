@@ -12,9 +12,12 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brats3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigWorkflow
 
 WORKFLOWS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("pretrain.yaml",),
@@ -146,12 +149,15 @@ def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
     return " ".join(map(_quoted, parts))
 
 
-def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> None:
+def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
     """Run a workflow of the installed bundle in this process.
 
     Args:
         workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
         overrides: id -> value; unknown ids are not refused here.
+
+    Returns:
+        MONAI's workflow, after it has run.
     """
     files = config_files(workflow)
     from monai.bundle import ConfigWorkflow
@@ -165,6 +171,7 @@ def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> None:
     run.initialize()
     run.run()
     run.finalize()
+    return run
 
 
 def _quoted(text: str) -> str:

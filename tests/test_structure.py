@@ -29,6 +29,7 @@ ORDER = [
     "knobs",
     "bundle",
     "report",
+    "api",
     "cli",
 ]
 """A package imports from those above it alone."""

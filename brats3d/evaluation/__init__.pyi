@@ -4,7 +4,12 @@ from .comparison import (
     read_scores as read_scores,
     save_comparison as save_comparison,
 )
-from .folders import csv_beside as csv_beside, format_scores as format_scores, score_folders as score_folders
+from .folders import (
+    Scored as Scored,
+    csv_beside as csv_beside,
+    format_scores as format_scores,
+    score_folders as score_folders,
+)
 from .lesions import box_with_margin as box_with_margin
 from .run import run_evaluation as run_evaluation
 from .save_segmentations import SaveEvaluated as SaveEvaluated

@@ -1,0 +1,3 @@
+from .api import predict as predict, score as score
+
+__version__: str
