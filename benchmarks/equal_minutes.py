@@ -242,9 +242,9 @@ def write_cases(folder: Path, options: argparse.Namespace) -> Path:
     if (data / "datalist.json").is_file():
         return data
     write_phantoms(data, options.cases + HELD_OUT, seed=options.seed, size=options.size, setting=options.setting)
-    from brats3d.cases import load_datalist
+    from brats3d.cases import load_fold
 
-    items = [item for part in ("training", "validation") for item in load_datalist(data, part)]
+    items = [item for part in ("training", "validation") for item in load_fold(data, part)]
     items.sort(key=lambda item: item["case_id"])
     entries = [
         {

@@ -43,7 +43,7 @@ from nnunet_form import link_images, write_dataset
 from workflows import workflow_of
 
 from brats3d.bundle import config_files
-from brats3d.cases import load_datalist
+from brats3d.cases import load_cases, load_fold
 from brats3d.files import use_huge_pages, write_segmentation
 from brats3d.networks import autocast, with_window_norms
 from brats3d.phantoms import write_phantoms
@@ -88,7 +88,7 @@ def floor(data: Path, output: Path, device: str, ready: Ready) -> None:
     network = with_window_norms(config.get_parsed_content("network_def").eval())
     network.to(device, memory_format=torch.channels_last_3d)
     ready()
-    for item in load_datalist(data, "inference"):
+    for item in load_cases(data):
         images = np.stack([read_volume(Path(path)).values for path in item["image"]])
         box = box_of(images)
         brain = torch.from_numpy(images[(slice(None), *box)].astype(np.float32))[None]
@@ -126,7 +126,7 @@ def zoo(data: Path, output: Path, device: str, ready: Ready) -> None:
         ]
     )
     torch.backends.cudnn.benchmark = device == "cuda"
-    items = load_datalist(data, "inference")
+    items = load_cases(data)
     loader = DataLoader(Dataset([{"image": item["image"]} for item in items], load), batch_size=1, num_workers=4)
     ready()
     for item, batch in zip(items, loader, strict=True):
@@ -142,7 +142,7 @@ def plan_nnunet(data: Path, device: str) -> None:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    items = [item for section in ("training", "validation") for item in load_datalist(data, section)]
+    items = [item for section in ("training", "validation") for item in load_fold(data, section)]
     raw, preprocessed = Path(nnUNet_raw, DATASET), Path(nnUNet_preprocessed, DATASET)
     write_dataset(items, raw)
     extract_fingerprints([1], num_processes=1)
@@ -169,7 +169,7 @@ def nnunet(data: Path, output: Path, device: str, ready: Ready, mirroring: bool 
     )
     model = Path(nnUNet_results, DATASET, "nnUNetTrainer__nnUNetPlans__3d_fullres")
     predictor.initialize_from_trained_model_folder(str(model), use_folds=(0,))
-    items = load_datalist(data, "inference")
+    items = load_cases(data)
     inputs = [link_images([Path(path) for path in item["image"]], item["case_id"], output / "inputs") for item in items]
     ready()
     predictor.predict_from_files(

@@ -36,7 +36,7 @@ def link_images(images: Sequence[Path], case_id: str, folder: Path) -> list[str]
 
 
 def write_dataset(items: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write items of :func:`brats3d.cases.datalist.load_datalist`, labels of BraTS 2020, as an nnU-Net data set."""
+    """Write items of :func:`brats3d.cases.load_fold`, labels of BraTS 2020, as an nnU-Net data set."""
     translate = np.zeros(max(BRATS2020.values) + 1, np.uint8)
     for value, new in BRATS2020.translate_to(BRATS2023).items():
         translate[value] = new

@@ -20,7 +20,7 @@ from monai.inferers import SlidingWindowInferer
 from workflows import workflow_of
 
 from brats3d.bundle import installed_bundle
-from brats3d.cases import load_datalist
+from brats3d.cases import load_fold
 from brats3d.data import labels_to_regions
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS, REGIONS_TO_READ
 from brats3d.networks import OnePassInferer, load_weights, with_window_norms
@@ -39,7 +39,7 @@ def prepared(folder: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     )
     transform = Compose(workflow.parser.get_parsed_content("train#deterministic_transforms"))
     for section in ("training", "validation"):
-        for item in load_datalist(folder, section):
+        for item in load_fold(folder, section):
             case = transform(item)
             yield case["image"].as_tensor()[None], labels_to_regions(case["label"].as_tensor(), BRATS2020)
 

@@ -31,7 +31,7 @@ from inference import DATASET, peers_environment, plan_nnunet
 from machine import now, peak_kib, rows, show
 from workflows import workflow_of
 
-from brats3d.cases import load_datalist
+from brats3d.cases import load_fold
 from brats3d.phantoms import write_phantoms
 
 Marks = list[float]
@@ -91,7 +91,7 @@ def zoo(data: Path, steps: int, device: str) -> tuple[list[int], Marks]:
             RandShiftIntensityd("image", offsets=0.1, prob=1.0),
         ]
     )
-    items = load_datalist(data, "training")
+    items = load_fold(data, "training")
     loader = DataLoader(Dataset(items * steps, transform), batch_size=1, shuffle=True, num_workers=4)
     network = SegResNet(
         init_filters=16, in_channels=4, out_channels=3, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1), dropout_prob=0.2

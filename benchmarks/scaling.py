@@ -19,7 +19,7 @@ import psutil
 from links import link_cases
 from machine import rows, show
 
-from brats3d.cases import find_cases, load_datalist
+from brats3d.cases import find_cases, load_cases, load_fold
 from brats3d.files import Failures
 from brats3d.inference import Predictions
 from brats3d.phantoms import write_phantoms
@@ -42,10 +42,10 @@ def steps(cases: Path, records: Path) -> dict[str, Callable[[], object]]:
     failures = records / "none"
     return {
         "find the cases": lambda: find_cases(cases),
-        "training: find, split by patient, check headers": lambda: load_datalist(cases, "training"),
-        "inference: find, check headers": lambda: load_datalist(cases, "inference", failures=Failures(failures)),
-        f"inference: one of {SHARES} shares": lambda: load_datalist(
-            cases, "inference", failures=Failures(failures), shard=f"1/{SHARES}"
+        "training: find, split by patient, check headers": lambda: load_fold(cases, "training"),
+        "inference: find, check headers": lambda: load_cases(cases, failures=Failures(failures)),
+        f"inference: one of {SHARES} shares": lambda: load_cases(
+            cases, failures=Failures(failures), shard=f"1/{SHARES}"
         ),
         "inference: read what is done": lambda: Predictions(records),
     }

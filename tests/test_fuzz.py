@@ -18,7 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brats3d.cases.case import natural_key
-from brats3d.cases.datalist import load_datalist
+from brats3d.cases.load import load_fold
 from brats3d.cases.patients import read_name_mappings
 from brats3d.convert.conversion import convert_dataset
 from brats3d.convert.decathlon import DATASET_JSON, find_task_cases
@@ -234,7 +234,7 @@ DATALIST = {
 @given(strange(DATALIST), st.none() | damages())
 def test_a_strange_datalist_is_read_or_refused(cases, content, changes):
     write_json(cases / "datalist.json", content, changes)
-    items = attempt(lambda: load_datalist(cases, "training"), cases)
+    items = attempt(lambda: load_fold(cases, "training"), cases)
     for item in items or ():
         assert (Path("out") / f"{item['case_id']}.nii.gz").parent == Path("out")
 

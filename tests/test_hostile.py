@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from brats3d.cases.case import Case, natural_key
-from brats3d.cases.datalist import load_datalist
 from brats3d.cases.duplicates import identical_files
+from brats3d.cases.load import load_fold
 from brats3d.cases.patients import read_name_mappings
 from brats3d.convert.decathlon import DATASET_JSON
 from brats3d.convert.kaggle_h5 import find_volumes
@@ -100,7 +100,7 @@ def test_a_hostile_image_is_named_and_gives_nothing(make_dataset, run, tmp_path,
     assert re.search(message, err), err
     for section in ("training", "validation"):  # what train and evaluate load; the case stands in one of them
         try:
-            load_datalist(data, section)
+            load_fold(data, section)
         except ValueError as error:
             assert re.search(message, str(error))
             break
@@ -190,7 +190,7 @@ def test_a_case_id_that_no_file_can_safely_have_is_refused(make_dataset, case_id
     if case_id:  # an empty one is none
         (data / "datalist.json").write_text(json.dumps({"training": [entries[0] | {"case_id": case_id}, entries[1]]}))
         with pytest.raises(ValueError, match=r"datalist\.json: training\[0\]: case_id: expected one path component"):
-            load_datalist(data, "training")
+            load_fold(data, "training")
 
 
 @pytest.mark.parametrize("case_id", ["-rf", "x" * 200, "é" * 100, "a b", "٣"])

@@ -82,7 +82,7 @@ def audit_dataset(
 ) -> Audit:
     """Read every file of a data set once and say what is wrong with it. Nothing is changed.
 
-    Whatever :func:`brats3d.cases.load_datalist` or the preparation of a case would refuse is an error here; but for
+    Whatever :func:`brats3d.cases.load_fold` or the preparation of a case would refuse is an error here; but for
     too few patients to train on, which is a warning: a folder of validation cases is none to train on.
 
     Args:
@@ -101,7 +101,7 @@ def audit_dataset(
         get_convention(label_convention)
     scan = scan_cases(dataset_dir, modalities)
     mapping, found = _read_mappings(scan.roots)
-    patient_of = unite_patients(scan.cases, mapping)
+    patient_of = {case.case_id: case.patient_id for case in unite_patients(scan.cases, mapping)}
     listed = None
     if not found or found[0].kind != "name mapping":  # without the mapping, the folds cannot be judged
         listed, wrong = _read_folds(scan.roots, scan.cases, modalities)

@@ -6,8 +6,8 @@ from .case import (
     find_cases as find_cases,
     name_some as name_some,
     natural_key as natural_key,
-    report_problems as report_problems,
     scan_cases as scan_cases,
+    with_convention as with_convention,
 )
 from .checks import (
     check_headers as check_headers,
@@ -21,15 +21,11 @@ from .checks import (
 )
 from .datalist import (
     DATALIST_NAME as DATALIST_NAME,
-    case_to_item as case_to_item,
-    explain_item as explain_item,
-    item_to_case as item_to_case,
-    load_datalist as load_datalist,
     read_datalist as read_datalist,
-    with_convention as with_convention,
 )
 from .discovery import NoCaseError as NoCaseError, Problem as Problem, walk as walk
 from .duplicates import identical_files as identical_files, signature as signature
+from .items import case_to_item as case_to_item, explain_item as explain_item, item_to_case as item_to_case
 from .label_voxels import LabelledVoxels as LabelledVoxels, labelled_voxels as labelled_voxels
 from .layouts import (
     ANY_LAYOUT as ANY_LAYOUT,
@@ -38,6 +34,7 @@ from .layouts import (
     modality_of as modality_of,
     parse_file_name as parse_file_name,
 )
+from .load import load_cases as load_cases, load_fold as load_fold
 from .patients import (
     NameMapping as NameMapping,
     read_name_mappings as read_name_mappings,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from brats3d.cases.discovery import FoundCase, Problem, find_below, modality_rank
 from brats3d.cases.layouts import SEGMENTATION, layout_of
-from brats3d.labels import MODALITIES, order_modalities
+from brats3d.errors import DataError, UsageError
+from brats3d.labels import MODALITIES, get_convention, order_modalities
 
 MAX_CASE_ID_BYTES = 200
 """File systems take names of 255 bytes; what is being written has a suffix and a longer, hidden name."""
@@ -98,7 +99,7 @@ def find_cases(
     problems = [f"{problem.case_id}: {problem.text}" for problem in serious_problems(scan, require_label)]
     where = str(scan.roots[0]) if len(scan.roots) == 1 else f"{scan.roots[0]} and {len(scan.roots) - 1} more"
     if problems:
-        report_problems(where, sorted(problems, key=natural_key), scan.advice)
+        raise DataError.of_many(where, sorted(problems, key=natural_key), scan.advice)
     if require_label and not any(case.label for case in scan.cases):
         first = scan.cases[0].case_id
         raise ValueError(
@@ -176,6 +177,26 @@ def absent_warnings(cases: Sequence[Case], modalities: Sequence[str] = MODALITIE
     return [_absent_warning(absent, case_ids) for absent, case_ids in lacking.items() if absent]
 
 
+def with_convention(cases: Sequence[Case], label_convention: str | None) -> list[Case]:
+    """Return the cases with their label convention: ``label_convention``, or else the one that their names state.
+
+    Raises:
+        UsageError: if no convention is given and the names of a case leave it open.
+    """
+    if label_convention is not None:
+        name = get_convention(label_convention).name
+        return [replace(case, convention=name) for case in cases]
+    if undecided := [case for case in cases if case.convention is None]:
+        case = undecided[0]
+        raise UsageError(
+            "label_convention",
+            f"the names of {name_some([case.case_id for case in undecided])} do not state the meaning of the labels",
+            expected=" or ".join(layout_of(case.case_id, case.images.values()).conventions),
+            advice="pass --label_convention NAME",
+        )
+    return list(cases)
+
+
 def check_case_id(case_id: str) -> None:
     """Refuse a name by which no file can be written in its own folder, or one that a terminal would obey.
 
@@ -238,21 +259,6 @@ def check_path_syntax(path: str | Path, name: str) -> None:
         return
     raise ValueError(f"{name}: the path {text!r} {why}; rename the folder, or link to it under another name")
 
-
-def report_problems(where: str, problems: Sequence[str], advice: str) -> None:
-    """Raise every problem at once: one as a single line, several as a list that is cut at 20.
-
-    Raises:
-        ValueError: always.
-    """
-    if len(problems) == 1:
-        raise ValueError(f"{where}: {problems[0]}; {advice}")
-    more = [f"and {len(problems) - _MAX_LISTED} more"] if len(problems) > _MAX_LISTED else []
-    lines = (f"{where}: {len(problems)} problems", *problems[:_MAX_LISTED], *more)
-    raise ValueError("\n  ".join(lines) + f"\nWhat to do: {advice}")
-
-
-_MAX_LISTED = 20
 
 _NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

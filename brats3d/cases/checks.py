@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from brats3d.cases.case import Case, report_problems
+from brats3d.cases.case import Case
+from brats3d.errors import DataError
 from brats3d.files import AFFINE_TOLERANCE_MM, Header, format_affine, read_header, read_volume, same_grid
 from brats3d.labels import CONVENTIONS, LabelConvention, get_convention
 
@@ -26,7 +27,7 @@ def check_headers(case: Case) -> None:
         ValueError: with everything that :func:`header_problems` finds.
     """
     if problems := header_problems(case):
-        report_problems(
+        raise DataError.of_many(
             f"case {case.case_id}", problems, "download or convert the case again, or move it out of the folder"
         )
 
@@ -102,7 +103,7 @@ def check_voxels(case: Case, convention: str | None = None) -> None:
         except ValueError as error:
             problems.append(str(error))
     if problems:
-        report_problems(
+        raise DataError.of_many(
             f"case {case.case_id}", problems, "download or convert the case again, or move it out of the folder"
         )
 

@@ -8,10 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from brats3d.cases.case import Case, natural_key
+from brats3d.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
-class CaseFacts:
+class MeasuredCase:
     """What a balanced split needs to know about a case.
 
     Args:
@@ -56,7 +57,7 @@ def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list
     return [[case for case in ordered if fold_of[case.patient_id] == k] for k in range(len(filled))]
 
 
-def stratified_folds(facts: Sequence[CaseFacts], folds: int = 5, seed: int = 0) -> list[list[CaseFacts]]:
+def stratified_folds(facts: Sequence[MeasuredCase], folds: int = 5, seed: int = 0) -> list[list[MeasuredCase]]:
     """Split cases into folds that resemble each other, all cases of one patient in one fold.
 
     Each fold gets its share of every grade, of the cases with and without enhancing tumour, and of each quarter of the
@@ -95,18 +96,21 @@ def check_folds(n_cases: int, patients: Collection[str], folds: int) -> None:
     """Check that patients can be split, before anything slow is done with their cases.
 
     Raises:
-        ValueError: if there are fewer than two patients, or fewer than two folds are asked for.
+        UsageError: if fewer than two folds are asked for.
+        DataError: if there are fewer than two patients.
     """
     if folds < 2:
-        raise ValueError(f"folds: expected 2 or more (one validates, the others train), got {folds}")
+        raise UsageError("folds", expected="2 or more: one for validation, the others for training", found=folds)
     if len(patients) < 2:
-        raise ValueError(
-            f"found {n_cases} case(s) of {len(patients)} patient(s){listed(patients)}; expected two patients or more, "
-            "one to train on and another to validate on; add cases"
+        raise DataError(
+            "dataset_dir",
+            f"found {n_cases} case(s) of {len(patients)} patient(s){listed(patients)}",
+            expected="two patients or more: one for training, another for validation",
+            advice="add cases",
         )
 
 
-def fold_table(folds: Sequence[Sequence[CaseFacts]]) -> str:
+def fold_table(folds: Sequence[Sequence[MeasuredCase]]) -> str:
     """A line a fold, and one for all: counts of cases, patients, grades and cases with ET, and volumes in ml."""
     import numpy as np  # here: the folds themselves need none
 
@@ -137,7 +141,7 @@ def listed(names: Collection[str]) -> str:
 _CASE = "case"
 
 
-def _traits(facts: Sequence[CaseFacts]) -> list[tuple[str, ...]]:
+def _traits(facts: Sequence[MeasuredCase]) -> list[tuple[str, ...]]:
     """What should be shared out evenly, a case: that it is one, its grade, whether it enhances, its quarter by volume.
 
     ``facts`` come in a fixed order: it decides among equal volumes.

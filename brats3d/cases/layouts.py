@@ -135,6 +135,12 @@ def modality_of(path: str | Path) -> str | None:
     return parsed[1] if parsed and parsed[1] != SEGMENTATION else None
 
 
+def case_id_of(path: Path) -> str:
+    """Return the case identifier that a file's name or its folder's name states; by default, the folder's name."""
+    parsed = parse_file_name(path.name) or parse_file_name(path.parent.name)
+    return (parsed[0] if parsed else "") or path.parent.name
+
+
 _NAMES = "|".join((*MODALITIES, *MODALITY_ALIASES, SEGMENTATION))
 
 _FILE = re.compile(rf"((?P<case_id>.+)[_-])?(?P<modality>{_NAMES})\.nii(\.gz)?", re.IGNORECASE)

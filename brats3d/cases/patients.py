@@ -11,11 +11,11 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from brats3d.cases.case import Case, natural_key
+from brats3d.cases.case import Case, check_folder, natural_key
 from brats3d.cases.layouts import layout_of
 from brats3d.files import read_bounded
 
@@ -80,13 +80,19 @@ def read_name_mappings(roots: Sequence[Path]) -> NameMapping:
     return NameMapping(tables, tuple(path for path in found if path not in tables), MappingProxyType(_patients(rows)))
 
 
-def unite_patients(cases: Sequence[Case], mapping: NameMapping) -> dict[str, str]:
-    """case_id -> patient_id: one for all cases that the mapping or their own patient_id makes one patient's."""
-    named = {case.case_id: mapping.patient_of(case) for case in cases}
-    joined = join_overlapping({named[case.case_id], case.patient_id} for case in cases)
-    usual = set(named.values())
+def read_folder_mappings(dataset_dir: str | Path | Sequence[str | Path]) -> NameMapping:
+    """Find and read the mapping files of a data set given as ``dataset_dir``; see :func:`read_name_mappings`."""
+    folders = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else dataset_dir
+    return read_name_mappings([check_folder(folder) for folder in folders])
+
+
+def unite_patients(cases: Sequence[Case], mapping: NameMapping) -> list[Case]:
+    """Return the cases with one patient_id per patient: those that the mapping or their own patient_id unite."""
+    named = [mapping.patient_of(case) for case in cases]
+    joined = join_overlapping({name, case.patient_id} for name, case in zip(named, cases, strict=True))
+    usual = set(named)
     first = {name: min(names & usual, key=natural_key) for names in joined for name in names}
-    return {case_id: first[name] for case_id, name in named.items()}
+    return [replace(case, patient_id=first[name]) for name, case in zip(named, cases, strict=True)]
 
 
 def unmapped_releases(cases: Iterable[Case], mapping: NameMapping) -> str:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from brats3d.cases.case import Case, check_folder, check_path_syntax, find_cases, natural_key, report_problems
+from brats3d.cases.case import Case, check_folder, check_path_syntax, find_cases, natural_key, with_convention
 from brats3d.cases.checks import check_labels, header_problems
-from brats3d.cases.datalist import DATALIST_NAME, with_convention
+from brats3d.cases.datalist import DATALIST_NAME, write_datalist
 from brats3d.cases.duplicates import shared_images
-from brats3d.cases.folds import CaseFacts, check_folds, fold_table, listed, stratified_folds
+from brats3d.cases.folds import MeasuredCase, check_folds, fold_table, listed, stratified_folds
 from brats3d.cases.label_voxels import labelled_voxels
 from brats3d.cases.patients import NameMapping, join_overlapping, read_name_mappings, unite_patients, unmapped_releases
-from brats3d.files import read_volume, writable_folder, write_whole
-from brats3d.labels import MODALITIES, REGIONS_TO_READ, get_convention, order_modalities
+from brats3d.errors import DataError
+from brats3d.files import read_volume, writable_folder
+from brats3d.labels import MODALITIES, REGIONS_TO_READ, get_convention
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Split:
         written: False if the file was there with the same content.
     """
 
-    folds: tuple[tuple[CaseFacts, ...], ...]
+    folds: tuple[tuple[MeasuredCase, ...], ...]
     testing: tuple[Case, ...]
     notes: tuple[str, ...]
     written: bool
@@ -77,7 +76,7 @@ def split_dataset(
     facts = measure_cases(labelled, patients, mapping, progress)
     parts = stratified_folds(facts, folds, seed)
     if leaks := find_leaks(parts):
-        report_problems(str(path), leaks, "nothing was written; report this as an error in brats3d")
+        raise DataError.of_many(str(path), leaks, "nothing was written; report this as an error in brats3d")
     testing = [replace(case, patient_id=patients[case.case_id]) for case in everything[len(labelled) :]]
     written = write_datalist(parts, path, root, testing, modalities, seed, overwrite)
     notes = [*notes, *_notes(facts, testing, mapping, folds, len(parts))]
@@ -106,7 +105,7 @@ def match_patients(cases: Sequence[Case], mapping: NameMapping) -> tuple[dict[st
     Returns:
         case_id -> patient_id, and a sentence for each group of cases that shared images have joined.
     """
-    own = unite_patients(cases, mapping)
+    own = {case.case_id: case.patient_id for case in unite_patients(cases, mapping)}
     shared = shared_images(cases)
     joined = join_overlapping(
         [*({name} for name in own.values()), *({own[case_id] for case_id in ids} for ids in shared)]
@@ -122,7 +121,7 @@ def match_patients(cases: Sequence[Case], mapping: NameMapping) -> tuple[dict[st
 
 def measure_cases(
     cases: Sequence[Case], patients: Mapping[str, str], mapping: NameMapping, progress: bool = True
-) -> list[CaseFacts]:
+) -> list[MeasuredCase]:
     """Read each case's segmentation once, check it, and measure its regions.
 
     Args:
@@ -136,9 +135,9 @@ def measure_cases(
     """
     from tqdm import tqdm  # here: a mistake in the arguments is answered without it
 
-    def measure(case: Case) -> CaseFacts | str:
+    def measure(case: Case) -> MeasuredCase | str:
         try:
-            return CaseFacts(case, patients[case.case_id], mapping.grade_of(case), *_volumes_ml(case))
+            return MeasuredCase(case, patients[case.case_id], mapping.grade_of(case), *_volumes_ml(case))
         except ValueError as error:
             return str(error)
 
@@ -149,11 +148,13 @@ def measure_cases(
     finally:
         pool.shutdown(cancel_futures=True)
     if problems := [result for result in results if isinstance(result, str)]:
-        report_problems("labels", problems, "download or convert these cases again, or move them out of the folder")
+        raise DataError.of_many(
+            "labels", problems, "download or convert these cases again, or move them out of the folder"
+        )
     return [result for result in results if not isinstance(result, str)]
 
 
-def find_leaks(folds: Sequence[Sequence[CaseFacts]]) -> list[str]:
+def find_leaks(folds: Sequence[Sequence[MeasuredCase]]) -> list[str]:
     """What stands in two folds: a case, a patient, or an image under two names. A sentence each; none is well."""
     folds_of: dict[tuple[str, str], set[int]] = {}
     for k, fold in enumerate(folds):
@@ -168,51 +169,6 @@ def find_leaks(folds: Sequence[Sequence[CaseFacts]]) -> list[str]:
         if len(where) > 1:
             leaks.append(f"{' and '.join(ids)} share {', '.join(kinds)}, and stand in folds {_and(where)}")
     return leaks
-
-
-def write_datalist(
-    folds: Sequence[Sequence[CaseFacts]],
-    path: str | Path,
-    dataset_dir: str | Path,
-    testing: Sequence[Case] = (),
-    modalities: Sequence[str] = MODALITIES,
-    seed: int = 0,
-    overwrite: bool = False,
-) -> bool:
-    """Write folds in the form of MONAI's datalists, with paths relative to ``dataset_dir``.
-
-    :func:`brats3d.cases.load_datalist` reads it, ``monai.data.load_decathlon_datalist`` and Auto3DSeg too. (MONAI
-    takes any text of an entry for a path: in what these two give, ``case_id`` may have the folder before it.)
-
-    Args:
-        folds: the cases that train and validate.
-        path: the file.
-        dataset_dir: the folder that the paths start from.
-        testing: cases without a segmentation.
-        modalities: the sequences that every entry lists, in this order.
-        seed: of the split, for the record.
-        overwrite: replace a file that has another content.
-
-    Returns:
-        Whether the file was written: False if it was there with the same content.
-
-    Raises:
-        FileExistsError: if the file is there with another content and ``overwrite`` is not given.
-    """
-    path = Path(path)
-    content = _content(folds, Path(dataset_dir), testing, order_modalities(modalities), seed)
-    # ASCII: MONAI opens the file in the system's encoding.
-    data = json.dumps(content, indent=2).encode("ascii") + b"\n"
-    if path.exists():
-        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            return False
-        if not overwrite:
-            raise FileExistsError(
-                f"output: {path} is there and holds another split; what was trained by it would be scored on cases it "
-                "has seen; give another file, or pass --overwrite to replace it"
-            )
-    write_whole(path, lambda file: file.write(data))
-    return True
 
 
 def _check_output(output: str | Path) -> Path:
@@ -245,7 +201,7 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
 
 
 def _notes(
-    facts: Sequence[CaseFacts], testing: Sequence[Case], mapping: NameMapping, asked: int, made: int
+    facts: Sequence[MeasuredCase], testing: Sequence[Case], mapping: NameMapping, asked: int, made: int
 ) -> list[str]:
     """What the user should know of a split beyond its numbers."""
     notes = [f"{asked} folds were asked for; there are {made} patients"] if made < asked else []
@@ -256,48 +212,6 @@ def _notes(
         )
     unmapped = unmapped_releases([*(each.case for each in facts), *testing], mapping)
     return [*notes, unmapped] if unmapped else notes
-
-
-def _content(
-    folds: Sequence[Sequence[CaseFacts]], root: Path, testing: Sequence[Case], modalities: Sequence[str], seed: int
-) -> dict[str, Any]:
-    conventions = sorted({str(each.case.convention) for fold in folds for each in fold})
-    labels = {
-        name: {"0": "background", **{str(value): text for value, text in get_convention(name).labels.items()}}
-        for name in conventions
-    }
-    training = [
-        _entry(each.case, each.patient_id, root, modalities)
-        | {"fold": k, "label_convention": each.case.convention}
-        | ({"grade": each.grade} if each.grade else {})
-        for k, fold in enumerate(folds)
-        for each in fold
-    ]
-    return {
-        "name": "BraTS",
-        "description": f"{len(folds)} folds grouped by patient, balanced by grade, enhancing tumour and tumour volume",
-        "modality": {str(i): modality for i, modality in enumerate(modalities)},
-        "labels": labels[conventions[0]] if len(labels) == 1 else labels,
-        "numTraining": len(training),
-        "numTest": len(testing),
-        "seed": seed,
-        "training": training,
-        "testing": [_entry(case, case.patient_id, root, modalities) for case in testing],
-    }
-
-
-def _entry(case: Case, patient_id: str, root: Path, modalities: Sequence[str]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"image": [_relative(case.images[modality], root) for modality in modalities]}
-    if case.label is not None:
-        entry["label"] = _relative(case.label, root)
-    return entry | {"case_id": case.case_id, "patient_id": patient_id}
-
-
-def _relative(path: Path, root: Path) -> str:
-    try:
-        return Path(os.path.relpath(path, root)).as_posix()
-    except ValueError:  # on another drive
-        return path.as_posix()
 
 
 def _and(folds: set[int]) -> str:

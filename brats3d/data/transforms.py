@@ -105,7 +105,7 @@ def fill_absent(image: torch.Tensor, present: Sequence[str], modalities: Sequenc
 class StandardLabelsd(MapTransform):
     """Labels of any convention become BraTS 2020's, as uint8, after every voxel value was found in the convention.
 
-    The convention is the item's own, ``item["label_convention"]``, as :func:`brats3d.cases.load_datalist` sets it:
+    The convention is the item's own, ``item["label_convention"]``, as :func:`brats3d.cases.load_fold` sets it:
     cases of several releases can be trained on together.
 
     Args:

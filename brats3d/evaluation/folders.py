@@ -23,10 +23,10 @@ from brats3d.cases import (
     layout_of,
     name_some,
     natural_key,
-    report_problems,
     whole_labels,
 )
 from brats3d.data import labels_to_regions
+from brats3d.errors import DataError
 from brats3d.evaluation.rules import Rules, get_rules
 from brats3d.evaluation.scores import score_case
 from brats3d.evaluation.segmentation_files import Segmentation, find_segmentations
@@ -133,7 +133,9 @@ def score_folders(
     if not problems and (doubt := _doubt_labels(found)):
         problems = [doubt]
     if problems:
-        report_problems(f"{pred_dir} against {ref_dir}", problems, "mend or remove these files; nothing was scored")
+        raise DataError.of_many(
+            f"{pred_dir} against {ref_dir}", problems, "mend or remove these files; nothing was scored"
+        )
     rows = sorted((row for each in found for row in each.rows), key=_by_case)
     extra = tuple(case_id for case_id in preds if case_id not in refs)
     return Scored(tuple(rows), absent, extra, rules.name, _say_labels(found), missing == "zero")

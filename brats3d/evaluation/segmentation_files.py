@@ -16,10 +16,10 @@ from brats3d.cases import (
     name_some,
     natural_key,
     parse_file_name,
-    report_problems,
     scan_cases,
     walk,
 )
+from brats3d.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def find_segmentations(folder: str | Path, name: str = "folder", with_cases: boo
         if len(each) > 1
     ]
     if doubles:
-        report_problems(f"{name}: {root}", doubles, "keep one file a case, named by it: <case_id>.nii.gz")
+        raise DataError.of_many(f"{name}: {root}", doubles, "keep one file a case, named by it: <case_id>.nii.gz")
     return {case_id: found[case_id][0] for case_id in sorted(found, key=natural_key)}
 
 
@@ -100,7 +100,7 @@ def _of_cases(root: Path) -> list[Segmentation]:
         or (problem.kind == "double" and f"for {SEGMENTATION}" in problem.text)
     ]
     if unclear:
-        report_problems(str(root), [f"{p.case_id}: {p.text}" for p in unclear], "keep one segmentation a case")
+        raise DataError.of_many(str(root), [f"{p.case_id}: {p.text}" for p in unclear], "keep one segmentation a case")
     return [Segmentation(case.case_id, case.label, case.convention) for case in scan.cases if case.label]
 
 

@@ -23,7 +23,7 @@ from brats3d.audit import case_audit as case_audit, dataset_audit as audit_modul
 from brats3d.audit.dataset_audit import Audit, audit_dataset
 from brats3d.audit.findings import KINDS
 from brats3d.audit.summary import audit_lines, write_audit
-from brats3d.cases.datalist import load_datalist
+from brats3d.cases.load import load_fold
 from brats3d.data.dataset import CaseDataset
 from brats3d.labels import MODALITIES
 
@@ -446,7 +446,7 @@ def test_whatever_training_refuses_is_an_error(make_dataset, spoil, deterministi
     refused = ""
     try:
         for section in ("training", "validation"):
-            cases = CaseDataset(load_datalist(root, section), deterministic_transforms)
+            cases = CaseDataset(load_fold(root, section), deterministic_transforms)
             for i in range(len(cases)):
                 cases[i]
     except Exception as error:
@@ -471,7 +471,7 @@ def test_a_qform_that_is_no_rotation_is_a_warning(make_dataset) -> None:
     assert "its qform is no rotation" in finding.what
 
 
-def test_a_wrong_datalist_is_named_with_what_load_datalist_says(make_dataset) -> None:
+def test_a_wrong_datalist_is_named_with_what_load_fold_says(make_dataset) -> None:
     root = make_dataset()
     ODD["a datalist without fold"](root)
     (finding,) = audit(root).findings

@@ -21,7 +21,7 @@ from brats3d.audit.findings import KINDS
 from brats3d.audit.mending import Mended
 from brats3d.audit.repair import repair_dataset
 from brats3d.audit.repair_record import Repair
-from brats3d.cases.datalist import load_datalist
+from brats3d.cases.load import load_fold
 from brats3d.cases.patients import read_name_mappings
 from brats3d.labels import MODALITIES
 
@@ -639,7 +639,7 @@ FOLDS = {f"BraTS20_Training_00{i}": i % 2 for i in (1, 2, 3, 4)}
 
 
 def case_ids(root: Path, section: str) -> list[str]:
-    return [item["case_id"] for item in load_datalist(root, section)]
+    return [item["case_id"] for item in load_fold(root, section)]
 
 
 def test_the_split_comes_along_as_it_is(make_dataset, tmp_path: Path) -> None:

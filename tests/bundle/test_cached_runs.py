@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from brats3d.cases.datalist import load_datalist
+from brats3d.cases.load import load_fold
 from brats3d.data import dataset as datasets
 
 Workflow = Callable[..., ConfigWorkflow]
@@ -67,7 +67,7 @@ def test_a_damaged_validation_case_is_named_before_the_first_step(
     phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     data = shutil.copytree(phantoms, tmp_path / "data")
-    bad = Path(load_datalist(data, "validation")[0]["image"][2])
+    bad = Path(load_fold(data, "validation")[0]["image"][2])
     content = bad.read_bytes()
     bad.write_bytes(content[:-508] + content[-8:])  # which only shows when it is unpacked
     made = workflow("train", dataset_dir=data, output_dir=tmp_path / "run", val_interval=10, epochs=20)

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 from brats3d.cases.case import make_case
-from brats3d.cases.folds import CaseFacts, fold_table, split_patients, stratified_folds
+from brats3d.cases.folds import MeasuredCase, fold_table, split_patients, stratified_folds
+from brats3d.errors import DataError, UsageError
 
 
-def facts_of(rows, folder: str = "/data") -> list[CaseFacts]:
+def facts_of(rows, folder: str = "/data") -> list[MeasuredCase]:
     """Rows of (patient, grade, WT in ml, ET in ml)."""
     return [
-        CaseFacts(
+        MeasuredCase(
             make_case(f"c{i}", {"t1": Path(folder, f"c{i}_t1.nii")}, None, f"p{patient}"),
             f"p{patient}",
             grade,
@@ -31,7 +32,7 @@ def facts_of(rows, folder: str = "/data") -> list[CaseFacts]:
     ]
 
 
-def brats_like(seed: int, cases: int = 369, several: bool = False) -> list[CaseFacts]:
+def brats_like(seed: int, cases: int = 369, several: bool = False) -> list[MeasuredCase]:
     """As BraTS 2020: 79 % HGG; ET missing in a third of LGG and 1 % of HGG; log-normal volumes around 90 ml."""
     rng = random.Random(seed)
     rows = []
@@ -55,6 +56,57 @@ def furthest(folds, has) -> float:
     share = sum(map(has, every)) / len(every)
     return max(abs(sum(map(has, fold)) / len(fold) - share) for fold in folds)
 
+
+# --- split_patients
+
+patients_of_cases = st.lists(st.integers(0, 12), min_size=2, max_size=40).filter(lambda p: len(set(p)) > 1)
+
+
+def cases_of(patients, folder="/data"):
+    return [make_case(f"c{i}", {"t1": Path(folder, f"c{i}_t1.nii")}, None, f"p{p}") for i, p in enumerate(patients)]
+
+
+def case_ids(folds) -> list[list[str]]:
+    return [[case.case_id for case in fold] for fold in folds]
+
+
+@given(patients_of_cases, st.integers(2, 7), st.integers(0, 3))
+def test_a_split_is_complete_disjoint_and_by_patient(patients, folds, seed):
+    cases = cases_of(patients)
+    split = split_patients(cases, folds, seed)
+    assert len(split) == min(folds, len(set(patients)))
+    assert all(split)
+    assert sorted(c.case_id for fold in split for c in fold) == sorted(c.case_id for c in cases)
+    assert sum(len({c.patient_id for c in fold}) for fold in split) == len(set(patients))
+
+
+@given(patients_of_cases, st.integers(2, 7), st.randoms())
+def test_a_split_depends_on_neither_order_nor_path(patients, folds, random):
+    cases = cases_of(patients, "/elsewhere")
+    random.shuffle(cases)
+    assert case_ids(split_patients(cases, folds)) == case_ids(split_patients(cases_of(patients), folds))
+
+
+@pytest.mark.parametrize(("patients", "sizes"), [([0] * 6 + [1, 2, 3, 4, 5, 6], [6, 6]), (range(7), [4, 3])])
+def test_folds_are_of_about_equal_size(patients, sizes):
+    assert [len(fold) for fold in split_patients(cases_of(patients), 2)] == sizes
+
+
+def test_a_split_never_changes_and_another_seed_gives_another():
+    # A resumed run must not validate on cases that an older version trained on.
+    cases = [make_case(f"BraTS20_Training_{i:03d}", {}, None) for i in range(1, 11)]
+    numbers = [[int(c.case_id[-3:]) for c in fold] for fold in split_patients(cases, 5)]
+    assert numbers == [[5, 8], [3, 9], [1, 2], [6, 10], [4, 7]]
+    assert case_ids(split_patients(cases, 5, seed=1)) != case_ids(split_patients(cases, 5))
+
+
+@pytest.mark.parametrize("patients, folds, kind", [([0, 0], 5, DataError), ([0, 1], 1, UsageError)])
+def test_one_patient_or_one_fold_cannot_be_split(patients, folds, kind):
+    with pytest.raises(kind):
+        split_patients(cases_of(patients), folds)
+
+
+# --- stratified_folds
 
 rows_of_cases = st.lists(
     st.tuples(
@@ -82,7 +134,7 @@ def test_whatever_the_cases_folds_are_complete_disjoint_by_patient_and_about_equ
 
 
 @given(rows_of_cases, st.integers(2, 7), st.randoms())
-def test_a_split_depends_on_neither_order_nor_path(rows, folds, random) -> None:
+def test_stratified_folds_depend_on_neither_order_nor_path(rows, folds, random) -> None:
     moved = facts_of(rows, "/elsewhere")
     random.shuffle(moved)
     assert ids(stratified_folds(moved, folds)) == ids(stratified_folds(facts_of(rows), folds))
@@ -128,9 +180,9 @@ RECORDED = [[5, 6, 9, 12, 13], [0, 3, 7, 11, 14], [1, 2, 10, 15, 19], [4, 8, 16,
 
 def test_the_split_is_the_same_in_another_process() -> None:
     code = (
-        "from brats3d.cases.case import make_case; from brats3d.cases.folds import CaseFacts, stratified_folds\n"
+        "from brats3d.cases.case import make_case; from brats3d.cases.folds import MeasuredCase, stratified_folds\n"
         "grades = ('HGG', 'LGG', None)\n"
-        "facts = [CaseFacts(make_case(f'c{i}', {}, None), f'p{i % 17}', grades[i % 3], i * 7 % 11, 1, i % 4)"
+        "facts = [MeasuredCase(make_case(f'c{i}', {}, None), f'p{i % 17}', grades[i % 3], i * 7 % 11, 1, i % 4)"
         " for i in range(40)]\n"
         "print([[f.case.case_id for f in fold] for fold in stratified_folds(facts)])"
     )
@@ -145,13 +197,6 @@ def test_the_split_is_the_same_in_another_process() -> None:
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
-
-
-def test_one_patient_or_one_fold_cannot_be_split() -> None:
-    with pytest.raises(ValueError, match=r"found 2 case\(s\) of 1 patient\(s\): p0; expected two patients or more"):
-        stratified_folds(facts_of([(0, None, 1, 1), (0, None, 1, 1)]))
-    with pytest.raises(ValueError, match="folds: expected 2 or more"):
-        stratified_folds(facts_of([(0, None, 1, 1), (1, None, 1, 1)]), folds=1)
 
 
 def test_the_table_counts_by_fold_and_in_all() -> None:

@@ -17,10 +17,12 @@ from monai.auto3dseg import datafold_read
 from monai.data import load_decathlon_datalist
 
 from brats3d.cases.case import find_cases
-from brats3d.cases.datalist import load_datalist
-from brats3d.cases.folds import CaseFacts
+from brats3d.cases.datalist import write_datalist
+from brats3d.cases.folds import MeasuredCase
+from brats3d.cases.load import load_fold
 from brats3d.cases.patients import NameMapping
-from brats3d.cases.splitting import find_leaks, match_patients, measure_cases, split_dataset, write_datalist
+from brats3d.cases.splitting import find_leaks, match_patients, measure_cases, split_dataset
+from brats3d.errors import UsageError
 
 MAPPING = (
     "Grade,BraTS_2018_subject_ID,BraTS_2020_subject_ID\n"
@@ -73,11 +75,11 @@ def test_the_file_says_everything_in_monais_form(make_dataset, write_case) -> No
 def test_brats3d_reads_it(make_dataset, tmp_path: Path) -> None:
     root = make_dataset(5)
     split(root, tmp_path / "lists" / "other.json", folds=2)
-    seen = [load_datalist(root, "validation", fold=k, datalist=tmp_path / "lists" / "other.json") for k in (0, 1)]
+    seen = [load_fold(root, "validation", fold=k, datalist=tmp_path / "lists" / "other.json") for k in (0, 1)]
     assert sorted(item["case_id"] for items in seen for item in items) == [
         f"BraTS20_Training_{i:03d}" for i in range(1, 6)
     ]
-    training = load_datalist(root, "training", fold=0, datalist=tmp_path / "lists" / "other.json")
+    training = load_fold(root, "training", fold=0, datalist=tmp_path / "lists" / "other.json")
     assert [item["case_id"] for item in training] == [item["case_id"] for item in seen[1]]
 
 
@@ -132,7 +134,7 @@ def test_names_in_any_script_survive(make_dataset, write_case, tmp_path: Path) -
     root = make_dataset(1, root=tmp_path / "größe 脳")
     write_case(root / "Fälle" / "Fall_ß1", seed=9)
     split(root)
-    assert {item["case_id"] for item in load_datalist(root, "validation")} < {"Fall_ß1", "BraTS20_Training_001"}
+    assert {item["case_id"] for item in load_fold(root, "validation")} < {"Fall_ß1", "BraTS20_Training_001"}
 
 
 # --- who belongs together
@@ -195,7 +197,7 @@ def test_unlabelled_cases_of_patients_in_the_folds_are_pointed_out(make_dataset,
 def test_leaks_are_found_in_what_is_to_be_written(make_dataset, write_case) -> None:
     root = make_dataset(3)
     write_case(root / "Copy_9", seed=2)
-    first, second, third, copy = (CaseFacts(c, c.patient_id, None, 1, 1, 1) for c in find_cases(root))
+    first, second, third, copy = (MeasuredCase(c, c.patient_id, None, 1, 1, 1) for c in find_cases(root))
     if first.case.case_id == "Copy_9":  # natural order puts it where its name does
         first, second, third, copy = second, third, copy, first
     assert find_leaks([[first, second, copy], [third]]) == []
@@ -224,8 +226,10 @@ def test_another_split_is_not_replaced_unless_asked(make_dataset) -> None:
     assert split(root, folds=2).written
     before = (root / "datalist.json").read_bytes()
     assert not split(root, folds=2).written
-    with pytest.raises(FileExistsError, match=r"datalist.json is there and holds another split.*--overwrite"):
+    with pytest.raises(UsageError) as error:
         split(root, folds=3)
+    assert error.value.subject == "output"
+    assert "--overwrite" in error.value.advice
     assert (root / "datalist.json").read_bytes() == before
     assert split(root, folds=3, overwrite=True).written
 
@@ -272,7 +276,7 @@ def test_an_output_that_is_a_folder_or_cannot_be_written(make_dataset, tmp_path:
 @pytest.mark.skipif(os.name == "nt", reason="a drive is needed")
 def test_a_path_on_another_drive_is_absolute(make_dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_dataset(2)
-    folds = [[CaseFacts(case, case.patient_id, None, 1, 1, 1)] for case in find_cases(root)]
+    folds = [[MeasuredCase(case, case.patient_id, None, 1, 1, 1)] for case in find_cases(root)]
 
     def no_relation(*_: object) -> str:
         raise ValueError("path is on mount 'D:', start on mount 'C:'")

@@ -1,0 +1,159 @@
+"""Load a data set as MONAI datalist items: the training or validation cases of a fold, or every case for inference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from brats3d.cases.case import (
+    Case,
+    absent_warnings,
+    find_cases,
+    natural_key,
+    scan_cases,
+    serious_problems,
+    with_convention,
+)
+from brats3d.cases.checks import header_problems
+from brats3d.cases.datalist import read_datalist
+from brats3d.cases.discovery import find_unnamed
+from brats3d.cases.folds import split_patients
+from brats3d.cases.items import case_to_item
+from brats3d.cases.patients import read_folder_mappings, unite_patients, unmapped_releases
+from brats3d.errors import DataError, UsageError
+from brats3d.files import Failures, share_of
+from brats3d.labels import MODALITIES, order_modalities
+
+logger = logging.getLogger("brats3d")
+
+
+def load_fold(
+    dataset_dir: str | Path | Sequence[str | Path],
+    section: str,
+    fold: int = 0,
+    modalities: Sequence[str] = MODALITIES,
+    datalist: str | Path | None = None,
+    label_convention: str | None = None,
+) -> list[dict[str, Any]]:
+    """Load the training or the validation cases of one fold. Check every header; read no voxel.
+
+    Args:
+        dataset_dir: a folder as downloaded, or a list of folders; see :func:`brats3d.cases.find_cases`.
+        section: ``"training"`` (all folds but ``fold``) or ``"validation"`` (only ``fold``).
+        fold: the fold that validates.
+        modalities: the sequences that the network sees.
+        datalist: a datalist.json in MONAI's form, with paths relative to ``dataset_dir``. Its folds replace the split
+            by patient. Defaults to ``datalist.json`` in ``dataset_dir``, if there is one.
+        label_convention: the meaning of the labels, a name in ``labels.CONVENTIONS``. Defaults to the convention that
+            the case names or the datalist state.
+
+    Returns:
+        One item per case, in the form of :func:`brats3d.cases.case_to_item`.
+
+    Raises:
+        NotFoundError: if ``dataset_dir`` or ``datalist`` does not exist.
+        UsageError: if another argument is wrong.
+        DataError: if files are missing or damaged; lists all of them.
+    """
+    if section not in ("training", "validation"):
+        raise UsageError("section", expected="training or validation", found=section)
+    folds = read_datalist(dataset_dir, modalities, datalist)
+    if folds is None:
+        cases = find_cases(dataset_dir, modalities, require_label=True)
+        mapping = read_folder_mappings(dataset_dir)
+        if section == "training" and (warning := unmapped_releases(cases, mapping)):
+            logger.warning("%s", warning)
+        folds = split_patients(unite_patients(cases, mapping))
+    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(folds):
+        raise UsageError("fold", expected=f"0 to {len(folds) - 1}, one of {len(folds)} folds", found=fold)
+    if section == "validation":
+        cases = folds[fold]
+    else:
+        rest = [case for k, cases in enumerate(folds) if k != fold for case in cases]
+        cases = sorted(rest, key=lambda case: natural_key(case.case_id))
+    cases = with_convention(cases, label_convention)
+    _require_sound_headers(cases, f"{section} cases")
+    return [case_to_item(case) for case in cases]
+
+
+def load_cases(
+    dataset_dir: str | Path | Sequence[str | Path],
+    modalities: Sequence[str] = MODALITIES,
+    absent_sequences: bool = False,
+    failures: Failures | None = None,
+    shard: str | None = None,
+) -> list[dict[str, Any]]:
+    """Load every case for inference, without labels. Check every header; read no voxel.
+
+    Args:
+        dataset_dir: a folder as downloaded, or a list of folders; see :func:`brats3d.cases.find_cases`.
+        modalities: the sequences that the network sees.
+        absent_sequences: accept cases that lack some of the modalities, with a warning. Their items list the images
+            that exist; :class:`brats3d.data.CaseDataset` fills the other channels with zeros.
+        failures: record unusable cases here and return the others. If no case is usable, or by default, unusable
+            cases raise.
+        shard: load only one part of the cases, such as ``"3/8"``. The part may be empty.
+
+    Returns:
+        One item per case, in the form of :func:`brats3d.cases.case_to_item`.
+
+    Raises:
+        NotFoundError: if ``dataset_dir`` does not exist.
+        UsageError: if another argument is wrong.
+        DataError: if files are missing or damaged; lists all of them.
+    """
+    cases = None
+    if failures is not None:
+        cases = _usable_cases(dataset_dir, modalities, absent_sequences, failures, shard)
+    if cases is None:
+        cases = share_of(_without_labels(find_cases(dataset_dir, modalities, absent_sequences=absent_sequences)), shard)
+        _require_sound_headers(cases, "inference cases")
+    for warning in absent_warnings(cases, order_modalities(modalities)):
+        logger.warning("%s", warning)
+    return [case_to_item(case) for case in cases]
+
+
+def _usable_cases(
+    dataset_dir: str | Path | Sequence[str | Path],
+    modalities: Sequence[str],
+    absent_sequences: bool,
+    failures: Failures,
+    shard: str | None,
+) -> list[Case] | None:
+    """Return the usable cases of the shard and record the others as failures; None if the data set has no usable case.
+
+    Shards are cut from all case identifiers, usable or not, so that every run of a job array sees the same list.
+    """
+    scan = scan_cases(dataset_dir, modalities, absent_sequences)
+    problems: dict[str, list[str]] = {}
+    folders: dict[str, Path] = {}
+    found = {case.case_id for case in scan.cases}
+    unnamed = [problem for root in scan.roots for problem in find_unnamed(root, found)]
+    for problem in [*serious_problems(scan), *unnamed]:
+        problems.setdefault(problem.case_id, [scan.advice]).insert(-1, problem.text)
+        folders.setdefault(problem.case_id, problem.files[0] if problem.kind != "double" else problem.files[0].parent)
+    in_shard = set(share_of(sorted(found | problems.keys(), key=natural_key), shard))
+    cases = [case for case in _without_labels(scan.cases) if case.case_id in in_shard]
+    for case in cases:
+        if case.case_id not in problems and (header := header_problems(case)):
+            problems[case.case_id] = header
+            folders[case.case_id] = case.files[0].parent
+    usable = [case for case in cases if case.case_id not in problems]
+    if not usable and shard is None:
+        return None
+    for case_id in sorted(in_shard & problems.keys(), key=natural_key):
+        failures.add(case_id, "; ".join(problems[case_id]), folders[case_id])
+    return usable
+
+
+def _without_labels(cases: Sequence[Case]) -> list[Case]:
+    return [replace(case, label=None) for case in cases]
+
+
+def _require_sound_headers(cases: Sequence[Case], subject: str) -> None:
+    if problems := [problem for case in cases for problem in header_problems(case)]:
+        advice = "download these cases again, move them out of the folder, or try brats3d audit --repair"
+        raise DataError.of_many(subject, problems, advice)
