@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from brats3d.cases.case import natural_key
 from brats3d.cases.load import load_fold
 from brats3d.cases.patients import read_name_mappings
-from brats3d.convert.conversion import convert_dataset
+from brats3d.convert import convert_dataset
 from brats3d.convert.decathlon import DATASET_JSON, find_task_cases
 from brats3d.convert.kaggle_h5 import find_volumes, write_slices
 from brats3d.evaluation.comparison import compare_scores, read_scores
@@ -369,5 +369,5 @@ def test_damaged_slices_are_recovered_or_refused(tmp_path, changes):
     values[4:8, 4:8] = np.arange(1, 17).reshape(4, 4, 1)
     (path,) = write_slices(folder, 1, dict.fromkeys(("t1", "t1ce", "t2", "flair"), values), (values > 9) * np.uint8(1))
     path.write_bytes(apply(path.read_bytes(), changes))
-    (volume,) = find_volumes([(path, path.stat().st_size)])
+    (volume,) = find_volumes([path])
     attempt(volume.read, folder)

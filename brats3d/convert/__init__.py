@@ -1,4 +1,4 @@
-"""Other forms of BraTS 2020 (Kaggle's HDF5 slices, the Decathlon's Task01) converted to its NIfTI layout."""
+"""Convert other forms of BraTS (Kaggle's HDF5 slices, the Decathlon's Task01) to BraTS 2020's NIfTI layout."""
 
 import lazy_loader
 

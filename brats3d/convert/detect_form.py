@@ -1,0 +1,120 @@
+"""Detect which form of BraTS a folder holds, from the names of its files; no voxel is read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brats3d.cases import check_case_id, layout_of
+from brats3d.convert.decathlon import TaskFiles, find_task_cases
+from brats3d.convert.kaggle_h5 import SLICE_FILE, SliceFiles, find_volumes
+from brats3d.errors import DataError
+
+SourceCase = SliceFiles | TaskFiles
+
+
+@dataclass(frozen=True)
+class SourceDataset:
+    """A data set to convert.
+
+    Args:
+        form: its form, in a few words.
+        cases: the cases to convert.
+        tables: files to copy beside the cases.
+    """
+
+    form: str
+    cases: Sequence[SourceCase]
+    tables: Sequence[Path]
+
+
+def detect_form(src: str | os.PathLike[str]) -> SourceDataset:
+    """Find the data set in a folder or up to four folders below it.
+
+    Raises:
+        DataError: if the folder holds none of the two forms, both, or more than one Decathlon task; if its cases are
+            named like a release whose labels are numbered differently from BraTS 2020's.
+    """
+    root = Path(src).expanduser()
+    slices: list[Path] = []
+    tables: dict[str, Path] = {}
+    tasks: list[Path] = []
+    others: list[str] = []
+    for entry in _files_below(root):
+        if SLICE_FILE.fullmatch(entry.name):
+            slices.append(Path(entry.path))
+        elif entry.name == "dataset.json":
+            tasks.append(Path(entry.path))
+        elif entry.name in _TABLES:
+            tables.setdefault(entry.name, Path(entry.path))
+        else:
+            others.append(entry.name)
+    if len(tasks) + bool(slices) > 1:
+        paths = [*map(str, tasks), *map(str, slices[:1])]
+        raise DataError(root, f"holds several data sets ({', '.join(paths)})", advice="pass the folder of one of them")
+    if slices:
+        return SourceDataset("Kaggle's HDF5 slices", find_volumes(slices), sorted(tables.values()))
+    if tasks:
+        cases = find_task_cases(tasks[0])
+        _check_case_ids([case.case_id for case in cases], tasks[0])
+        return SourceDataset("a Decathlon task", cases, ())
+    nifti = next((name for name in others if re.search(r"\.nii(\.gz)?$", name)), None)
+    raise DataError(
+        root,
+        expected="HDF5 slices (volume_1_slice_0.h5, …) or a Decathlon task (dataset.json, imagesTr, labelsTr) in it "
+        f"or up to {_MAX_DEPTH} folders below",
+        found=f"files such as {nifti or others[0]}" if others else "no file",
+        advice="NIfTI cases need no conversion: try brats3d audit" if nifti else "pass the folder that holds them",
+    )
+
+
+_TABLES = ("name_mapping.csv", "survival_info.csv")
+
+_MAX_DEPTH = 4
+
+
+def _check_case_ids(case_ids: Sequence[str], dataset_json: Path) -> None:
+    """Raise if converted cases would be read with other labels than BraTS 2020's because of their names."""
+    for case_id in case_ids:
+        try:
+            check_case_id(case_id)
+        except ValueError as error:
+            raise DataError(dataset_json, str(error), advice=_RENAME) from None
+        layout = layout_of(case_id)
+        if layout.convention != "brats2020":
+            raise DataError(
+                dataset_json,
+                f"{case_id} is named as in {layout.name}, whose labels are numbered differently from the output's",
+                expected="other names, such as BRATS_001",
+                advice=_RENAME,
+            )
+
+
+_RENAME = "rename the images, on disk and in dataset.json"
+
+
+def _files_below(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield every file in ``root`` and up to four folders below, but hidden ones; follow each link once."""
+    seen: set[str] = set()
+    folders = [(str(root), 0)]
+    while folders:
+        folder, depth = folders.pop()
+        if (real := os.path.realpath(folder)) in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except PermissionError:
+            raise DataError(folder, "no permission to list this folder", advice="change its permissions") from None
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            path = Path(entry.path)  # unlike an entry, a path does not raise for a link to itself
+            if path.is_file():
+                yield entry
+            elif path.is_dir() and depth < _MAX_DEPTH:
+                folders.append((entry.path, depth + 1))
