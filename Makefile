@@ -1,8 +1,8 @@
 # make demo    the whole job on synthetic cases, in 10 to 25 minutes on two cores
 # make test    every quick test          make test-slow    the rest
-# make lint    ruff and mypy             make bench        the measurements of benchmarks/, beside the peers' code
+# make lint    ruff and mypy             make bench        the measurements of benchmarks/, including other tools
 #
-# Each sets up .venv by itself from nothing but python3 (3.11 to 3.13).
+# Each sets up .venv by itself; only python3 (3.11 to 3.13) is needed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,9 +10,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-# 24 + 6 cases to learn from, and 2 that the network has never seen. Fixed, so that runs can be compared. Seed 3 is the one
-# of 0 to 5 whose six validation cases come nearest to BraTS's own volumes (whole tumour 69 to 216 ml; five enhance, 2 to
-# 34 ml). benchmarks/RESULTS.md has seed 4 too, which is harder: three enhance, two of them with little more than 1 ml.
+# 24 training cases, 6 validation cases, and 2 new ones. The seeds are fixed, so that runs can be compared. Of the seeds 0
+# to 5, seed 3 has the six validation cases that are closest to BraTS's tumour volumes (whole tumour 69 to 216 ml; five
+# with enhancing tumour, 2 to 34 ml). Seed 4 is harder: three have enhancing tumour, two of them little more than 1 ml.
 DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 14
@@ -27,7 +27,7 @@ demo: $(READY)
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
 	$(BIN)/python -m monai.bundle run --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']" \
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/run $(DEMO_TRAINING)
-	@echo "The same cases with the weights that ship, which were trained on other synthetic cases:"
+	@echo "The same cases with the weights of the bundle, which were trained on other synthetic cases:"
 	$(BIN)/python -m monai.bundle run --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']" \
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/shipped --checkpoint bundle/models/model.pt
 	$(BIN)/python -m monai.bundle run --config_file bundle/configs/inference.yaml \
@@ -36,20 +36,20 @@ demo: $(READY)
 	@$(BIN)/python -m brats3d.report.curves $(DEMO)/run $(DEMO)/dice_curve.png $(DEMO)/shipped/metrics.json
 	$(BIN)/brats3d report $(DEMO)/run
 	@echo
-	@echo "Made: $(DEMO)/run/report.html             all of it on one page: scores, curves, pictures, a viewer"
-	@echo "      $(DEMO)/run/metrics.json            the scores above, a row a case and region"
-	@echo "      $(DEMO)/shipped/metrics.json        the same of the weights that ship (dashed in the curve)"
-	@echo "      $(DEMO)/dice_curve.png               the Dice curve; alive: $(BIN)/tensorboard --logdir $(DEMO)/run"
-	@echo "      $(DEMO)/segmentations/               NIfTI labels of two new cases, and a picture of each"
+	@echo "Made: $(DEMO)/run/report.html             everything on one page: scores, curves, pictures, a viewer"
+	@echo "      $(DEMO)/run/metrics.json            the scores above, one row per case and region"
+	@echo "      $(DEMO)/shipped/metrics.json        the same for the weights of the bundle (dashed in the curve)"
+	@echo "      $(DEMO)/dice_curve.png               the Dice curve; interactive: $(BIN)/tensorboard --logdir $(DEMO)/run"
+	@echo "      $(DEMO)/segmentations/               NIfTI labels and a picture of two new cases"
 	@echo
 	@echo "The same for a folder of real BraTS cases, as downloaded (data/README.md):"
-	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT            with the weights that ship, now"
+	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT            with the weights of the bundle"
 	@echo "  $(BIN)/brats3d train DIR"
 	@echo "  $(BIN)/brats3d evaluate DIR"
 	@echo "  $(BIN)/brats3d report runs/fold0"
 	@echo "  $(BIN)/brats3d predict CASE_OR_DIR --output OUT --checkpoint runs/fold0/checkpoints/best.pt"
 
-# A process a core, each with one thread.
+# One process per core, each with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 test: $(READY)
@@ -88,7 +88,8 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/subsets.py --record
 	$(BIN)/python benchmarks/finetuning.py --record
 
-# Three trainings of each recipe, two at a time: three to five hours on two cores. What is done is kept in runs/equal_minutes.
+# Three trainings of each recipe, two at a time: three to five hours on two cores. Finished ones are kept in
+# runs/equal_minutes.
 bench-recipes: $(READY)
 	$(BIN)/python benchmarks/equal_minutes.py recipes --minutes 7 --seeds 3 --side 2 --record
 
@@ -102,7 +103,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch --editable '.[dev]'
 	@touch $@
 
-# nnU-Net and what it needs, without the parts that would bring another torch; torch with what it needs.
+# nnU-Net and its dependencies, without those that would install another torch.
 .venv-peers/.ready: pyproject.toml constraints.txt benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
