@@ -18,6 +18,7 @@ Makefile's ``.venv-peers``). The zoo's is the SegResNet of ``brats_mri_segmentat
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -33,7 +34,6 @@ import torch
 from machine import COMMIT, describe, rows, show
 from workflows import workflow_of
 
-from brats3d.data import digest
 from brats3d.files import write_json
 from brats3d.phantoms import write_phantoms
 
@@ -297,7 +297,7 @@ def main() -> None:
     def one(job: tuple[str, int]) -> dict[str, Any]:
         name, seed = job
         data = f"{options.cases}_{options.size}_{options.setting}_{options.seed}"
-        what = f"{options.device}_{options.threads}_{digest(repr(all_[name]))[:8]}"
+        what = f"{options.device}_{options.threads}_{hashlib.sha256(repr(all_[name]).encode()).hexdigest()[:8]}"
         key = f"{data}_{options.patch}_{options.batch}_{options.minutes:g}_{what}_{name}_{seed}"
         kept = options.folder / f"{key.replace('/', '-')}.json"
         if not kept.is_file():

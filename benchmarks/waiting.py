@@ -63,7 +63,7 @@ def measure(folder: Path, place: str, rounds: int, threads: int) -> dict[str, li
 
     torch.set_num_threads(threads)
     if place == "disk":
-        datasets.ROOM_BYTES = 10**15
+        datasets.RESERVED_BYTES = 10**15
     epochs = rounds * TURN * len(LOADERS)
     out: dict[str, list[tuple[float, float, int]]] = {name: [] for name in LOADERS}
     with tempfile.TemporaryDirectory() as output:

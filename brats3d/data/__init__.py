@@ -1,4 +1,4 @@
-"""From files to batches: transforms, the data set with its cache, the sampler and the loader."""
+"""From files to batches: label transforms, the data set with its cache, the sampler and the loader."""
 
 import lazy_loader
 

@@ -1,10 +1,7 @@
+from .absent_sequences import DropSequencesd as DropSequencesd, subsets as subsets
 from .dataset import CaseDataset as CaseDataset, FillCache as FillCache, brain_box as brain_box
 from .fingerprints import digest as digest, fingerprint as fingerprint
-from .loader import PrefetchLoader as PrefetchLoader, check_augmentation as check_augmentation
-from .sampler import EpochCaseSampler as EpochCaseSampler, PlaceSampler as PlaceSampler
-from .seeds import derive_seed as derive_seed
-from .sequence_dropout import DropSequencesd as DropSequencesd, subsets as subsets
-from .transforms import (
+from .label_transforms import (
     LabelsToRegionsd as LabelsToRegionsd,
     RegionsToLabelsd as RegionsToLabelsd,
     StandardLabelsd as StandardLabelsd,
@@ -12,3 +9,6 @@ from .transforms import (
     nest_regions as nest_regions,
     regions_to_labels as regions_to_labels,
 )
+from .loader import PrefetchLoader as PrefetchLoader, check_augmentation as check_augmentation
+from .sampler import EpochCaseSampler as EpochCaseSampler, PlaceSampler as PlaceSampler
+from .seeds import derive_seed as derive_seed

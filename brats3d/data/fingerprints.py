@@ -11,7 +11,6 @@ import importlib.util
 import inspect
 import json
 import os
-import platform
 import re
 import sys
 import sysconfig
@@ -21,8 +20,6 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
 
-import monai
-import nibabel
 import numpy as np
 import torch
 
@@ -42,16 +39,6 @@ def fingerprint(value: Any) -> str:
         TypeError, RuntimeError: from an object that does not let itself be looked at.
     """
     return json.dumps(_describe(value, ()))
-
-
-@functools.cache
-def versions() -> str:
-    """What prepares, besides the transforms."""
-    package = Path(__file__).parents[1]
-    files = sorted(package.rglob("*.py"))
-    own = [f"{file.relative_to(package).as_posix()} {digest(file.read_bytes())}" for file in files]
-    versions = [m.__version__ for m in (monai, torch, np, nibabel)]
-    return repr([*versions, platform.python_version(), digest(*own)])
 
 
 def digest(*parts: str | bytes) -> str:

@@ -1,4 +1,4 @@
-"""The next batches are made while the network works on this one."""
+"""A data loader that makes the next batches while the network works on the current one."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from monai.data import DataLoader
 from torch.utils.data import BatchSampler, Dataset
 
 from brats3d.data.sampler import EpochCaseSampler
+from brats3d.errors import UsageError
 
 
 class PrefetchLoader(DataLoader):
-    """MONAI's ``DataLoader`` whose batches, without worker processes, are made ahead by one thread.
+    """MONAI's ``DataLoader`` with a thread that prefetches batches if there are no worker processes.
 
-    At the end of an epoch the thread goes on with the first batch of the next, while the run validates. The batches are
-    those of the plain loader: one thread makes all of them, each when the one before it is done. What is raised in it
-    is raised where the batch is asked for. (MONAI's ThreadDataLoader ends the epoch quietly instead.)
+    At the end of an epoch the thread makes the first batch of the next one while the run validates. The batches equal
+    those of the plain loader: one thread makes all of them, one after the other. An error in the thread is raised when
+    its batch is requested. (MONAI's ThreadDataLoader silently ends the epoch instead.)
 
-    With worker processes it is the plain loader, whose workers live from epoch to epoch.
+    With worker processes it is the plain loader, and its workers persist from epoch to epoch.
 
     Args:
-        dataset: takes what the sampler gives.
-        sampler: knows the epoch and where to begin.
-        batch_size: samples a batch.
-        num_workers: processes; 0 = the thread.
-        ahead: batches that are made ahead; each stays in memory until it is its turn.
-        options: of torch's ``DataLoader``.
+        dataset: indexed by what the sampler yields.
+        sampler: sets the epoch and where in it to begin.
+        batch_size: samples in a batch.
+        num_workers: worker processes; 0 = the thread.
+        ahead: number of batches to prefetch; each takes memory until it is used.
+        options: further arguments of torch's ``DataLoader``.
 
     Raises:
-        ValueError: if ``ahead`` is not 1 or more, or if an option is of no effect without worker processes.
+        UsageError: if ``ahead`` is below 1, or an option has no effect without worker processes.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class PrefetchLoader(DataLoader):
         **options: Any,
     ) -> None:
         if ahead < 1:
-            raise ValueError(f"ahead: expected 1 batch or more, got {ahead}")
-        for name in _OF_WORKERS if num_workers == 0 else ():
+            raise UsageError("ahead", expected="1 batch or more", found=ahead)
+        for name in _WORKER_OPTIONS if num_workers == 0 else ():
             if options.get(name):
-                raise ValueError(f"{name}: expected num_workers of 1 or more with it, got 0; a thread does not use it")
+                raise UsageError(name, "has no effect without worker processes", advice="set num_workers to 1 or more")
         options = {"persistent_workers": num_workers > 0, **options}
         super().__init__(dataset, num_workers, sampler=sampler, batch_size=batch_size, **options)
         self.ahead = ahead
@@ -60,7 +61,7 @@ class PrefetchLoader(DataLoader):
         self._next: _Epoch | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        """The batches of the epoch that the sampler is placed at."""
+        """Return the batches of the epoch that the sampler is placed at."""
         if self.num_workers:
             return super().__iter__()
         place = self.sampler.epoch, self.sampler.start
@@ -92,10 +93,10 @@ class PrefetchLoader(DataLoader):
         return future
 
     def _make_next(self) -> None:
-        """Make one batch, then ask for another turn, which a program that is about to end does not grant.
+        """Make one batch, then submit the next turn, unless the interpreter is shutting down.
 
-        Python waits at its end for all that an executor has been given, so that is one batch at a time: after Ctrl-C
-        the one that is being made is the last.
+        At exit Python waits for everything that was submitted to an executor. One batch at a time is submitted, so
+        after Ctrl-C only the current batch is finished.
         """
         with self._lock:
             future, keys = self._queue.popleft() if self._queue else (Future(), None)
@@ -104,7 +105,7 @@ class PrefetchLoader(DataLoader):
                 future.set_result(self._make(keys))
             except BaseException as error:
                 future.set_exception(error)
-        del future, keys  # a batch is as large as it is
+        del future, keys  # they hold a batch, which can be large
         with self._lock:
             self._making = bool(self._queue)
             if self._making:
@@ -120,46 +121,46 @@ class PrefetchLoader(DataLoader):
         return self.collate_fn([self.dataset[key] for key in keys])
 
 
-_OF_WORKERS = ("pin_memory", "timeout", "worker_init_fn", "prefetch_factor", "persistent_workers")
-"""Options that the thread would not heed."""
+_WORKER_OPTIONS = ("pin_memory", "timeout", "worker_init_fn", "prefetch_factor", "persistent_workers")
+"""Options that have no effect on the thread."""
 
 
 class _Epoch:
-    """One pass over the cases: batches that are wanted, and those that are being made."""
+    """One pass over the cases: the keys of batches still to come, and the batches submitted to the thread."""
 
     def __init__(self, loader: PrefetchLoader, epoch: int, start: int) -> None:
         sampler = copy.copy(loader.sampler)
         sampler.place(epoch, start)
         self.place = epoch, start
         self._loader = loader
-        self._wanted = iter(BatchSampler(sampler, loader.batch_size, loader.drop_last))
+        self._keys = iter(BatchSampler(sampler, loader.batch_size, loader.drop_last))
         self._coming: deque[Future] = deque()
 
     def make_ahead(self, count: int) -> int:
-        """Let up to ``count`` batches be made; how many are."""
-        while len(self._coming) < count and (keys := next(self._wanted, None)) is not None:
+        """Submit batches until ``count`` are under way; return how many are (fewer at the end of the epoch)."""
+        while len(self._coming) < count and (keys := next(self._keys, None)) is not None:
             self._coming.append(self._loader._submit(keys))
         return len(self._coming)
 
     def take(self) -> Any:
-        """The next batch, as soon as it is made; None after the last."""
+        """Wait for the next batch and return it; None after the last."""
         self.make_ahead(1)
         return self._coming.popleft().result() if self._coming else None
 
     def cancel(self) -> None:
-        """No more are made, but for the one that the thread is at."""
+        """Cancel all submitted batches but the one that the thread is making."""
         for future in self._coming:
             future.cancel()
         self._coming.clear()
 
 
 def check_augmentation(on_device: bool, num_workers: int) -> None:
-    """Called by train.yaml first: processes that PyTorch forks cannot use a GPU, the training process's thread can.
+    """Check the knob ``augment_on_device``: forked worker processes cannot use a GPU, the loader's thread can.
 
     Raises:
-        ValueError: if ``on_device`` is no bool, or asked for together with worker processes.
+        UsageError: if ``on_device`` is not a bool, or is True together with worker processes.
     """
-    if not isinstance(on_device, bool):  # "--augment_on_device false" may reach a config as a string, which is true
-        raise ValueError(f"augment_on_device: expected True or False, got {on_device!r}")
+    if not isinstance(on_device, bool):  # "--augment_on_device false" can reach a config as a string, which is truthy
+        raise UsageError("augment_on_device", expected="True or False", found=on_device)
     if on_device and num_workers != 0:
-        raise ValueError(f"augment_on_device: expected num_workers 0 with it, a thread, got {num_workers!r}")
+        raise UsageError("num_workers", expected="0 with augment_on_device", found=num_workers)

@@ -1,4 +1,4 @@
-"""The order of the cases in an epoch, and where in it a resumed run stands."""
+"""The order of the cases in an epoch, and the place in it where a resumed run continues."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from brats3d.data.seeds import derive_seed
 
 
 class EpochCaseSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, case index), so that a sample's augmentation can depend on the seed, the epoch and the case alone.
+    """Yield (epoch, case index), so that a sample's augmentation depends on the seed, the epoch and the case only.
 
-    The order of an epoch depends on (seed, epoch). With several processes each takes its share of that one order; the
-    order is filled up from its own start, so that all shares are equally long.
+    The order of an epoch depends on (seed, epoch). In a distributed run that one order is divided among the processes;
+    it is extended from its own start so that all processes get equally many cases.
 
     Args:
         data_source: the data set; only its length is used.
-        seed: of the order.
+        seed: random seed of the order.
         shuffle: False keeps the data set's order.
     """
 
@@ -32,15 +32,15 @@ class EpochCaseSampler(Sampler[tuple[int, int]]):
         self.start = 0
 
     def place(self, epoch: int, start: int = 0) -> None:
-        """The next pass is this epoch (from 1), without the first ``start`` samples of this process."""
+        """Set the epoch (from 1) of the next pass, and how many samples of this process it skips."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        """Samples an epoch and process."""
+        """Return the number of samples in an epoch of this process."""
         return -(-self.size // idist.get_world_size())
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """This process's (epoch, case index) of one epoch."""
+        """Yield this process's (epoch, case index) of one epoch."""
         epoch, order = self.epoch, list(range(self.size))
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
@@ -52,11 +52,11 @@ class EpochCaseSampler(Sampler[tuple[int, int]]):
 
 
 class PlaceSampler:
-    """Handler of the trainer: before each epoch the sampler learns the epoch, and where in it a restored run stands.
+    """Trainer handler that sets the sampler's epoch, and the place in it where a restored run continues.
 
     Args:
-        sampler: an :class:`EpochCaseSampler`.
-        batch_size: samples the loader takes at each iteration.
+        sampler: the sampler of the training cases.
+        batch_size: samples of the loader per iteration.
     """
 
     def __init__(self, sampler: EpochCaseSampler, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Seeds made from what a random number may depend on."""
+"""Random seeds derived from everything that a random number may depend on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import hashlib
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**32) made from the parts; the same on every machine and in every process."""
+    """Return a seed in [0, 2**32) for these parts: the same on every machine and in every process."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "little")

@@ -75,7 +75,7 @@ def run_inference(
             with failures.of(case.case_id):
                 for warning in header_warnings(case):
                     logger.warning("%s", warning)
-    evaluator.data_loader.dataset.leave_out({*done, *(failure.case_id for failure in failures)})
+    evaluator.data_loader.dataset.exclude({*done, *(failure.case_id for failure in failures)})
     evaluator.state.epoch_length = None  # the loader's end is the end
     evaluator.run()
     idist.barrier()

@@ -303,7 +303,7 @@ def test_what_postprocessing_or_saving_raises_is_that_cases_failure(part, predic
 
         monkeypatch.setattr("brats3d.files.save_preview", raises_once(save_preview))
     else:
-        from brats3d.data.transforms import RegionsToLabelsd
+        from brats3d.data.label_transforms import RegionsToLabelsd
 
         monkeypatch.setattr(RegionsToLabelsd, "__call__", raises_once(RegionsToLabelsd.__call__))
     assert predict("--preview")[0] == 1

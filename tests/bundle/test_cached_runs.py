@@ -1,4 +1,4 @@
-"""Where prepared cases are kept, and who makes the batches, does not change what is learned."""
+"""The cache on disk: never stale, and without effect on the trained weights."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No room for a single case."""
-    monkeypatch.setattr(datasets, "ROOM_BYTES", 10**15)
+    """No memory for a single case."""
+    monkeypatch.setattr(datasets, "RESERVED_BYTES", 10**15)
 
 
-def test_from_the_disk_a_training_gives_the_weights_that_it_gives_from_memory(
+def test_training_from_the_disk_gives_the_weights_of_training_from_memory(
     no_memory: None, trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     shared = tmp_path / "shared"
@@ -45,7 +45,7 @@ def test_from_the_disk_a_training_gives_the_weights_that_it_gives_from_memory(
     assert len(list(shared.rglob("*.case"))) == 4
 
 
-def test_a_run_keeps_cases_under_its_own_folder_and_only_if_memory_does_not_suffice(
+def test_a_run_stores_cases_in_its_own_folder_only_if_they_do_not_fit_in_memory(
     no_memory: None, trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, epochs=1)
@@ -53,6 +53,25 @@ def test_a_run_keeps_cases_under_its_own_folder_and_only_if_memory_does_not_suff
     made.run()
     assert len(list((tmp_path / "cache").rglob("*.case"))) == 4
     assert not (trained / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"train#deterministic_transforms#3#nonzero": False},
+        {"patch_size": [48, 32, 32]},
+        {"train#preprocessing": {"_target_": "Compose", "transforms": "$@train#deterministic_transforms"}},
+    ],
+    ids=lambda override: next(iter(override)),
+)
+def test_overridden_transforms_have_other_prepared_cases(
+    override: dict[str, object], phantoms: Path, workflow: Workflow, tmp_path: Path
+) -> None:
+    def folder(**overrides: object) -> Path:
+        made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, **overrides)
+        return made.trainer.data_loader.dataset._disk.folder
+
+    assert folder(learning_rate=0.5) == folder() != folder(**override)
 
 
 def test_the_plain_loader_gives_the_same_weights(
@@ -63,13 +82,13 @@ def test_the_plain_loader_gives_the_same_weights(
     assert_same(weights(tmp_path), weights(trained))
 
 
-def test_a_damaged_validation_case_is_named_before_the_first_step(
+def test_a_damaged_validation_case_is_reported_before_the_first_step(
     phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     data = shutil.copytree(phantoms, tmp_path / "data")
     bad = Path(load_fold(data, "validation")[0]["image"][2])
     content = bad.read_bytes()
-    bad.write_bytes(content[:-508] + content[-8:])  # which only shows when it is unpacked
+    bad.write_bytes(content[:-508] + content[-8:])  # only reading it to the end shows it
     made = workflow("train", dataset_dir=data, output_dir=tmp_path / "run", val_interval=10, epochs=20)
     with pytest.raises(RuntimeError) as caught:
         made.run()
@@ -77,10 +96,10 @@ def test_a_damaged_validation_case_is_named_before_the_first_step(
     assert made.trainer.state.iteration == 0
 
 
-def test_an_epoch_says_how_long_it_waited(
+def test_an_epochs_report_has_the_time_spent_waiting_for_data(
     phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     log.set_level(logging.INFO)
     workflow("train", dataset_dir=phantoms, output_dir=tmp_path).run()
-    shares = [int(share) for share in re.findall(r"waiting for data (\d+) %", log.text)]
-    assert len(shares) == 2 and all(0 <= share <= 100 for share in shares)
+    percents = [int(percent) for percent in re.findall(r"waiting for data (\d+) %", log.text)]
+    assert len(percents) == 2 and all(0 <= percent <= 100 for percent in percents)

@@ -16,7 +16,7 @@ from monai.bundle import ConfigWorkflow
 
 from brats3d import cli
 from brats3d.bundle import config_files
-from brats3d.data.sequence_dropout import subsets
+from brats3d.data.absent_sequences import subsets
 from brats3d.labels import MODALITIES
 from brats3d.phantoms import stream as stream
 from brats3d.report.curves import read_curves

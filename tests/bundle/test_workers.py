@@ -1,4 +1,4 @@
-"""Training with worker processes, however they are started."""
+"""Training with worker processes, with each start method, and augmentation on the device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
     [(1, "fork", 0.5), (3, "fork", 0), (1, "spawn", 0), (3, "spawn", 0.5), (3, "forkserver", 0)],
     ids=str,
 )
-def test_the_weights_are_those_of_a_training_without(
+def test_worker_processes_do_not_change_the_weights(
     workers: int,
     method: str,
     cache: float,
@@ -39,7 +39,7 @@ def test_the_weights_are_those_of_a_training_without(
     assert all(torch.equal(a["network"][name], b["network"][name]) for name in b["network"])
 
 
-def test_they_are_also_where_the_device_augments(
+def test_augmentation_on_the_device_does_not_change_the_weights(
     trained: Path, phantoms: Path, workflow: Callable[..., ConfigWorkflow], tmp_path: Path
 ) -> None:
     workflow("train", dataset_dir=phantoms, output_dir=tmp_path, augment_on_device=True).run()

@@ -1,4 +1,4 @@
-"""Batches that are made ahead are the plain loader's, errors come out, and no thread is left behind."""
+"""Prefetched batches equal the plain loader's, errors are raised, and no thread is left running."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 from brats3d.data.dataset import CaseDataset
 from brats3d.data.loader import PrefetchLoader
 from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
+from brats3d.errors import UsageError
 
 
 class Volume:
-    """Makes an image of the case's number."""
+    """Make an image filled with the case's number."""
 
     def __call__(self, item: dict) -> dict:
         return {**item, "image": torch.full((1, 2, 3, 4), float(item["case_id"]))}
@@ -45,7 +46,7 @@ def prefetching(data, **options) -> tuple[PrefetchLoader, EpochCaseSampler]:
 
 
 def train(loader, sampler, epochs: int = 3, done: int = 0, after: Callable | None = None) -> list[torch.Tensor]:
-    """The images that an engine sees, restored after ``done`` iterations."""
+    """Return the images that an engine sees when it is restored after ``done`` iterations."""
     seen: list[torch.Tensor] = []
     engine = Engine(lambda engine, batch: seen.append(torch.as_tensor(batch["image"])))
     PlaceSampler(sampler, loader.batch_size).attach(engine)
@@ -66,7 +67,7 @@ def threads() -> list[threading.Thread]:
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def no_thread_is_left_running() -> Iterator[None]:
     yield
     deadline = time.monotonic() + 10
     while threads() and time.monotonic() < deadline:
@@ -75,17 +76,17 @@ def no_thread_is_left() -> Iterator[None]:
     assert threads() == []
 
 
-# --- the plain loader's batches
+# --- batches
 
 
 @pytest.mark.parametrize("options", [{}, {"ahead": 1}, {"ahead": 9}, {"num_workers": 1}], ids=str)
 @pytest.mark.parametrize("done", [0, 1, 3, 4, 8])
-def test_a_run_restored_anywhere_sees_the_plain_loaders_batches(options, done):
+def test_a_run_resumed_anywhere_sees_the_plain_loaders_batches(options, done):
     expected = train(*plain(cases()))
     assert same(train(*prefetching(cases(), **options), done=done), expected[done:])
 
 
-def test_an_epoch_is_as_long_as_it_says_and_each_has_its_own_order():
+def test_every_epoch_has_all_cases_in_an_order_of_its_own():
     loader, sampler = prefetching(cases())
     epochs = []
     for epoch in (1, 2, 3):
@@ -97,7 +98,7 @@ def test_an_epoch_is_as_long_as_it_says_and_each_has_its_own_order():
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_an_epoch_that_was_abandoned_starts_afresh(taken):
+def test_an_abandoned_epoch_starts_again_from_its_beginning(taken):
     expected = [batch["image"] for batch in plain(cases())[0]]
     loader, _ = prefetching(cases())
     begun = iter(loader)
@@ -107,7 +108,7 @@ def test_an_epoch_that_was_abandoned_starts_afresh(taken):
     assert same([batch["image"] for batch in loader], expected)
 
 
-def test_what_was_made_ahead_for_an_epoch_that_does_not_come_is_not_used():
+def test_batches_prefetched_for_another_epoch_are_dropped():
     loader, sampler = prefetching(cases())
     list(loader)  # the first batch of epoch 2 is being made
     sampler.place(5, start=2)
@@ -116,18 +117,18 @@ def test_what_was_made_ahead_for_an_epoch_that_does_not_come_is_not_used():
     assert same([b["image"] for b in loader], [b["image"] for b in other])
 
 
-def test_drop_last_drops_the_last():
+def test_drop_last_drops_the_incomplete_batch():
     assert len(list(prefetching(cases(), drop_last=True)[0])) == 2 == len(prefetching(cases(), drop_last=True)[0])
 
 
-def test_the_state_of_torchs_generator_is_not_touched_while_batches_are_drawn():
+def test_torchs_random_state_is_unchanged():
     loader, _ = prefetching(cases())
     before = torch.get_rng_state()
     list(loader)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# --- ahead of time
+# --- prefetching
 
 
 class Slow:
@@ -210,13 +211,13 @@ def test_an_error_ends_the_training_with_its_message():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_monais_thread_loader_ends_quietly_after_an_error():
+def test_monais_thread_loader_silently_ends_after_an_error():
     data = Slow(bad=3)
     loader = ThreadDataLoader(data, batch_size=2, sampler=EpochCaseSampler(data, seed=2))
     assert len(list(loader)) < len(loader)
 
 
-def test_after_an_error_the_next_pass_works():
+def test_the_next_pass_after_an_error_works():
     data = Slow(bad=3)
     loader, _ = prefetching(data)
     with pytest.raises(ValueError, match="case 3 is bad"):
@@ -228,7 +229,7 @@ def test_after_an_error_the_next_pass_works():
 # --- the end
 
 
-def test_a_loader_that_is_dropped_in_the_middle_leaves_no_thread():
+def test_a_loader_deleted_within_an_epoch_leaves_no_thread():
     batches = iter(prefetching(Slow(seconds=0.01))[0])
     next(batches)
     assert threads()
@@ -236,17 +237,19 @@ def test_a_loader_that_is_dropped_in_the_middle_leaves_no_thread():
 
 
 @pytest.mark.parametrize("ahead", [0, -1])
-def test_at_least_one_batch_is_made_ahead(ahead):
-    with pytest.raises(ValueError, match=f"ahead: expected 1 batch or more, got {ahead}"):
+def test_prefetching_less_than_one_batch_is_refused(ahead):
+    with pytest.raises(UsageError) as error:
         prefetching(cases(), ahead=ahead)
+    assert (error.value.subject, error.value.found) == ("ahead", ahead)
 
 
 @pytest.mark.parametrize(
     "option", [{"pin_memory": True}, {"timeout": 5}, {"worker_init_fn": print}, {"prefetch_factor": 2}], ids=str
 )
-def test_options_of_worker_processes_are_refused_without_one(option):
-    with pytest.raises(ValueError, match=f"{next(iter(option))}: expected num_workers of 1 or more with it, got 0"):
+def test_options_of_worker_processes_are_refused_without_workers(option):
+    with pytest.raises(UsageError) as error:
         prefetching(cases(), **option)
+    assert error.value.subject == next(iter(option))
 
 
 PROGRAM = """
@@ -270,7 +273,7 @@ raise KeyboardInterrupt
 """
 
 
-def test_a_program_that_is_interrupted_waits_for_no_more_than_the_batch_that_is_being_made():
+def test_an_interrupted_program_waits_for_the_current_batch_only():
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
     assert "KeyboardInterrupt" in ended.stderr and "exception calling callback" not in ended.stderr
     assert ended.stdout.partition("interrupted")[2].split().count("made") <= 1

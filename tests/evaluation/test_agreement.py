@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from brats3d.data.transforms import labels_to_regions
+from brats3d.data.label_transforms import labels_to_regions
 from brats3d.evaluation.rules import get_rules
 from brats3d.evaluation.scores import score_case
 from brats3d.labels import BRATS2020

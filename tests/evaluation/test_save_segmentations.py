@@ -13,7 +13,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
-from brats3d.data.transforms import labels_to_regions
+from brats3d.data.label_transforms import labels_to_regions
 from brats3d.evaluation.save_segmentations import SaveEvaluated, place_in_grid
 from brats3d.files.nifti_writing import marked_convention
 from brats3d.labels import BRATS2020

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from brats3d.cases.case import find_cases
-from brats3d.data.transforms import labels_to_regions
+from brats3d.data.label_transforms import labels_to_regions
 from brats3d.evaluation.scores import score_case
 from brats3d.evaluation.tables import write_scores
 from brats3d.files.nifti_writing import write_segmentation

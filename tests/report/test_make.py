@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from brats3d import cli
 from brats3d.cases.case import find_cases
-from brats3d.data.transforms import labels_to_regions
+from brats3d.data.label_transforms import labels_to_regions
 from brats3d.evaluation.scores import score_case
 from brats3d.evaluation.tables import write_scores
 from brats3d.files.nifti_writing import write_segmentation
