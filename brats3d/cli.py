@@ -134,23 +134,23 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
 
     Every file is read once; nothing in DIR is changed. Exit code 1: training would fail or learn something wrong.
     """
-    from brats3d.audit import audit_dataset, audit_lines, check_output, repair_dataset, write_audit
+    from brats3d.audit import audit_dataset, check_copy_folder, format_audit, write_audit_json, write_repaired_copy
 
     given = _about_data(options)
     if json_file is not None:
         json_file = str(_check_json(json_file, "json", {"findings"}))
     if repair is not None:
-        check_output([dataset_dir], repair)
+        check_copy_folder([dataset_dir], repair)
     _quieten()
     done = audit_dataset(dataset_dir, **given)
-    click.echo("\n".join(audit_lines(done, everything)))
+    click.echo("\n".join(format_audit(done, everything)))
     if json_file is not None:
-        write_audit(done, json_file)
+        write_audit_json(done, json_file)
     if repair is None:
         return 0 if done.ok else 1
-    repaired = repair_dataset(done, repair)
-    click.echo("\n".join(repaired.summary()))
-    return 0 if repaired.complete else 1
+    copy = write_repaired_copy(done, repair)
+    click.echo("\n".join(copy.summary()))
+    return 0 if copy.complete else 1
 
 
 @cli.command(context_settings=EITHER_SPELLING)

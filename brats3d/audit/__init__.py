@@ -1,4 +1,4 @@
-"""What is wrong with a data set, and the repaired copy."""
+"""The audit of a data set: what is wrong with its files, cases and patients, and a repaired copy."""
 
 import lazy_loader
 

@@ -1,6 +1,3 @@
-from .copy_folder import check_output as check_output
-from .dataset_audit import audit_dataset as audit_dataset
-from .findings import Finding as Finding, make_finding as make_finding
-from .image_checks import fingerprint as fingerprint
-from .repair import repair_dataset as repair_dataset
-from .summary import audit_lines as audit_lines, write_audit as write_audit
+from .printing import format_audit as format_audit, write_audit_json as write_audit_json
+from .repaired_copy import check_copy_folder as check_copy_folder, write_repaired_copy as write_repaired_copy
+from .whole_dataset import audit_dataset as audit_dataset

@@ -1,7 +1,11 @@
-"""Data sets with one defect each: a function for every kind of finding."""
+"""Data sets with one defect each, for every kind of finding."""
 
 from __future__ import annotations
 
+import builtins
+import io
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -123,51 +127,51 @@ def _without_labels(root: Path) -> None:
 
 
 DEFECTS: dict[str, Callable[[Path], object]] = {
-    "missing": lambda root: _path(root, "t2").unlink(),
-    "double": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1n")),
-    "ambiguous": _ambiguous,
-    "case twice": lambda root: shutil.copytree(root / CASE, root / "more" / CASE),
-    "unusable": _radiotherapy,
-    "misnamed": lambda root: _path(root, "seg").rename(root / CASE / "W39_1998.09.19_Segm.nii.gz"),
+    "missing sequence": lambda root: _path(root, "t2").unlink(),
+    "duplicate files": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1n")),
+    "ambiguous segmentation": _ambiguous,
+    "case in several folders": lambda root: shutil.copytree(root / CASE, root / "more" / CASE),
+    "unsupported release": _radiotherapy,
+    "misnamed segmentation": lambda root: _path(root, "seg").rename(root / CASE / "W39_1998.09.19_Segm.nii.gz"),
     "no segmentation": lambda root: _path(root, "seg").unlink(),
-    "name mapping": lambda root: (root / "name_mapping.csv").write_text("a,b\n1,2\n"),
-    "spreadsheet": lambda root: (root / "BraTS2023_2017_GLI_Mapping.xlsx").write_bytes(b"PK"),
-    "releases without mapping": lambda root: _rename(root, CASE, "Brats18_2013_2_1", labels_2023=False),
-    "datalist": lambda root: (root / "datalist.json").write_text('{"training": ['),
+    "unreadable name mapping": lambda root: (root / "name_mapping.csv").write_text("a,b\n1,2\n"),
+    "spreadsheet mapping": lambda root: (root / "BraTS2023_2017_GLI_Mapping.xlsx").write_bytes(b"PK"),
+    "no name mapping": lambda root: _rename(root, CASE, "Brats18_2013_2_1", labels_2023=False),
+    "invalid datalist": lambda root: (root / "datalist.json").write_text('{"training": ['),
     "too few patients": _without_labels,
-    "unreadable": lambda root: _path(root, "t2").write_bytes(_path(root, "t2").read_bytes()[:-100]),
-    "one sequence twice": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1ce")),
-    "same file": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1", LAST)),
-    "same case": _same_case,
-    "shape": _change_voxels("t1", lambda values: values[:-1]),
-    "orientation": _reoriented,
-    "affine": lambda root: _change(_path(root, "seg"), lambda values: values, np.eye(4)),
-    "header lost": _lost,
-    "two affines": _two_affines,
-    "spacing": _spacing,
+    "unreadable file": lambda root: _path(root, "t2").write_bytes(_path(root, "t2").read_bytes()[:-100]),
+    "identical sequences": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1ce")),
+    "image in several cases": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1", LAST)),
+    "copied case": _same_case,
+    "different shape": _change_voxels("t1", lambda values: values[:-1]),
+    "different orientation": _reoriented,
+    "different affine": lambda root: _change(_path(root, "seg"), lambda values: values, np.eye(4)),
+    "no affine": _lost,
+    "sform and qform differ": _two_affines,
+    "voxel spacing": _spacing,
     "NaN or Inf": _change_voxels("flair", _with((8, 8, slice(3)), np.nan, np.float32)),
-    "constant": _change_voxels("flair", np.zeros_like),
-    "nothing above 0": _change_voxels("t2", lambda values: values - np.int16(2000)),
+    "constant image": _change_voxels("flair", np.zeros_like),
+    "no positive voxels": _change_voxels("t2", lambda values: values - np.int16(2000)),
     "saturated": _change_voxels("t1ce", _with((slice(4, 8), slice(4, 8), 5), 32767)),
-    "negative": _change_voxels("t2", _z_scored),
+    "negative intensities": _change_voxels("t2", _z_scored),
     "ringing": _change_voxels("t2", _with((2, slice(2, 8), 1), -7)),
-    "background": _change_voxels("t2", lambda values: values + np.int16(100)),
+    "non-zero background": _change_voxels("t2", lambda values: values + np.int16(100)),
     "noisy background": _change_voxels("t2", _noisy),
-    "label convention": lambda root: _rename(root, CASE, "BraTS-PED-00007-000"),
-    "label values": _change_voxels("seg", lambda label: np.where(label == 4, 3, label).astype(np.uint8)),
+    "unknown label convention": lambda root: _rename(root, CASE, "BraTS-PED-00007-000"),
+    "unexpected labels": _change_voxels("seg", lambda label: np.where(label == 4, 3, label).astype(np.uint8)),
     "fractional labels": _change_voxels("seg", lambda label: np.where(label, label + 4e-4, 0).astype(np.float32)),
     "labels outside the brain": _change_voxels("seg", _with((0, 0, slice(5)), 2)),
     "no tumour": _change_voxels("seg", np.zeros_like),
     "empty region": _change_voxels("seg", lambda label: np.where(label == 4, 1, label).astype(np.uint8)),
     "tiny components": _change_voxels("seg", _with((2, 2, 1), 2)),
-    "other release": _other_release,
-    "time points": _time_points,
+    "several releases": _other_release,
+    "several time points": _time_points,
 }
 
 
 @pytest.fixture
 def make_dataset(make_dataset: Callable[..., Path]) -> Callable[..., Path]:
-    """The data sets of all tests have equal segmentations; here each differs from the others in one voxel."""
+    """The segmentations of the shared fixture are equal; here each differs from the others in one voxel."""
 
     def make(**options) -> Path:
         root = make_dataset(**options)
@@ -180,11 +184,36 @@ def make_dataset(make_dataset: Callable[..., Path]) -> Callable[..., Path]:
 
 @pytest.fixture
 def spoil() -> Callable[[Path, str], object]:
-    """``spoil(root, kind)`` gives the three cases of ``make_dataset()`` a defect of that kind."""
+    """``spoil(root, kind)`` adds a defect of that kind to the three cases of ``make_dataset()``."""
     return lambda root, kind: DEFECTS[kind](root)
 
 
 @pytest.fixture
-def defects() -> set[str]:
-    """The kinds for which there is a defect."""
-    return set(DEFECTS)
+def list_cases() -> Callable[..., None]:
+    """``list_cases(root, **changes)`` writes a datalist.json of three cases; the second entry gets the changes."""
+
+    def write(root: Path, **changes: object) -> None:
+        entries = [
+            {"image": [f"{i}/{i}_{m}.nii.gz" for m in MODALITIES], "label": f"{i}/{i}_seg.nii.gz", "fold": k}
+            for k, i in enumerate(f"BraTS20_Training_00{n}" for n in (1, 2, 3))
+        ]
+        entries[1] |= changes
+        (root / "datalist.json").write_text(json.dumps({"training": entries}))
+
+    return write
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The NIfTI files that are opened by ``open`` or by pathlib."""
+    paths: list[Path] = []
+
+    def note(file, *arguments, **options):
+        if isinstance(file, str | os.PathLike) and ".nii" in str(file):
+            paths.append(Path(file))
+        return original(file, *arguments, **options)
+
+    original = io.open
+    monkeypatch.setattr(io, "open", note)  # that of pathlib
+    monkeypatch.setattr(builtins, "open", note)
+    return paths

@@ -1,4 +1,4 @@
-"""Mending an image or a segmentation loses nothing and leaves nothing to mend."""
+"""Repairing an image or a segmentation loses nothing and leaves nothing to repair."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from brats3d.audit.image_checks import find_in_image, open_background
-from brats3d.audit.mending import mend_case, mend_image, mend_label
+from brats3d.audit.check_images import image_findings, open_background
+from brats3d.audit.repair_case import repair_case, repair_image, repair_label
+from brats3d.errors import DataError
 from brats3d.files.nifti import Header, Volume
 
 HERE = Path("x_t1.nii.gz")
@@ -22,25 +23,16 @@ HERE = Path("x_t1.nii.gz")
     st.sampled_from(["int16", "int32", "float32", "float64"]),
     st.integers(-3000, 3000),
 )
-def test_a_mended_image_has_nothing_left_to_mend(values: np.ndarray, dtype: str, background: int) -> None:
+def test_a_repaired_image_has_nothing_left_to_repair(values: np.ndarray, dtype: str, background: int) -> None:
     values[[0, 0, -1, -1], :, 0] = 0
     values[[0, 0, -1, -1], :, -1] = 0
-    mended, changes = mend_image(values.astype(dtype) + np.dtype(dtype).type(background))
-    assert not [each for each in find_in_image("a", HERE, mended) if each.repair]
+    repaired, changes = repair_image(values.astype(dtype) + np.dtype(dtype).type(background))
+    assert not [each for each in image_findings("a", HERE, repaired) if each.repair]
     if background == 0 and (values >= 0).all():
         assert changes == ()
-    again, more = mend_image(mended)
+    again, more = repair_image(repaired)
     assert more == ()
-    assert np.array_equal(again, mended)
-
-
-def test_a_background_that_leaves_no_room_in_the_dtype_widens_it() -> None:
-    values = np.full((5, 5, 5), -20000, np.int16)
-    values[2, 2, 2] = 20000
-    mended, _ = mend_image(values)
-    assert mended.dtype == np.int32
-    assert mended.max() == 40000
-    assert mended[0, 0, 0] == 0
+    assert np.array_equal(again, repaired)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +43,7 @@ def test_a_background_that_leaves_no_room_in_the_dtype_widens_it() -> None:
         ("uint32", 10, 3_000_000_000, 2_999_999_990, "uint32"),
         ("int32", -2_000_000_000, 2_000_000_000, 4_000_000_000, "float64"),
         ("int64", -(2**40), 2**40, 2**41, "int64"),
-        ("uint64", 2**63, 2**63 + 2**13, 2**13, "float64"),
-        ("int64", -(2**63), 2**62, 3 * 2**62, "float64"),
+        ("int16", -20000, 20000, 40000, "int32"),
     ],
 )
 def test_a_difference_that_its_dtype_cannot_hold_does_not_wrap(
@@ -60,10 +51,10 @@ def test_a_difference_that_its_dtype_cannot_hold_does_not_wrap(
 ) -> None:
     values = np.full((5, 5, 5), background, dtype)
     values[2, 2, 2] = voxel
-    mended, changes = mend_image(values)
-    assert mended.dtype == widened
-    assert mended[2, 2, 2] == difference or "below 0" in changes[-1]
-    assert mended[0, 0, 0] == 0
+    repaired, changes = repair_image(values)
+    assert repaired.dtype == widened
+    assert repaired[2, 2, 2] == difference or "below 0" in changes[-1]
+    assert repaired[0, 0, 0] == 0
 
 
 def volume(values: np.ndarray, name: str, shift: int = 0, dtype: str | None = None) -> Volume:
@@ -85,15 +76,16 @@ IMAGES = {name: volume(box(5, 35), f"x_{name}.nii") for name in ("t1", "t1ce", "
 
 
 @pytest.mark.parametrize("shift", [1, 3])
-def test_an_image_that_its_own_affine_puts_right_is_not_moved(shift: int) -> None:
+def test_an_image_that_its_own_affine_aligns_is_not_moved(shift: int) -> None:
     moved = volume(box(5 - shift, 35 - shift), "x_flair.nii", shift)
-    with pytest.raises(ValueError, match="its voxels do not show"):
-        mend_case({**IMAGES, "flair": moved}, None)
+    with pytest.raises(DataError) as caught:
+        repair_case({**IMAGES, "flair": moved}, None)
+    assert caught.value.subject == "x_flair.nii"
 
 
-def test_an_image_that_lies_on_the_others_as_stored_gets_their_header() -> None:
-    mended = mend_case({**IMAGES, "flair": volume(box(5, 35), "x_flair.nii", 3)}, None)
-    assert mended[Path("x_flair.nii")].header is IMAGES["t1"].header
+def test_an_image_that_overlaps_the_others_as_stored_gets_their_header() -> None:
+    repaired = repair_case({**IMAGES, "flair": volume(box(5, 35), "x_flair.nii", 3)}, None)
+    assert repaired[Path("x_flair.nii")].header is IMAGES["t1"].header
 
 
 @pytest.mark.parametrize(
@@ -104,25 +96,26 @@ def test_an_image_that_lies_on_the_others_as_stored_gets_their_header() -> None:
         (3, 13, -3),  # 8 of 10 as stored, 5 where the affine puts it: neither is right
     ],
 )
-def test_a_label_that_may_lie_elsewhere_is_not_moved(start: int, stop: int, shift: int) -> None:
+def test_a_label_with_an_ambiguous_position_is_not_moved(start: int, stop: int, shift: int) -> None:
     label = volume(box(start, stop, 1), "x_seg.nii", shift)
-    with pytest.raises(ValueError, match="its voxels do not show"):
-        mend_case(IMAGES, label)
+    with pytest.raises(DataError) as caught:
+        repair_case(IMAGES, label)
+    assert caught.value.subject == "x_seg.nii"
 
 
-def test_a_label_that_fits_only_as_stored_gets_the_images_header() -> None:
-    mended = mend_case(IMAGES, volume(box(5, 15, 1), "x_seg.nii", -3))
-    assert mended[Path("x_seg.nii")].header is IMAGES["t1"].header
+def test_a_label_that_fits_only_as_stored_gets_the_header_of_the_images() -> None:
+    repaired = repair_case(IMAGES, volume(box(5, 15, 1), "x_seg.nii", -3))
+    assert repaired[Path("x_seg.nii")].header is IMAGES["t1"].header
 
 
 @pytest.mark.parametrize(
     ("stored", "kept"), [("int16", "float32"), ("float32", "float32"), ("int32", "float64"), ("float64", "float64")]
 )
-def test_a_scaled_image_becomes_no_wider_than_it_needs(stored: str, kept: str) -> None:
+def test_a_scaled_image_is_stored_no_wider_than_needed(stored: str, kept: str) -> None:
     scaled = volume(box(5, 35).astype(np.float64) + 7, "x_flair.nii", dtype=stored)
-    mended = mend_case({**IMAGES, "flair": scaled}, None)[Path("x_flair.nii")]
-    assert mended.values.dtype == kept
-    assert np.array_equal(mended.values, box(5, 35))
+    repaired = repair_case({**IMAGES, "flair": scaled}, None)[Path("x_flair.nii")]
+    assert repaired.values.dtype == kept
+    assert np.array_equal(repaired.values, box(5, 35))
 
 
 @given(
@@ -130,11 +123,11 @@ def test_a_scaled_image_becomes_no_wider_than_it_needs(stored: str, kept: str) -
     hnp.arrays(np.int16, (5, 5, 4), elements=st.integers(0, 3)),
     st.floats(-9e-4, 9e-4),
 )
-def test_a_mended_segmentation_is_whole_and_inside_the_brain(label, image, off: float) -> None:
+def test_a_repaired_segmentation_is_whole_and_inside_the_brain(label, image, off: float) -> None:
     image[[0, 0, -1, -1], :, 0] = 0
     image[[0, 0, -1, -1], :, -1] = 0
-    mended, _ = mend_label(label + np.where(label, off, 0), [image])
-    assert np.array_equal(mended, np.where(open_background([image]), 0, label))
+    repaired, _ = repair_label(label + np.where(label, off, 0), [image])
+    assert np.array_equal(repaired, np.where(open_background([image]), 0, label))
 
 
 def test_labels_in_a_cavity_of_the_brain_stay() -> None:
@@ -144,7 +137,7 @@ def test_labels_in_a_cavity_of_the_brain_stay() -> None:
     label = np.zeros((9, 9, 9), np.uint8)
     label[4, 4, 3:5] = 1
     label[0, 0, 0] = 2
-    mended, changes = mend_label(label, [image])
-    assert changes == ("1 labels outside the brain set to 0",)
-    assert mended[4, 4, 4] == 1
-    assert mended[0, 0, 0] == 0
+    repaired, changes = repair_label(label, [image])
+    assert changes == ("set 1 labels outside the brain to 0",)
+    assert repaired[4, 4, 4] == 1
+    assert repaired[0, 0, 0] == 0

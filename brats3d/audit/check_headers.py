@@ -1,0 +1,72 @@
+"""Checks of NIfTI headers: whether the files of a case share one grid, and whether each header is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from brats3d.audit.finding_kinds import Finding, make_finding
+from brats3d.cases import grid_difference, spacing_warning, usual_grid
+from brats3d.files import Header, same_grid
+
+
+def header_findings(case_id: str, headers: Sequence[Header]) -> list[Finding]:
+    """Return the findings in the headers of one case: each is compared with the grid that most files have."""
+    findings = []
+    expected = usual_grid(headers)
+    is_majority = 2 * sum(same_grid(header, expected) for header in headers) > len(headers)
+    for header in headers:
+        if difference := grid_difference(header, expected):
+            kind, problem = difference
+            if reorientation(header, expected) is not None:
+                kind = "orientation"
+                axes, expected_axes = _axis_codes(header), _axis_codes(expected)
+                problem = f"stored as {axes}; expected {expected_axes} as in {expected.path.name}"
+            findings.append(make_finding(f"different {kind}", case_id, header.path, problem, is_majority))
+        findings += _affine_findings(case_id, header)
+    if warning := spacing_warning(expected):
+        findings.append(make_finding("voxel spacing", case_id, expected.path, warning))
+    return findings
+
+
+def reorientation(header: Header, expected: Header) -> np.ndarray | None:
+    """Return the flips and axis swaps that bring a file onto a grid.
+
+    Returns:
+        nibabel's orientation transform, shape (3, 2); None if flips and swaps are not enough.
+    """
+    from nibabel.orientations import inv_ornt_aff, io_orientation, ornt_transform
+
+    change = ornt_transform(io_orientation(header.affine), io_orientation(expected.affine))
+    shape = tuple(header.shape[int(axis)] for axis in np.argsort(change[:, 0]))
+    moved = Header(header.path, shape, header.affine @ inv_ornt_aff(change, header.shape), header.dtype, None)
+    return change if same_grid(moved, expected) else None
+
+
+def _axis_codes(header: Header) -> str:
+    from nibabel.orientations import aff2axcodes
+
+    return "".join(code or "?" for code in aff2axcodes(header.affine))
+
+
+def _affine_findings(case_id: str, header: Header) -> list[Finding]:
+    """Compare the two affines of a NIfTI header."""
+    from nibabel.spatialimages import HeaderDataError
+
+    sform, sform_code = header.nifti.get_sform(coded=True)
+    try:
+        qform, qform_code = header.nifti.get_qform(coded=True)
+    except (ValueError, HeaderDataError) as error:
+        problem = f"the qform is not a rotation ({error}); expected the same affine as the sform; the sform is used"
+        return [make_finding("sform and qform differ", case_id, header.path, problem)]
+    if not sform_code and not qform_code:
+        problem = "sform_code and qform_code are both 0; expected an affine in at least one of them"
+        return [make_finding("no affine", case_id, header.path, problem)]
+    if sform_code and qform_code and not (off := float(np.abs(sform - qform).max())) <= _AFFINE_TOLERANCE_MM:
+        problem = f"sform and qform differ by up to {off:.4g} mm; expected the same affine; the sform is used"
+        return [make_finding("sform and qform differ", case_id, header.path, problem)]
+    return []
+
+
+_AFFINE_TOLERANCE_MM = 1e-2  # a qform is a quaternion of three float32 numbers

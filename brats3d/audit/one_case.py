@@ -1,0 +1,140 @@
+"""The audit of one case: each file is read once, checked and released before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from brats3d.audit.check_headers import header_findings
+from brats3d.audit.check_images import fingerprint, image_findings, is_background, open_background
+from brats3d.audit.check_labels import label_findings
+from brats3d.audit.finding_kinds import Finding, make_finding
+from brats3d.cases import Case, LabelledVoxels, labelled_voxels
+from brats3d.files import Header, Volume, read_volume
+from brats3d.labels import get_convention
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What is kept of a case after its files were read: a few hundred bytes.
+
+    Args:
+        case: the case.
+        findings: those in its files.
+        fingerprints: modality -> fingerprint, for each readable image.
+        label: the fingerprint of the segmentation; None if there is none or it cannot be read.
+        n_bytes: size of the readable files on disk.
+        shape: of the volumes; None if none can be read.
+        spacing_mm: of the voxels.
+        unknown_labels: some of the labels, if the label convention is unknown.
+        volume_ml: region -> volume; empty without a segmentation that follows the label convention.
+    """
+
+    case: Case
+    findings: tuple[Finding, ...]
+    fingerprints: Mapping[str, tuple[object, ...]] = field(default_factory=dict, hash=False)
+    label: tuple[object, ...] | None = None
+    n_bytes: int = 0
+    shape: tuple[int, ...] | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    unknown_labels: tuple[float, ...] = ()
+    volume_ml: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
+def audit_case(case: Case, label_convention: str | None = None) -> CaseRecord:
+    """Read every file of a case once; the images again if labels lie on their background.
+
+    No file stops the audit: an unexpected error becomes a finding about the file.
+
+    Args:
+        case: complete or not.
+        label_convention: what the labels mean; None to follow the case's names.
+    """
+    reader = _CaseReader(case, label_convention or case.convention)
+    try:
+        return reader.read_all()
+    except Exception as error:  # including MemoryError
+        text = " ".join(str(error).split())
+        problem = f"cannot be checked: {type(error).__name__}: {text}; expected a NIfTI volume"
+        reader.findings.append(make_finding("unreadable file", case.case_id, reader.file, problem))
+        return CaseRecord(case, tuple(reader.findings))
+
+
+_MAX_LABELS = 20
+
+
+class _CaseReader:
+    """Reads the files of a case one after the other; ``file`` is the one that was opened last."""
+
+    def __init__(self, case: Case, convention: str | None) -> None:
+        self.case = case
+        self.convention = get_convention(convention) if convention else None
+        self.file: Path | None = None
+        self.headers: list[Header] = []
+        self.findings: list[Finding] = []
+        self.fingerprints: dict[str, tuple[object, ...]] = {}
+
+    def read_all(self) -> CaseRecord:
+        case = self.case
+        # The segmentation comes first: the images are then checked at its labelled voxels.
+        voxels, volume_ml = self._read_label(case.label) if case.label else (None, {})
+        outside = np.ones(voxels.where.size if voxels else 0, bool)
+        for modality, path in case.images.items():
+            outside &= self._read_image(modality, path, voxels)
+        if voxels and case.images and outside.any():
+            images = (read_volume(path).values for path in case.images.values())
+            outside &= open_background(images).reshape(-1, order="F")[voxels.where]
+        if case.images and outside.any():
+            problem = f"{np.count_nonzero(outside):,} labelled voxels are outside the brain in every image"
+            self.findings.append(make_finding("labels outside the brain", case.case_id, case.label, problem))
+        headers = self.headers
+        is_unknown = voxels is not None and self.convention is None
+        return CaseRecord(
+            case,
+            (*(header_findings(case.case_id, headers) if headers else ()), *self.findings),
+            self.fingerprints,
+            voxels.fingerprint() if voxels else None,
+            sum(header.path.stat().st_size for header in headers),
+            headers[0].shape if headers else None,
+            headers[0].spacing_mm if headers else None,
+            tuple(np.unique(voxels.values)[:_MAX_LABELS].tolist()) if voxels and is_unknown else (),
+            volume_ml,
+        )
+
+    def _read_label(self, path: Path) -> tuple[LabelledVoxels | None, dict[str, float]]:
+        """Return the labelled voxels, and the volume of each region in ml if the labels have no error."""
+        volume = self._read(path)
+        if volume is None:
+            return None, {}
+        voxels = labelled_voxels(volume.values)
+        findings = label_findings(self.case.case_id, path, voxels, self.convention)
+        self.findings += findings
+        if self.convention is None or any(finding.severity == "error" for finding in findings):
+            return voxels, {}
+        counts = voxels.counts(self.convention)
+        return voxels, {region: n * volume.header.voxel_ml for region, n in counts.items()}
+
+    def _read_image(self, modality: str, path: Path, voxels: LabelledVoxels | None) -> np.ndarray | bool:
+        """Return which of the labelled voxels are on the background; False if this cannot be known."""
+        volume = self._read(path)
+        if volume is None:
+            return False
+        self.fingerprints[modality] = fingerprint(volume.values)
+        self.findings += image_findings(self.case.case_id, path, volume.values)
+        if voxels is None or volume.values.shape != voxels.shape:
+            return False
+        return is_background(volume.values, voxels.where)
+
+    def _read(self, path: Path) -> Volume | None:
+        """Return a file's content; add a finding and return None if it cannot be read."""
+        self.file = path
+        try:
+            volume = read_volume(path)
+        except ValueError as error:
+            self.findings.append(make_finding("unreadable file", self.case.case_id, path, str(error)))
+            return None
+        self.headers.append(volume.header)
+        return volume

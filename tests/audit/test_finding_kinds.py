@@ -1,0 +1,26 @@
+"""The table of finding kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from brats3d.audit.finding_kinds import KINDS, SEVERITIES, make_finding
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_a_severity_and_advice(kind: str) -> None:
+    assert KINDS[kind].severity in SEVERITIES
+    assert KINDS[kind].advice
+
+
+def test_a_finding_does_not_repeat_the_path_of_its_file() -> None:
+    finding = make_finding("different shape", "a", Path("/x/a_t1.nii"), "/x/a_t1.nii: has shape (1, 2, 3)")
+    assert finding.problem == "has shape (1, 2, 3)"
+
+
+def test_a_finding_has_a_repair_only_if_its_kind_and_itself_can_be_repaired() -> None:
+    assert make_finding("duplicate files", "a", None, "x").repair == KINDS["duplicate files"].repair
+    assert make_finding("duplicate files", "a", None, "x", repairable=False).repair is None
+    assert make_finding("missing sequence", "a", None, "x").repair is None
