@@ -210,8 +210,8 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
     trainer.run()
     evaluator.run()
-    rows_ = evaluator.state.metric_details["val_mean_dice"]
-    found = {region: statistics.mean(row["dice"] for row in rows_ if row["region"] == region) for region in REGIONS}
+    scores = evaluator.state.metric_details["val_mean_dice"]
+    found = {region: statistics.mean(row.dice for row in scores if row.region == region) for region in REGIONS}
     steps = trainer.state.iteration
     return {
         "dice": found,

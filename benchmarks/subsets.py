@@ -28,7 +28,7 @@ from monai.bundle import ConfigParser
 from brats3d.bundle import config_files, installed_bundle
 from brats3d.cases import case_to_item, check_headers, find_cases, with_convention
 from brats3d.data import CaseDataset, labels_to_regions, nest_regions, subsets
-from brats3d.evaluation import score_case, summarise
+from brats3d.evaluation import ScoreRow, group_by_case, score_case, summarise
 from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.networks import autocast, load_weights, read_checkpoint
 from brats3d.phantoms import write_phantoms
@@ -84,8 +84,8 @@ class Pipeline:
 
 def score(
     pipeline: Pipeline, item: Mapping[str, Any], settings: Mapping[str, Sequence[str]], flips: bool
-) -> list[dict[str, Any]]:
-    """A row a setting and region: those of :func:`brats3d.evaluation.scores.score_case`, and ``setting``.
+) -> dict[str, list[ScoreRow]]:
+    """Score one case with each setting: name of the setting -> rows.
 
     Args:
         pipeline: with its weights.
@@ -96,15 +96,15 @@ def score(
     case = CaseDataset([item], pipeline.transform)[0]
     image, spacing_mm = case["image"].as_tensor(), case["image"].pixdim.tolist()
     ref = labels_to_regions(case["label"].as_tensor(), get_convention("brats2020")).to(pipeline.device)
-    found = []
+    scores = {}
     for name, present in settings.items():
         kept = torch.tensor([m in present for m in pipeline.modalities])
         pred = nest_regions(pipeline.segment(image * kept[:, None, None, None]))
-        found += [{"setting": name, **row} for row in score_case(pred, ref, item["case_id"], spacing_mm)]
+        scores[name] = score_case(pred, ref, item["case_id"], spacing_mm)
         if name == ALL and flips:
-            rows_ = score_case(nest_regions(pipeline.segment_flipped(image)), ref, item["case_id"], spacing_mm)
-            found += [{"setting": FLIPPED, **row} for row in rows_]
-    return found
+            pred = nest_regions(pipeline.segment_flipped(image))
+            scores[FLIPPED] = score_case(pred, ref, item["case_id"], spacing_mm)
+    return scores
 
 
 def subsets_of(modalities: Sequence[str], which: str) -> dict[str, tuple[str, ...]]:
@@ -114,25 +114,22 @@ def subsets_of(modalities: Sequence[str], which: str) -> dict[str, tuple[str, ..
     return {ALL: tuple(modalities), **{"+".join(s): s for s in chosen}}
 
 
-def case_table(found: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """A line a case and the means, for each of these settings; ``false ET`` where the reference has none."""
+def case_table(scores: Mapping[str, Sequence[ScoreRow]], names: Sequence[str]) -> list[str]:
+    """One line for each case and the means, for each setting; ``false ET`` is where the reference has none."""
     cells = []
     for name in names:
-        mine = [row for row in found if row["setting"] == name]
-        cells += [
-            [case_id, name, *_cells([row for row in mine if row["case_id"] == case_id])]
-            for case_id in dict.fromkeys(row["case_id"] for row in mine)
-        ]
-        cells.append(["**mean**", name, *_cells(mine)])
+        for case_id, regions in group_by_case(scores[name]).items():
+            cells.append([case_id, name, *_cells(list(regions.values()))])
+        cells.append(["**mean**", name, *_cells(scores[name])])
     return rows(["case", "sequences", *_COLUMNS], cells)
 
 
-def subset_table(found: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """A line a subset: the means over the cases, and by how much they differ from those of all sequences."""
-    summaries = {name: summarise(row for row in found if row["setting"] == name) for name in names}
+def subset_table(scores: Mapping[str, Sequence[ScoreRow]], names: Sequence[str]) -> list[str]:
+    """One line for each subset: the means over the cases, and their difference from those of all sequences."""
+    summaries = {name: summarise(scores[name]) for name in names}
     cells = [
-        [name, *_cells([row for row in found if row["setting"] == name])]
-        + [f"{summaries[name][region]['dice'] - summaries[ALL][region]['dice']:+.3f}" for region in REGIONS_TO_READ]
+        [name, *_cells(scores[name])]
+        + [f"{summaries[name][region].dice - summaries[ALL][region].dice:+.3f}" for region in REGIONS_TO_READ]
         for name in names
     ]
     return rows(["sequences", *_COLUMNS, *(f"{region} against all" for region in REGIONS_TO_READ)], cells)
@@ -141,11 +138,11 @@ def subset_table(found: Sequence[dict[str, Any]], names: Sequence[str]) -> list[
 _COLUMNS = [*REGIONS_TO_READ, "ET where present", "false ET, ml"]
 
 
-def _cells(mine: Sequence[dict[str, Any]]) -> list[str]:
-    summary = summarise(mine)
+def _cells(scores: Sequence[ScoreRow]) -> list[str]:
+    summary = summarise(scores)
     et = summary["ET"]
-    more = (et["dice_present"], "{:.3f}"), (et["false_volume_ml"], "{:.2f}")
-    return [f"{summary[region]['dice']:.3f}" for region in REGIONS_TO_READ] + [
+    more = (et.dice_present, "{:.3f}"), (et.false_volume_ml, "{:.2f}")
+    return [f"{summary[region].dice:.3f}" for region in REGIONS_TO_READ] + [
         "" if value is None else text.format(value) for value, text in more
     ]
 
@@ -162,16 +159,17 @@ def measure(folder: str, options: argparse.Namespace) -> list[tuple[str, list[st
     pipeline = Pipeline(options.checkpoint, options.device)
     items = _items(folder, pipeline.modalities, options.label_convention, options.cases)
     settings = subsets_of(pipeline.modalities, options.subsets)
-    found: list[dict[str, Any]] = []
+    scores: dict[str, list[ScoreRow]] = {}
     for item in items:
         start = time.perf_counter()
-        scored = score(pipeline, item, settings, options.flips)
-        found += scored
-        text = "  ".join(f"{row['region']} {row['dice']:.3f}" for row in scored if row["setting"] == ALL)
+        of_case = score(pipeline, item, settings, options.flips)
+        for name, rows_ in of_case.items():
+            scores.setdefault(name, []).extend(rows_)
+        text = "  ".join(f"{row.region} {row.dice:.3f}" for row in of_case[ALL])
         print(f"{item['case_id']}  {text}  ({time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
-    tables = [("Dice, case by case", case_table(found, [ALL, FLIPPED] if options.flips else [ALL]))]
+    tables = [("Dice, case by case", case_table(scores, [ALL, FLIPPED] if options.flips else [ALL]))]
     if len(settings) > 1:
-        tables.append(("Dice of subsets of the sequences", subset_table(found, list(settings))))
+        tables.append(("Dice of subsets of the sequences", subset_table(scores, list(settings))))
     return tables
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from brats3d.bundle import config_files, misread_paths, run_workflow, unknown_ids
 from brats3d.errors import ExplainedError
-from brats3d.evaluation import Scored, score_folders
+from brats3d.evaluation import FolderScores, score_folders
 from brats3d.files import cause_of
 
 
@@ -48,7 +48,7 @@ def predict(
     return [Path(output) / f"{case_id}.nii.gz" for case_id in ids]
 
 
-def score(pred: str | Path, ref: str | Path, output: str | Path | None = None, **options: Any) -> Scored:
+def score(pred: str | Path, ref: str | Path, output: str | Path | None = None, **options: Any) -> FolderScores:
     """Score a folder of segmentations against a folder of references, as the BraTS challenges do.
 
     Args:

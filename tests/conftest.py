@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from brats3d import cli
 from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
-from brats3d.evaluation.validation_metric import RegionScores, better
+from brats3d.evaluation.validation_scores import ValidationScores, is_better
 from brats3d.inference.step import EvalStep
 from brats3d.labels import MODALITIES
 from brats3d.networks.loss import DiceBCELoss
@@ -177,7 +177,7 @@ class ToyCases(Dataset):
 
 
 class ScriptedScore:
-    """A key metric with a given value for each epoch, in the place of RegionScores."""
+    """A key metric with a given value for each epoch, in the place of ValidationScores."""
 
     def __init__(self, scores: Mapping[int, float]) -> None:
         self.scores = scores
@@ -194,7 +194,7 @@ def _toy_run(
     batch_size: int = 2,
     interval: int = 1,
     scores: Mapping[int, float] | None = None,
-    compare: Callable[[float, float], bool] = better,
+    compare: Callable[[float, float], bool] = is_better,
     checkpoints: Path | None = None,
     tensorboard: Path | None = None,
 ) -> SimpleNamespace:
@@ -211,7 +211,7 @@ def _toy_run(
         network=network,
         iteration_update=EvalStep(amp=False),
         postprocessing=AsDiscreted(keys="pred", threshold=0.0),
-        key_val_metric={"val_mean_dice": RegionScores(full_every=0) if scores is None else ScriptedScore(scores)},
+        key_val_metric={"val_mean_dice": ValidationScores(full_every=0) if scores is None else ScriptedScore(scores)},
         metric_cmp_fn=compare,
     )
     handlers = [

@@ -23,8 +23,9 @@ from brats3d.cases.patients import read_name_mappings
 from brats3d.convert import convert_dataset
 from brats3d.convert.decathlon import DATASET_JSON, find_task_cases
 from brats3d.convert.kaggle_h5 import find_volumes, write_slices
-from brats3d.evaluation.comparison import compare_scores, read_scores
-from brats3d.evaluation.folders import score_folders
+from brats3d.evaluation.comparison import compare_scores
+from brats3d.evaluation.folder_scores import score_folders
+from brats3d.evaluation.score_files import read_scores
 from brats3d.files.nifti import read_header, read_volume
 from brats3d.networks.card import read_card
 from brats3d.networks.checkpoint_file import read_checkpoint
@@ -189,7 +190,7 @@ def test_a_damaged_segmentation_is_scored_or_refused(tmp_path, volume, changes, 
         path.write_bytes(gzip.compress(content, mtime=0))
     score = lambda: score_folders(tmp_path / "x" / "pred", tmp_path / "x" / "ref", progress=False)  # noqa: E731
     done = attempt(score, tmp_path / "x")
-    assert done is None or all(np.isfinite(row["dice"]) for row in done.rows)
+    assert done is None or all(np.isfinite(row.dice) for row in done.rows)
 
 
 # --- JSON and CSV

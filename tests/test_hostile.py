@@ -19,13 +19,14 @@ import pytest
 import torch
 
 from brats3d.cases.case import Case, natural_key
+from brats3d.cases.datalist import load_datalist
 from brats3d.cases.duplicates import identical_files
-from brats3d.cases.load import load_fold
 from brats3d.cases.patients import read_name_mappings
 from brats3d.convert.decathlon import DATASET_JSON
 from brats3d.convert.kaggle_h5 import find_volumes
 from brats3d.errors import DataError
-from brats3d.evaluation.comparison import compare_scores, read_scores
+from brats3d.evaluation.comparison import compare_scores
+from brats3d.evaluation.score_files import read_scores
 from brats3d.files.bounded import MAX_DEPTH, MAX_TEXT_BYTES, read_json
 from brats3d.files.nifti import read_header, read_volume
 from brats3d.networks.card import read_card
@@ -101,7 +102,7 @@ def test_a_hostile_image_is_named_and_gives_nothing(make_dataset, run, tmp_path,
     assert re.search(message, err), err
     for section in ("training", "validation"):  # what train and evaluate load; the case stands in one of them
         try:
-            load_fold(data, section)
+            load_datalist(data, section)
         except ValueError as error:
             assert re.search(message, str(error))
             break
@@ -191,7 +192,7 @@ def test_a_case_id_that_no_file_can_safely_have_is_refused(make_dataset, case_id
     if case_id:  # an empty one is none
         (data / "datalist.json").write_text(json.dumps({"training": [entries[0] | {"case_id": case_id}, entries[1]]}))
         with pytest.raises(ValueError, match=r"datalist\.json: training\[0\]: case_id: expected one path component"):
-            load_fold(data, "training")
+            load_datalist(data, "training")
 
 
 @pytest.mark.parametrize("case_id", ["-rf", "x" * 200, "é" * 100, "a b", "٣"])
@@ -265,18 +266,23 @@ def test_a_mapping_of_empty_cells_is_refused(tmp_path):
 @pytest.mark.parametrize("change", [{"dice": 10**400}, {"dice": float("nan")}, {"region": ["WT"]}, {"case_id": 7}])
 def test_scores_that_are_no_numbers_are_refused(tmp_path, change):
     path = tmp_path / "scores.json"
-    path.write_text(json.dumps({"rows": [{"case_id": "a", "region": "WT", "dice": 0.5, **change}]}))
-    with pytest.raises(ValueError, match=r"scores\.json: row 0: ") as error:
+    row = {"case_id": "a", "region": "WT", "dice": 0.5, "ref_volume_ml": 1, "pred_volume_ml": 1, **change}
+    path.write_text(json.dumps({"rows": [row]}))
+    with pytest.raises(DataError) as error:
         read_scores(path)
+    assert (error.value.subject, error.value.problem) == (str(path), f"row 0: {next(iter(change))}")
     assert len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize("rules", ["9" * 5000, ["brats2023"] * 1000])
 def test_rules_that_nobody_has_are_told_in_short(tmp_path, rules):
     for name, given in (("a", rules), ("b", "brats2023")):
-        rows = [{"case_id": "a", "region": region, "dice": 0.5} for region in ("WT", "TC", "ET")]
+        rows = [
+            {"case_id": "a", "region": region, "dice": 0.5, "ref_volume_ml": 1, "pred_volume_ml": 1}
+            for region in ("WT", "TC", "ET")
+        ]
         (tmp_path / f"{name}.json").write_text(json.dumps({"rules": given, "rows": rows}))
-    with pytest.raises(ValueError, match="rules: ") as error:
+    with pytest.raises(DataError) as error:
         compare_scores(read_scores(tmp_path / "a.json"), read_scores(tmp_path / "b.json"), "dice")
     assert len(str(error.value)) < 300 + len(str(tmp_path))
 
@@ -346,7 +352,7 @@ def test_a_task_that_would_write_elsewhere_is_refused(tmp_path, run, image):
     write_task(tmp_path / "msd", image)
     code, _, err = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
     assert code == 1
-    assert "dataset.json: " in err
+    assert re.search("dataset.json: (lists the file|case_id: expected one path component)", err), err
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
@@ -376,7 +382,7 @@ def write_slice(path: Path, shape: tuple[int, int] = (100, 100), **options) -> N
 def test_slices_of_absurd_shape_are_refused_before_they_are_read(tmp_path, shape):
     path = tmp_path / "volume_1_slice_0.h5"
     write_slice(path, shape)  # chunks that nobody has written take no room: 2 kB
-    (volume,) = find_volumes([path])
+    (volume,) = find_volumes([(path, 0)])
     with pytest.raises(ValueError, match=r"image has shape \(\d+, \d+, 4\); expected at most 262,144 pixels"):
         volume.read()
 
@@ -384,8 +390,8 @@ def test_slices_of_absurd_shape_are_refused_before_they_are_read(tmp_path, shape
 def test_a_slice_number_of_eleven_digits_is_refused(tmp_path):
     path = tmp_path / "volume_1_slice_99999999999.h5"
     write_slice(path)
-    (volume,) = find_volumes([path])
-    with pytest.raises(DataError, match="expected at most 1024 slices"):
+    (volume,) = find_volumes([(path, 0)])
+    with pytest.raises(ValueError, match="has a slice 99999999999; expected at most 1024 slices"):
         volume.read()
 
 
@@ -395,13 +401,13 @@ def test_a_slice_does_not_lead_to_other_files(tmp_path):
     with h5py.File(path, "w") as file:
         file["image"] = h5py.ExternalLink(other.name, "image")
         file["mask"] = h5py.ExternalLink(other.name, "mask")
-    with pytest.raises(ValueError, match="image is not an array of numbers in this file"):
-        find_volumes([path])[0].read()
+    with pytest.raises(ValueError, match="image is no array of numbers in this file"):
+        find_volumes([(path, 0)])[0].read()
     path.unlink()
     with h5py.File(path, "w") as file:
         file.create_dataset("image", (8, 8, 4), "f8", external=[("/etc/passwd", 0, 2048)])
-    with pytest.raises(ValueError, match="image is not an array of numbers in this file"):
-        find_volumes([path])[0].read()
+    with pytest.raises(ValueError, match="image is no array of numbers in this file"):
+        find_volumes([(path, 0)])[0].read()
 
 
 # --- checkpoints

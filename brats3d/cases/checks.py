@@ -108,13 +108,16 @@ def check_voxels(case: Case, convention: str | None = None) -> None:
         )
 
 
-def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -> None:
+def check_labels(
+    values: np.ndarray, convention: LabelConvention, source: str, option: str = "--label_convention"
+) -> None:
     """Check that a segmentation holds only the convention's labels, each within :data:`LABEL_TOLERANCE`.
 
     Args:
         values: voxel values, of any shape and dtype.
         convention: what the values should mean.
         source: the file, for the error.
+        option: the option by which the user states the convention, for the error.
 
     Raises:
         ValueError: naming the values found, how often, and those expected.
@@ -142,7 +145,7 @@ def check_labels(values: np.ndarray, convention: LabelConvention, source: str) -
         f"{v} in {n:,} voxels" for v, n in list(found.items())[:_MAX_LISTED] if v not in convention.values
     )
     others = " or ".join(f"{c.name} {_set(c.values)}" for c in CONVENTIONS.values() if c.values.issuperset(found))
-    hint = f"; they fit {others}: if all cases are of that release, pass --label_convention NAME" if others else ""
+    hint = f"; they fit {others}: if all cases are of that release, pass {option} NAME" if others else ""
     raise ValueError(f"{source}: holds labels {_set(list(found)[:_MAX_LISTED])}, {counts}; {expected}{hint}")
 
 

@@ -1,18 +1,17 @@
+from .case_scores import score_case as score_case
 from .comparison import (
     compare_scores as compare_scores,
     format_comparison as format_comparison,
-    read_scores as read_scores,
     save_comparison as save_comparison,
 )
-from .folders import (
-    Scored as Scored,
-    csv_beside as csv_beside,
-    format_scores as format_scores,
-    score_folders as score_folders,
-)
+from .folder_scores import FolderScores as FolderScores, score_folders as score_folders
 from .lesions import box_with_margin as box_with_margin
+from .measures import MEASURES as MEASURES
 from .run import run_evaluation as run_evaluation
-from .save_segmentations import SaveEvaluated as SaveEvaluated
-from .scores import score_case as score_case
-from .tables import MEASURES as MEASURES, format_table as format_table, summarise as summarise
-from .validation_metric import RegionScores as RegionScores, ReportScores as ReportScores, better as better
+from .save_scores import SaveScores as SaveScores
+from .save_validation_segmentations import SaveValidationSegmentations as SaveValidationSegmentations
+from .score_files import Scores as Scores, csv_beside as csv_beside, read_scores as read_scores
+from .score_rows import ScoreRow as ScoreRow, group_by_case as group_by_case, mean_dice_by_case as mean_dice_by_case
+from .summary import RegionSummary as RegionSummary, Spread as Spread, summarise as summarise
+from .tables import format_scores as format_scores, format_table as format_table
+from .validation_scores import ValidationScores as ValidationScores, is_better as is_better

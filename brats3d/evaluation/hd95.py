@@ -1,8 +1,9 @@
-"""The distance between two surfaces: HD95 as the BraTS challenges compute it.
+"""HD95, the 95th percentile of the distance between two surfaces, as the BraTS challenges compute it.
 
-It is the robust Hausdorff distance of surface-distance (https://github.com/google-deepmind/surface-distance): the
-surface lies between voxels, each of its elements counts by its area, and the larger of the two directions is taken.
-MONAI's ``compute_hausdorff_distance`` takes the percentile over the voxels of the edge instead: another number.
+This is the robust Hausdorff distance of surface-distance (https://github.com/google-deepmind/surface-distance): the
+surface runs between voxels, each surface element is weighted by its area, and the larger of the two directions counts.
+MONAI's ``compute_hausdorff_distance`` takes an unweighted percentile over border voxels instead, which gives other
+values.
 """
 
 from __future__ import annotations
@@ -16,34 +17,35 @@ from monai.metrics.utils import ENCODING_KERNEL, _get_neighbour_code_to_normals_
 
 
 def hd95_mm(pred: np.ndarray, ref: np.ndarray, spacing_mm: Sequence[float] = (1, 1, 1)) -> float:
-    """The distance within which 95 % of either mask's surface lies from the other's.
+    """Compute the distance within which 95 % of either mask's surface lies from the other's surface.
 
     Args:
         pred: bool, shape (H, W, D).
-        ref: the same.
+        ref: bool, same shape.
         spacing_mm: voxel size along each axis.
 
     Returns:
-        Millimetres; infinite if one of the masks is empty, 0 if both are.
+        Millimetres; 0 if both masks are empty, infinity if one of them is.
     """
     if not pred.any() or not ref.any():
         return math.inf if pred.any() or ref.any() else 0.0
     spacing_mm = tuple(float(s) for s in spacing_mm)
-    table = _areas_mm2(spacing_mm)
+    areas = _areas_mm2(spacing_mm)
     codes = [_neighbour_codes(mask) for mask in (pred, ref)]
-    edges = [(code != 0) & (code != 255) for code in codes]
-    return max(
-        _percentile(get_surface_distance(edges[one], edges[other], spacing=spacing_mm), table[codes[one][edges[one]]])
-        for one, other in ((0, 1), (1, 0))
-    )
+    surfaces = [(code != 0) & (code != 255) for code in codes]
+    directed = []
+    for one, other in ((0, 1), (1, 0)):
+        distances = get_surface_distance(surfaces[one], surfaces[other], spacing=spacing_mm)
+        directed.append(_percentile(distances, areas[codes[one][surfaces[one]]]))
+    return max(directed)
 
 
 @lru_cache(maxsize=8)
 def _areas_mm2(spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """The surface's area about a corner, by its code of eight voxels.
+    """Return the surface area around a corner for each of the 256 codes of its eight voxels.
 
-    MONAI's ``get_code_to_measure_table`` has it in float32, which moves the percentile where 95 % of the area falls
-    exactly between two elements: often in masks of a few voxels, and by as much as 2 mm.
+    MONAI's ``get_code_to_measure_table`` is float32. That moves the percentile if 95 % of the area falls exactly
+    between two elements, which is common for masks of a few voxels and changes HD95 by up to 2 mm.
     """
     x, y, z = spacing_mm
     normals = _get_neighbour_code_to_normals_table().double().numpy()  # (256, 4, 3), multiples of 1/8
@@ -51,9 +53,9 @@ def _areas_mm2(spacing_mm: tuple[float, ...]) -> np.ndarray:
 
 
 def _neighbour_codes(mask: np.ndarray) -> np.ndarray:
-    """Which of the eight voxels around each corner are in the mask, as a number from 0 to 255.
+    """Encode the eight voxels around each corner as a number from 0 to 255.
 
-    MONAI's ``get_mask_edges`` convolves float32 instead, which takes ten times as long.
+    MONAI's ``get_mask_edges`` uses a float32 convolution, which takes ten times as long.
 
     Args:
         mask: bool, shape (H, W, D).
@@ -68,8 +70,8 @@ def _neighbour_codes(mask: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _percentile(distances: np.ndarray, areas: np.ndarray, share: float = 0.95) -> float:
-    """The least of the distances within which this share of the area lies."""
+def _percentile(distances: np.ndarray, areas: np.ndarray, fraction: float = 0.95) -> float:
+    """Return the smallest of the distances that covers this fraction of the area."""
     order = np.lexsort((areas, distances))
-    within = np.cumsum(areas[order]) / np.sum(areas[order])
-    return float(distances[order[min(int(np.searchsorted(within, share)), len(order) - 1)]])
+    covered = np.cumsum(areas[order]) / np.sum(areas[order])
+    return float(distances[order[min(int(np.searchsorted(covered, fraction)), len(order) - 1)]])

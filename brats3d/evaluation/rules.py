@@ -1,4 +1,4 @@
-"""How a challenge counts."""
+"""The rules by which the BraTS challenges score."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from brats3d.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Rules:
-    """How a challenge counts.
+    """The rules of a challenge.
 
     Args:
-        name: of the challenge.
-        missing_mm: HD95 where a region is empty in reference or prediction alone.
-        dilation: steps by which lesions are dilated before it is asked what belongs together.
-        least_mm3: a lesion must be larger.
+        name: the challenge.
+        missing_mm: HD95 of a region that is empty in either reference or prediction.
+        dilation: number of dilation steps of the reference before its connected components are taken as lesions.
+        least_mm3: lesions up to this volume are ignored.
     """
 
     name: str
@@ -36,17 +38,21 @@ RULES: Mapping[str, Rules] = MappingProxyType(
         )
     }
 )
-"""``brats2023`` is that of GLI, SSA and PED, and the default; MEN and MET have their own. BraTS 2020 gave a missing
-region the diagonal of the image, 373.1287 mm; it had no lesion-wise scores, which are counted as in 2023 with that
+"""``brats2023`` is the default and holds for GLI, SSA and PED; MEN and MET have their own. BraTS 2020 scored a missing
+region with the diagonal of the image, 373.1287 mm. It had no lesion-wise scores: ours use the lesions of 2023 and that
 distance."""
 
 
-def get_rules(name: str) -> Rules:
-    """The rules of that name.
+def get_rules(name: str, argument: str = "convention") -> Rules:
+    """Return the rules of a challenge.
+
+    Args:
+        name: a key of :data:`RULES`.
+        argument: the user's argument, for the error.
 
     Raises:
-        ValueError: if there are none.
+        UsageError: if there are no such rules.
     """
     if name not in RULES:
-        raise ValueError(f"convention: expected one of {', '.join(RULES)}, got {name!r}")
+        raise UsageError(argument, expected=f"one of {', '.join(RULES)}", found=name)
     return RULES[name]

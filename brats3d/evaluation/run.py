@@ -1,4 +1,4 @@
-"""What evaluate.yaml's ``run`` calls."""
+"""The evaluation run: ``run`` of evaluate.yaml."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from monai.engines import Evaluator
 from torch import nn
 
+from brats3d.cases import name_some
+from brats3d.errors import DataError
 from brats3d.evaluation.tables import format_table
 from brats3d.files import read_settings, writable_folder
 from brats3d.networks import compare_windows, load_weights
@@ -24,19 +26,19 @@ def run_evaluation(
     output_dir: str | Path,
     roi_size: Sequence[int],
 ) -> None:
-    """Score a checkpoint on the validation cases, none of which the run in the same folder may have been trained on.
+    """Score a checkpoint on the validation cases, and refuse cases that the run in ``output_dir`` was trained on.
 
     Args:
-        evaluator: with its handlers attached.
-        network: the bare network; receives the weights.
-        checkpoint: which weights.
-        modalities: the sequences that the input channels hold.
-        output_dir: where the scores go.
-        roi_size: of the sliding windows; where the weights were trained on patches of another size, that is said.
+        evaluator: the evaluator with its handlers attached.
+        network: the bare network, which receives the weights.
+        checkpoint: the weights.
+        modalities: the sequences in the input channels.
+        output_dir: folder of the scores.
+        roi_size: sliding window; a warning is logged if the weights were trained on patches of another size.
 
     Raises:
-        FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the checkpoint does not fit, a case is one of the training, or the folder cannot be written.
+        UsageError: if there is no such checkpoint or the folder cannot be written.
+        DataError: if the checkpoint does not fit, or a case was used for training.
     """
     card = load_weights(network, checkpoint, modalities)
     compare_windows(checkpoint, card, roi_size)
@@ -46,9 +48,10 @@ def run_evaluation(
         cases = {item["case_id"] for item in evaluator.data_loader.dataset.data}
         seen = sorted(set(read_settings(settings).get("training_cases", [])) & cases)
         if seen:
-            raise ValueError(
-                f"{output_dir}: the run was trained on {len(seen)} of the cases to score ({', '.join(seen[:3])} ...); "
-                "give evaluate the fold and the data that the training was given"
+            raise DataError(
+                output_dir,
+                f"the run was trained on {len(seen)} of the validation cases ({name_some(seen)})",
+                advice="pass the fold and the data of the training",
             )
     logger.info("evaluating %s (epoch %s)", checkpoint, card.get("epoch"))
     evaluator.run(int(card.get("epoch") or 1))

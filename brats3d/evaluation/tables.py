@@ -1,91 +1,68 @@
-"""Scores summarised, printed and written."""
+"""Text tables of scores."""
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import TYPE_CHECKING
 
-from brats3d.files import write_whole
+from brats3d.cases import name_some
+from brats3d.evaluation.measures import MEASURES
+from brats3d.evaluation.score_rows import ScoreRow, group_by_case
+from brats3d.evaluation.summary import summarise
 from brats3d.labels import REGIONS_TO_READ
 
-MEASURES = ("dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm", "sensitivity", "specificity", "volume_error_ml")
-"""What is averaged over cases, in the order in which people read it."""
+if TYPE_CHECKING:
+    from brats3d.evaluation.folder_scores import FolderScores
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is said of a region over all cases.
-
-    Args:
-        rows: as :func:`score_case` returns them, of any number of cases.
-
-    Returns:
-        ``{region: {cases, dice, present, dice_present, false_volume_ml, measures}}``: the mean Dice over all cases; how
-        many cases have the region and the mean Dice over them; where the reference has none, the mean volume predicted
-        all the same; and for each of :data:`MEASURES` that every row has, ``{mean, sd, median, q1, q3}`` over all
-        cases. A mean over no case, and a deviation over fewer than two, are None.
-    """
-    rows = list(rows)
-    summary = {}
-    for region in REGIONS_TO_READ:
-        mine = [row for row in rows if row["region"] == region]
-        present = [row for row in mine if row["ref_volume_ml"] > 0]
-        absent = [row for row in mine if row["ref_volume_ml"] == 0]
-        summary[region] = {
-            "cases": len(mine),
-            "dice": _mean(row["dice"] for row in mine),
-            "present": len(present),
-            "dice_present": _mean(row["dice"] for row in present),
-            "false_volume_ml": _mean(row["pred_volume_ml"] for row in absent),
-            "measures": {
-                name: _spread([row[name] for row in mine])
-                for name in MEASURES
-                if mine and all(name in row for row in mine)
-            },
-        }
-    return summary
-
-
-def format_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows as a text table: a line a case with its Dice, then the means."""
-    rows = list(rows)
-    by_case: dict[str, dict[str, float]] = {}
-    for row in rows:
-        by_case.setdefault(row["case_id"], {})[row["region"]] = row["dice"]
-    width = max([len("where present"), *map(len, by_case)])
-    lines = [f"{'Dice':<{width}}" + "".join(f"{region:>9}" for region in REGIONS_TO_READ)]
-    lines.append("-" * len(lines[0]))
-    lines += [
-        f"{case_id:<{width}}" + "".join(f"{by_case[case_id][region]:9.3f}" for region in REGIONS_TO_READ)
-        for case_id in sorted(by_case)
-    ]
-    lines.append("-" * len(lines[0]))
+def format_table(rows: Sequence[ScoreRow]) -> str:
+    """Format one line for each case with its Dice, then the means."""
+    cases = group_by_case(rows)
     summary = summarise(rows)
-    means = [("mean", "dice", 3), ("where present", "dice_present", 3), ("false, ml", "false_volume_ml", 2)]
-    cells = [(title, [summary[region][key] for region in REGIONS_TO_READ], digits) for title, key, digits in means]
+    width = max([len("where present"), *map(len, cases)])
+    rule = "-" * (width + 9 * len(REGIONS_TO_READ))
+
+    def line(title: str, values: Sequence[float | None], digits: int = 3) -> str:
+        return f"{title:<{width}}" + "".join(f"{'-':>9}" if v is None else f"{v:9.{digits}f}" for v in values)
+
+    lines = [f"{'Dice':<{width}}" + "".join(f"{region:>9}" for region in REGIONS_TO_READ), rule]
+    lines += [line(case_id, [cases[case_id][region].dice for region in REGIONS_TO_READ]) for case_id in sorted(cases)]
+    lines += [
+        rule,
+        line("mean", [each.dice for each in summary.values()]),
+        line("where present", [each.dice_present for each in summary.values()]),
+        line("false, ml", [each.false_volume_ml for each in summary.values()], digits=2),
+    ]
     for title, name, digits in (("HD95, mm", "hd95_mm", 1), ("lesion-wise", "lesion_dice", 3)):
-        if rows and name in summary["WT"]["measures"]:
-            cells.append((title, [summary[region]["measures"][name]["mean"] for region in REGIONS_TO_READ], digits))
-    for title, values, digits in cells:
-        lines.append(f"{title:<{width}}" + "".join("        -" if v is None else f"{v:9.{digits}f}" for v in values))
+        if all(name in each.measures for each in summary.values()):
+            lines.append(line(title, [each.measures[name].mean for each in summary.values()], digits))
     return "\n".join(lines)
 
 
-def write_scores(path: str | Path, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
-    """Write ``{**more, summary, rows}`` as JSON, whole or not at all."""
-    content = json.dumps({**more, "summary": summarise(rows), "rows": list(rows)}, indent=2, allow_nan=False)
-    write_whole(path, lambda file: file.write(content.encode()))
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return sum(values) / len(values) if values else None
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    ordered = sorted(values)
-    q1, median, q3 = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else [ordered[0]] * 3
-    deviation = statistics.stdev(ordered) if len(ordered) > 1 else None
-    return {"mean": statistics.fmean(ordered), "sd": deviation, "median": median, "q1": q1, "q3": q3}
+def format_scores(scores: FolderScores) -> str:
+    """Format mean, standard deviation, median and quartiles of each measure and region, and list missing cases."""
+    left_out = 0 if scores.counts_missing else len(scores.missing)
+    cases = f"{scores.cases} of {scores.cases + left_out} cases" if left_out else f"{scores.cases} cases"
+    width = max(len(measure.title) for measure in MEASURES.values())
+    lines = [
+        f"{cases}, rules of {scores.rules}; labels: {scores.labels}",
+        "",
+        f"{'':<{width}}  region" + "".join(f"{head:>10}" for head in ("mean", "sd", "median", "q1", "q3")),
+    ]
+    summary = summarise(scores.rows)
+    for name, measure in MEASURES.items():
+        digits = 2 if name.endswith(("_mm", "_ml")) else 4
+        title = measure.title
+        for region, each in summary.items():
+            if name in each.measures:
+                values = astuple(each.measures[name])
+                cells = "".join(f"{'-':>10}" if value is None else f"{value:>10.{digits}f}" for value in values)
+                lines.append(f"{title:<{width}}  {region:<6}{cells}")
+                title = ""
+    if scores.missing:
+        how = "NOT in these figures; --missing zero counts them as 0" if left_out else "counted as 0"
+        lines += ["", f"without a prediction ({how}): {name_some(scores.missing, 20)}"]
+    if scores.extra:
+        lines += ["", f"without a reference (not scored): {name_some(scores.extra, 20)}"]
+    return "\n".join(lines)

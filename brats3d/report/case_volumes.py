@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from brats3d.cases import Case, check_labels, grid_difference, name_some, read_datalist, scan_cases, whole_labels
 from brats3d.data import labels_to_regions
-from brats3d.evaluation import box_with_margin
+from brats3d.evaluation import ScoreRow, box_with_margin
 from brats3d.files import Header, Volume, best_slice, lps_axes, read_volume, to_lps
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.report.run_folder import Run
@@ -156,7 +155,7 @@ def load_volumes(files: CaseFiles, modalities: Sequence[str]) -> CaseVolumes:
     )
 
 
-def compare_volumes(volumes: CaseVolumes, rows: Mapping[str, Mapping[str, Any]]) -> str:
+def compare_volumes(volumes: CaseVolumes, rows: Mapping[str, ScoreRow]) -> str:
     """Whether the files are those that were scored: what is wrong, nothing where volumes and Dice agree.
 
     Args:
@@ -165,13 +164,13 @@ def compare_volumes(volumes: CaseVolumes, rows: Mapping[str, Mapping[str, Any]])
     """
     advice = "pictures and scores are of different files; run brats3d evaluate again"
     for region in REGIONS_TO_READ:
-        found, scored = volumes.ref_ml[region], float(rows[region]["ref_volume_ml"])
+        found, scored = volumes.ref_ml[region], rows[region].ref_volume_ml
         if abs(found - scored) > 0.01 + 0.01 * scored:
             said = f"its reference holds {found:.2f} ml of {region}, the scores were computed with {scored:.2f} ml"
             return f"{said}: {advice}"
         ref, pred = (regions[REGIONS.index(region)] > 0 for regions in (volumes.ref, volumes.pred))
         both, total = np.count_nonzero(ref & pred), np.count_nonzero(ref) + np.count_nonzero(pred)
-        dice, scored = (2 * both / total if total else 1.0), float(rows[region]["dice"])
+        dice, scored = (2 * both / total if total else 1.0), rows[region].dice
         if abs(dice - scored) > 0.005:
             return f"its files give {region} a Dice of {dice:.3f}, the scores say {scored:.3f}: {advice}"
     return ""

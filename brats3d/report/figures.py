@@ -10,10 +10,11 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brats3d.evaluation import MEASURES, ScoreRow
 from brats3d.files import MODALITY_TITLES, overlay, to_rgb
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS, REGIONS_TO_READ
 
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
-
-MEASURE_NAMES: Mapping[str, str] = {
-    "dice": "Dice",
-    "hd95_mm": "HD95, mm",
-    "lesion_dice": "lesion-wise Dice",
-    "lesion_hd95_mm": "lesion-wise HD95, mm",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "volume_error_ml": "volume error, ml",
-}
-"""How the measures of :data:`brats3d.evaluation.MEASURES` are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +65,7 @@ def draw_curves(curves: Curves) -> dict[str, tuple[Figure, str]]:
     return drawn
 
 
-def draw_boxes(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Figure, str]]:
+def draw_boxes(rows: Sequence[ScoreRow]) -> dict[str, tuple[Figure, str]]:
     """Dice, HD95 and lesion-wise Dice of each region, a point a case: measure -> (figure, alt text).
 
     Args:
@@ -83,10 +73,12 @@ def draw_boxes(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Figure, str
     """
     drawn = {}
     for measure in ("dice", "hd95_mm", "lesion_dice"):
-        if not all(measure in row for row in rows):
+        measured = [(row.region, value) for row in rows if (value := row.value(measure)) is not None]
+        if len(measured) < len(rows):
             continue
-        values = {r: [float(row[measure]) for row in rows if row["region"] == r] for r in REGIONS_TO_READ}
-        figure, axes = _figure(MEASURE_NAMES[measure][:1].upper() + MEASURE_NAMES[measure][1:])
+        values = {region: [value for name, value in measured if name == region] for region in REGIONS_TO_READ}
+        title = MEASURES[measure].title
+        figure, axes = _figure(title[:1].upper() + title[1:])
         for place, (region, each) in enumerate(values.items()):
             _draw_box(axes, place, each, REGION_COLOURS[region])
         axes.set_xticks(range(len(values)), [f"{region}\n{REGION_NAMES[region]}" for region in values])
@@ -98,7 +90,7 @@ def draw_boxes(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Figure, str
         else:
             axes.set_ylim(-0.03, 1.03)
         medians = ", ".join(f"{region} {np.median(each):.3g}" for region, each in values.items())
-        text = f"Box plot of {MEASURE_NAMES[measure]} by region, one point a case; medians: {medians}"
+        text = f"Box plot of {title} by region, one point a case; medians: {medians}"
         drawn[measure] = figure, text
     return drawn
 

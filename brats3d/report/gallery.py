@@ -92,7 +92,7 @@ def _case_heading(run: Run, each: Shown) -> str:
 
 def _dice_line(run: Run, case_id: str) -> str:
     of_region = run.by_case[case_id]
-    return "Dice " + ", ".join(f"{region} {of_region[region]['dice']:.3f}" for region in REGIONS_TO_READ)
+    return "Dice " + ", ".join(f"{region} {of_region[region].dice:.3f}" for region in REGIONS_TO_READ)
 
 
 def _viewer(run: Run, each: Shown, place: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,15 +11,13 @@ from typing import Any
 
 from brats3d.bundle import command_line, config_files
 from brats3d.cases import natural_key
-from brats3d.evaluation import MEASURES
+from brats3d.evaluation import ScoreRow, group_by_case, mean_dice_by_case, read_scores
 from brats3d.files import read_json
-from brats3d.labels import MODALITIES, REGIONS_TO_READ, order_modalities
+from brats3d.labels import MODALITIES, order_modalities
 from brats3d.report.curves import read_scalars
 
 POOR_DICE = 0.5
 """A region below this is listed as a failure."""
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,7 @@ class Run:
     Args:
         folder: the run's output_dir.
         settings: the knobs; empty where the folder has none.
-        rows: one a case and region, as :func:`brats3d.evaluation.score_case` returns them; cases in natural order, the
-            regions of each as people read them.
+        rows: one for each case and region, in natural order.
         epoch: after which the scored weights were taken; None where that is not said.
         card: of the best weights; empty where there is none.
         modalities: the sequences that the network was given; all four where nothing says which.
@@ -42,7 +38,7 @@ class Run:
 
     folder: Path
     settings: Mapping[str, Any] = field(hash=False)
-    rows: tuple[Row, ...] = field(hash=False)
+    rows: tuple[ScoreRow, ...]
     epoch: int | None
     card: Mapping[str, Any] = field(hash=False)
     modalities: tuple[str, ...]
@@ -51,17 +47,14 @@ class Run:
     remarks: tuple[str, ...] = ()
 
     @property
-    def by_case(self) -> dict[str, dict[str, Row]]:
+    def by_case(self) -> dict[str, dict[str, ScoreRow]]:
         """case_id -> region -> row."""
-        cases: dict[str, dict[str, Row]] = {}
-        for row in self.rows:
-            cases.setdefault(row["case_id"], {})[row["region"]] = row
-        return cases
+        return group_by_case(self.rows)
 
     @property
     def ranked(self) -> list[str]:
         """The cases from the lowest mean Dice over the regions to the highest."""
-        means = {name: statistics.fmean(row["dice"] for row in rows.values()) for name, rows in self.by_case.items()}
+        means = mean_dice_by_case(self.rows)
         return sorted(means, key=lambda name: (means[name], natural_key(name)))
 
     @property
@@ -113,7 +106,7 @@ def read_run(run_dir: str | Path) -> Run:
             f"{scores}: no such file; expected the scores of a run; run brats3d evaluate DATASET_DIR --output "
             f"{shlex.quote(str(folder))} first"
         )
-    content = _read_mapping(scores)
+    content = read_scores(scores)
     remarks = []
     settings, card = {}, {}
     if (path := folder / "settings.json").is_file():
@@ -133,8 +126,8 @@ def read_run(run_dir: str | Path) -> Run:
     return Run(
         folder=folder,
         settings=settings,
-        rows=_check_rows(content.get("rows"), scores),
-        epoch=content.get("epoch", card.get("epoch")),
+        rows=content.rows,
+        epoch=content.epoch if content.epoch is not None else card.get("epoch"),
         card=card,
         modalities=_modalities(settings, card, folder),
         curves=curves,
@@ -143,14 +136,14 @@ def read_run(run_dir: str | Path) -> Run:
     )
 
 
-def find_failures(rows: Sequence[Row]) -> list[Failure]:
+def find_failures(rows: Sequence[ScoreRow]) -> list[Failure]:
     """Regions that were missed, are spurious or have a Dice below :data:`POOR_DICE`; worst and largest first."""
     found = []
     for row in rows:
-        there, predicted = row["ref_volume_ml"], row["pred_volume_ml"]
+        there, predicted = row.ref_volume_ml, row.pred_volume_ml
         kind = "missed" if there and not predicted else "spurious" if predicted and not there else "poor"
-        if kind != "poor" or row["dice"] < POOR_DICE:
-            found.append(Failure(row["case_id"], row["region"], kind, row["dice"], there, predicted))
+        if kind != "poor" or row.dice < POOR_DICE:
+            found.append(Failure(row.case_id, row.region, kind, row.dice, there, predicted))
     return sorted(found, key=lambda f: (f.dice, -max(f.ref_volume_ml, f.pred_volume_ml), natural_key(f.case_id)))
 
 
@@ -224,50 +217,3 @@ def _modalities(settings: Mapping[str, Any], card: Mapping[str, Any], folder: Pa
 
 
 _ADVICE = "run brats3d evaluate again, or copy the whole folder of the run again"
-
-
-def _check_rows(rows: Any, path: Path) -> tuple[Row, ...]:
-    """The rows in order, once each of them was found to hold what every row has."""
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{path}: expected a list of scores at 'rows', got {rows!r:.60}; {_ADVICE}")
-    for i, row in enumerate(rows):
-        if problem := _problem(row):
-            raise ValueError(f"{path}: rows[{i}] {problem}; {_ADVICE}")
-    regions: dict[str, list[str]] = {}
-    for row in rows:
-        regions.setdefault(row["case_id"], []).append(row["region"])
-    for case_id, names in regions.items():
-        if sorted(names) != sorted(REGIONS_TO_READ):
-            raise ValueError(
-                f"{path}: {case_id!r:.80} has rows of {', '.join(names)}; expected one each of "
-                f"{', '.join(REGIONS_TO_READ)}; {_ADVICE}"
-            )
-    place = {region: i for i, region in enumerate(REGIONS_TO_READ)}
-    return tuple(sorted(rows, key=lambda row: (natural_key(row["case_id"]), place[row["region"]])))
-
-
-def _problem(row: Any) -> str:
-    """What is wrong with a row; nothing where it is sound."""
-    if not isinstance(row, dict):
-        return f"is {row!r:.60}; expected a mapping"
-    name = f"({row.get('case_id')!r:.80}, {row.get('region')!r:.20})"
-    lacking = [key for key in ("case_id", "region", *_NUMBERS) if key not in row]
-    if lacking:
-        return f"{name} lacks {', '.join(lacking)}"
-    if not isinstance(row["case_id"], str) or not row["case_id"]:
-        return f"{name}: case_id: expected a name"
-    if row["region"] not in REGIONS_TO_READ:
-        return f"{name}: region: expected one of {', '.join(REGIONS_TO_READ)}"
-    for key in {*_NUMBERS, *MEASURES} & set(row):
-        value = row[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
-            return f"{name}: {key}: expected a number, got {value!r:.40}"
-        if value < 0 and key != "volume_error_ml":
-            return f"{name}: {key}: expected 0 or more, got {value!r:.40}"
-    return ""
-
-
-_LARGEST = 1e12
-
-_NUMBERS = ("dice", "ref_volume_ml", "pred_volume_ml")
-"""What every row has, even where distances and lesions were left out."""

@@ -9,10 +9,9 @@ from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from brats3d.evaluation import summarise
+from brats3d.evaluation import MEASURES, RegionSummary, summarise
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS_TO_READ
 from brats3d.report.case_volumes import Trouble
-from brats3d.report.figures import MEASURE_NAMES
 from brats3d.report.page import Cell, data_uri, description, figure, listing, swatch, table
 from brats3d.report.run_folder import POOR_DICE, Failure, Run, find_failures, repeat_lines
 from brats3d.training import source_version
@@ -33,11 +32,11 @@ def header(run: Run) -> str:
     summary = summarise(run.rows)
     tiles = ""
     for region in REGIONS_TO_READ:
-        measures = summary[region]["measures"]
-        hd95 = f"<span>HD95 {measures['hd95_mm']['mean']:.1f} mm</span>" if "hd95_mm" in measures else ""
+        measures = summary[region].measures
+        hd95 = f"<span>HD95 {measures['hd95_mm'].mean:.1f} mm</span>" if "hd95_mm" in measures else ""
         tiles += (
             f'<li style="border-top-color:{REGION_COLOURS[region]}"><span>{region} {REGION_NAMES[region]}</span>'
-            f"<strong>{measures['dice']['mean']:.3f}</strong><span>mean Dice</span>{hd95}</li>"
+            f"<strong>{measures['dice'].mean:.3f}</strong><span>mean Dice</span>{hd95}</li>"
         )
     return (
         '<p class="warning"><strong>Research only. Not a medical device.</strong></p>'
@@ -81,10 +80,10 @@ def score_section(run: Run) -> str:
     head = ["region", "measure", "mean", "sd", "median", "quartiles"]
     rows: list[list[Cell]] = []
     for region in REGIONS_TO_READ:
-        for name, spread in summary[region]["measures"].items():
-            numbers: list[Cell] = [_number(spread[key], name) for key in ("mean", "sd", "median")]
-            quartiles = f"{_text(spread['q1'], name)} to {_text(spread['q3'], name)}"
-            rows.append([f"{swatch(region)}{region}", MEASURE_NAMES[name], *numbers, quartiles])
+        for name, spread in summary[region].measures.items():
+            numbers: list[Cell] = [_number(value, name) for value in (spread.mean, spread.sd, spread.median)]
+            quartiles = f"{_text(spread.q1, name)} to {_text(spread.q3, name)}"
+            rows.append([f"{swatch(region)}{region}", MEASURES[name].title, *numbers, quartiles])
     caption = f"Over {_cases(run)}. sd: standard deviation."
     lines = [_presence(region, summary[region]) for region in REGIONS_TO_READ]
     rule = (
@@ -101,14 +100,14 @@ def case_table(run: Run, linked: Sequence[str]) -> str:
         run: whose cases.
         linked: those that have a thumbnail below.
     """
-    measures = [(key, name) for key, name in _CASE_COLUMNS if all(key in row for row in run.rows)]
+    measures = [(key, name) for key, name in _CASE_COLUMNS if all(row.value(key) is not None for row in run.rows)]
     place = {case_id: i for i, case_id in enumerate(linked)}
     rows: list[list[Cell]] = []
     for case_id, of_region in run.by_case.items():
         name = escape(case_id)
         if case_id in place:
             name = f'<a href="#case-{place[case_id]}">{name}</a>'
-        numbers = [_number(of_region[region][key], key) for key, _ in measures for region in REGIONS_TO_READ]
+        numbers = [_number(of_region[region].value(key), key) for key, _ in measures for region in REGIONS_TO_READ]
         rows.append([name, *numbers])
     groups = "".join(f'<th class="group" colspan="3" scope="colgroup">{name}</th>' for _, name in measures)
     head = ["case", *(f"{swatch(region)}{region}" for _ in measures for region in REGIONS_TO_READ)]
@@ -161,13 +160,13 @@ def _failure_row(failure: Failure) -> list[Cell]:
     ]
 
 
-def _presence(region: str, of_region: Mapping[str, Any]) -> str:
-    absent = of_region["cases"] - of_region["present"]
-    text = f"{region}: in the reference of {of_region['present']} of {of_region['cases']}"
-    if of_region["dice_present"] is not None:
-        text += f", with a mean Dice of {of_region['dice_present']:.3f} there"
+def _presence(region: str, summary: RegionSummary) -> str:
+    absent = summary.cases - summary.present
+    text = f"{region}: in the reference of {summary.present} of {summary.cases}"
+    if summary.dice_present is not None:
+        text += f", with a mean Dice of {summary.dice_present:.3f} there"
     if absent:
-        text += f"; in the other {absent}, {of_region['false_volume_ml']:.2f} ml are predicted on average"
+        text += f"; in the other {absent}, {summary.false_volume_ml:.2f} ml are predicted on average"
     return f"{text}."
 
 

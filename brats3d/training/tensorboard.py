@@ -9,7 +9,6 @@ processes', of those of the first), whose names stand as text; the settings as t
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from brats3d.evaluation import mean_dice_by_case
 from brats3d.files import best_slice, explain_full_disk, overlay, to_rgb
 from brats3d.labels import order_modalities
 from brats3d.networks import last_good
@@ -43,7 +43,7 @@ class TrackRun:
         evaluator: its scores and pictures are written.
         settings: the run's knobs, written as text.
         modalities: of the image's channels.
-        metric: the name under which :class:`brats3d.evaluation.RegionScores` is attached to the evaluator.
+        metric: the name under which :class:`brats3d.evaluation.ValidationScores` is attached to the evaluator.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class TrackRun:
         step = self._trainer.state.iteration
         for tag, value in engine.state.metrics.items():
             self._writer.add_scalar(tag, value, step)
-        dice = _dice_of_cases(engine.state.metric_details.get(self.metric, ()))
+        dice = mean_dice_by_case(engine.state.metric_details.get(self.metric, ()))
         ranked = sorted((name for name in self._drawn if name in dice), key=lambda name: (dice[name], name))
         if not ranked:
             return
@@ -167,14 +167,6 @@ class TrackRun:
             raise error[0]
         if writer is not None:
             self._explained(engine, lambda _: writer.close())
-
-
-def _dice_of_cases(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean Dice over the regions, a case each."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        found.setdefault(row["case_id"], []).append(row["dice"])
-    return {case_id: statistics.fmean(values) for case_id, values in found.items()}
 
 
 def _memory_gib(device: torch.device) -> float:

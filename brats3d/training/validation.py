@@ -46,7 +46,7 @@ class WarnOfCollapse:
     Args:
         bce_weight: of the loss; at 0 the warning says what would help.
         patience: validations in a row, from 1.
-        metric: the name under which :class:`brats3d.evaluation.RegionScores` is attached.
+        metric: the name under which :class:`brats3d.evaluation.ValidationScores` is attached.
 
     Raises:
         ValueError: if ``patience`` is below 1.
@@ -76,8 +76,8 @@ class WarnOfCollapse:
         """Count, and warn once when the patience is over; of a distributed run's processes the first alone warns."""
         rows = engine.state.metric_details[self.metric]
         for region in REGIONS_TO_READ:
-            there = [row for row in rows if row["region"] == region and row["ref_volume_ml"] > 0]
-            empty = bool(there) and not any(row["pred_volume_ml"] for row in there)
+            there = [row for row in rows if row.region == region and row.ref_volume_ml > 0]
+            empty = bool(there) and not any(row.pred_volume_ml for row in there)
             self._empty[region] = self._empty[region] + 1 if empty else 0
             if self._empty[region] == self.patience and idist.get_rank() == 0:
                 logger.warning(

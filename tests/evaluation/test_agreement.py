@@ -1,8 +1,8 @@
-"""Our scores are those of the BraTS 2023 challenge's own script.
+"""Our scores agree with the BraTS 2023 challenge's own script.
 
-``brats2023_scores.json`` beside this file holds what https://github.com/rachitsaluja/BraTS-2023-Metrics gave for the
-pairs that :func:`make_pair` makes. The script was run outside this repository, on labels of BraTS 2023 (of those of
-2020 it loses ET, whose 4 it sets to 0) and with ``DataFrame.append`` put back, which pandas has removed.
+``brats2023_scores.json`` beside this file holds the scores that https://github.com/rachitsaluja/BraTS-2023-Metrics
+computed for the pairs that :func:`make_pair` makes. The script was run outside this repository, on labels of BraTS 2023
+(it sets 4, ET in BraTS 2020, to 0), with ``DataFrame.append`` restored, which pandas has removed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from brats3d.data.label_transforms import labels_to_regions
+from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.rules import get_rules
-from brats3d.evaluation.scores import score_case
 from brats3d.labels import BRATS2020
 from brats3d.phantoms.phantom import make_phantom
 
@@ -28,24 +28,24 @@ CHALLENGES = {"BraTS-GLI": "brats2023", "BraTS-MEN": "brats2023-men", "BraTS-MET
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def moved(label: np.ndarray, *steps: int) -> np.ndarray:
+def shifted(label: np.ndarray, *steps: int) -> np.ndarray:
     return np.roll(label, steps, (0, 1, 2))
 
 
 def at_border(label: np.ndarray) -> np.ndarray:
-    """Moved until it touches the first voxels of every axis."""
-    return moved(label, *(-int(axis.min()) for axis in label.nonzero()))
+    """Shift until it touches the first voxels of every axis."""
+    return shifted(label, *(-int(axis.min()) for axis in label.nonzero()))
 
 
 def cut(label: np.ndarray, width: int) -> np.ndarray:
-    """A slab through the middle of the tumour is taken out."""
+    """Remove a slab through the middle of the tumour."""
     out, middle = label.copy(), int(label.nonzero()[0].mean())
     out[middle : middle + width] = 0
     return out
 
 
 def speckled(label: np.ndarray, rng: np.random.Generator, specks: int) -> np.ndarray:
-    """Cubes of 1 to 64 voxels of any label, anywhere."""
+    """Add cubes of 1 to 64 voxels of any label, anywhere."""
     out = label.copy()
     for _ in range(specks):
         x, y, z = (int(rng.integers(n - 4)) for n in label.shape)
@@ -61,7 +61,7 @@ def one_voxel(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 KINDS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]] = {
-    "moved": lambda a, b, rng: (moved(a, *rng.integers(-3, 4, 3)), a),
+    "moved": lambda a, b, rng: (shifted(a, *rng.integers(-3, 4, 3)), a),
     "another tumour": lambda a, b, rng: (b, a),
     "empty": lambda a, b, rng: (a * 0, a * 0),
     "no enhancement": lambda a, b, rng: (np.where(a == 4, 1, a), a),
@@ -72,8 +72,8 @@ KINDS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]] 
     "split in prediction": lambda a, b, rng: (cut(a, int(rng.integers(1, 9))), a),
     "split in reference": lambda a, b, rng: (a, cut(a, int(rng.integers(1, 9)))),
     "merged": lambda a, b, rng: (cut(np.maximum(a, a[::-1]), 1), cut(np.maximum(a, a[::-1]), 9)),
-    "at the border": lambda a, b, rng: (moved(at_border(a), 0, 1, 0), at_border(a)),
-    "across the border": lambda a, b, rng: (moved(at_border(a), -3, 0, 2), at_border(a)),
+    "at the border": lambda a, b, rng: (shifted(at_border(a), 0, 1, 0), at_border(a)),
+    "across the border": lambda a, b, rng: (shifted(at_border(a), -3, 0, 2), at_border(a)),
     "one voxel": lambda a, b, rng: (one_voxel(a, rng), one_voxel(a, rng)),
     "one voxel of a tumour": lambda a, b, rng: (one_voxel(a, rng), a),
     "specks": lambda a, b, rng: (speckled(a * 0, rng, 8), speckled(a * 0, rng, 8)),
@@ -88,13 +88,13 @@ def tumour(seed: int) -> np.ndarray:
 
 
 def make_pair(kind: str, seed: int) -> Pair:
-    """Prediction and reference, uint8 (48, 48, 40) with BraTS 2020's labels."""
+    """Return prediction and reference, uint8 (48, 48, 40) with BraTS 2020's labels."""
     rng = np.random.default_rng([list(KINDS).index(kind), seed])
     pred, ref = KINDS[kind](tumour(seed), tumour(seed + 100), rng)
     return np.ascontiguousarray(pred, np.uint8), np.ascontiguousarray(ref, np.uint8)
 
 
-def test_the_file_holds_every_kind_and_seed():
+def test_the_file_has_every_kind_and_seed():
     rows = json.loads(FILE.read_text())
     assert {(row["kind"], row["seed"]) for row in rows} == {(kind, seed) for kind in KINDS for seed in SEEDS}
     assert {row["challenge"] for row in rows} == set(CHALLENGES)
@@ -103,18 +103,18 @@ def test_the_file_holds_every_kind_and_seed():
 
 @pytest.mark.parametrize("challenge", CHALLENGES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_scores_are_those_of_the_challenge(kind, challenge):
+def test_scores_agree_with_the_challenge(kind, challenge):
     expected = [row for row in json.loads(FILE.read_text()) if (row["kind"], row["challenge"]) == (kind, challenge)]
     for row in expected:
         pred, ref = (labels_to_regions(torch.from_numpy(x)[None], BRATS2020) for x in make_pair(kind, row["seed"]))
         for ours in score_case(pred, ref, kind, (1, 1, 1), get_rules(CHALLENGES[challenge])):
-            theirs = row["regions"][ours["region"]]
-            assert ours["dice"] == pytest.approx(theirs["Legacy_Dice"], abs=1e-6)
-            assert ours["hd95_mm"] == pytest.approx(theirs["Legacy_HD95"], abs=1e-4)
-            assert ours["lesion_dice"] == pytest.approx(theirs["LesionWise_Score_Dice"], abs=1e-6)
-            assert ours["lesion_hd95_mm"] == pytest.approx(theirs["LesionWise_Score_HD95"], abs=1e-4)
-            assert ours["sensitivity"] == pytest.approx(theirs["Sensitivity"], abs=1e-6)
-            assert ours["specificity"] == pytest.approx(theirs["Specificity"], abs=1e-6)
-            assert ours["ref_volume_ml"] == pytest.approx(theirs["GT_Complete_Volume"] / 1000)
-            counts = (ours["lesions_found"], ours["lesions_spurious"], ours["lesions_missed"])
+            theirs = row["regions"][ours.region]
+            assert ours.dice == pytest.approx(theirs["Legacy_Dice"], abs=1e-6)
+            assert ours.hd95_mm == pytest.approx(theirs["Legacy_HD95"], abs=1e-4)
+            assert ours.lesion_dice == pytest.approx(theirs["LesionWise_Score_Dice"], abs=1e-6)
+            assert ours.lesion_hd95_mm == pytest.approx(theirs["LesionWise_Score_HD95"], abs=1e-4)
+            assert ours.sensitivity == pytest.approx(theirs["Sensitivity"], abs=1e-6)
+            assert ours.specificity == pytest.approx(theirs["Specificity"], abs=1e-6)
+            assert ours.ref_volume_ml == pytest.approx(theirs["GT_Complete_Volume"] / 1000)
+            counts = (ours.lesions_found, ours.lesions_spurious, ours.lesions_missed)
             assert counts == (theirs["Num_TP"], theirs["Num_FP"], theirs["Num_FN"])

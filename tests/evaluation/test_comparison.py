@@ -1,122 +1,80 @@
-"""Two scorings, case by case."""
+"""Two scorings of the same cases, compared."""
 
 from __future__ import annotations
-
-import json
-from itertools import product
 
 import pytest
 from matplotlib.image import imread
 
-from brats3d.evaluation.comparison import Scores, compare_scores, format_comparison, read_scores, save_comparison
-
-REGIONS = ("WT", "TC", "ET")
-
-
-def scores(*dice: float, **more: float) -> Scores:
-    return Scores(rows(*dice, **more))
+from brats3d.errors import DataError, UsageError
+from brats3d.evaluation.comparison import compare_scores, format_comparison, save_comparison
+from brats3d.evaluation.score_files import Scores
 
 
-def rows(*dice: float, **more: float) -> list[dict]:
-    """A case each, with this Dice in every region."""
-    return [{"case_id": f"case_{k}", "region": r, "dice": d, **more} for (k, d), r in product(enumerate(dice), REGIONS)]
+@pytest.fixture
+def scores(samples):
+    return lambda *dice, **more: Scores(samples.rows(*dice, **more))
 
 
-def test_differences_are_paired_by_case_whatever_the_order():
-    first, second = scores(0.5, 0.7, 0.9), rows(0.6, 0.7, 0.8)
-    wt = compare_scores(first, Scores(second[::-1]))[0]
+def wt_line(comparisons) -> list[str]:
+    return next(line for line in format_comparison(comparisons).splitlines() if line.startswith("WT")).split()
+
+
+def test_differences_are_paired_by_case_in_any_order(scores):
+    first, second = scores(0.5, 0.7, 0.9), scores(0.6, 0.7, 0.8)
+    wt = compare_scores(first, Scores(second.rows[::-1]))[0]
     assert wt.case_ids == ("case_0", "case_1", "case_2")
     assert wt.differences == pytest.approx((0.1, 0, -0.1))
 
 
-def test_the_test_is_wilcoxons_worked_by_hand():
-    """All eight better by different amounts: 2 of 2**8 signs are as extreme, so p is 2/256."""
+def test_the_p_value_is_that_of_wilcoxons_test(scores):
+    """All eight improve by different amounts: 2 of 2**8 sign patterns are as extreme, so p is 2/256."""
     first = [0.5] * 8
     second = [0.5 + 0.01 * k for k in range(1, 9)]
     assert compare_scores(scores(*first), scores(*second))[0].p_value == pytest.approx(2 / 256)
     assert compare_scores(scores(*first), scores(*first))[0].p_value == 1
 
 
-def test_the_table_says_how_many_cases_are_better_equal_and_worse():
-    lines = format_comparison(compare_scores(scores(0.5, 0.7, 0.9), scores(0.6, 0.7, 0.9)), ("old", "new"))
-    assert lines.startswith("dice, 3 cases, A = old, B = new")
-    wt = next(line for line in lines.splitlines() if line.startswith("WT")).split()
-    assert wt[1:] == ["0.7000", "0.7333", "+0.0333", "+0.0000", "1", "2", "0", "1"]
-
-
-def test_of_a_distance_less_is_better():
-    first, second = (scores(1, 1, hd95_mm=mm) for mm in (9.0, 4.0))
-    found = compare_scores(first, second, "hd95_mm")
-    wt = next(line for line in format_comparison(found).splitlines() if line.startswith("WT")).split()
-    assert wt[1:4] == ["9.0000", "4.0000", "-5.0000"]
-    assert wt[5:8] == ["2", "0", "0"]
+def test_the_table_counts_better_equal_and_worse_cases(scores):
+    comparisons = compare_scores(scores(0.5, 0.7, 0.9), scores(0.6, 0.7, 0.9))
+    assert format_comparison(comparisons, ("old", "new")).startswith("dice, 3 cases, A = old, B = new")
+    assert wt_line(comparisons)[1:] == ["0.7000", "0.7333", "+0.0333", "+0.0000", "1", "2", "0", "1"]
 
 
 @pytest.mark.parametrize(
-    ("second", "measure", "said"),
-    [
-        (scores(0.5), "dice", "1 are not in both scorings: case_1; expected the same cases"),
-        (scores(0.5, 0.6), "hd95_mm", "the first scores have no hd95_mm of case_0, WT"),
-        (scores(0.5, 0.6), "f1", r"measure: expected one of dice, hd95_mm, .*, got 'f1'"),
-    ],
+    ("measure", "before", "after", "counts"),
+    [("hd95_mm", 9.0, 4.0, ["2", "0", "0"]), ("volume_error_ml", 0.0, -50.0, ["0", "0", "2"])],
 )
-def test_what_cannot_be_compared_is_refused(second, measure, said):
-    with pytest.raises(ValueError, match=said):
-        compare_scores(scores(0.5, 0.6), second, measure)
+def test_a_smaller_error_is_better(scores, measure, before, after, counts):
+    first, second = (scores(1, 1, **{measure: value}) for value in (before, after))
+    line = wt_line(compare_scores(first, second, measure))
+    assert line[1:4] == [f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"]
+    assert line[5:8] == counts
 
 
-def test_the_plot_is_a_picture_with_a_panel_a_region(tmp_path):
-    found = compare_scores(scores(0.5, 0.7, 0.9), scores(0.6, 0.7, 0.95))
-    picture = imread(save_comparison(tmp_path / "c.png", found))
+def test_an_unknown_measure_is_refused(scores):
+    with pytest.raises(UsageError) as error:
+        compare_scores(scores(0.5), scores(0.5), "f1")
+    assert (error.value.subject, error.value.found) == ("measure", "f1")
+
+
+def test_scorings_that_cannot_be_paired_are_refused(scores, samples):
+    with pytest.raises(DataError) as error:
+        compare_scores(scores(0.5, 0.6), scores(0.5))
+    assert error.value.subject == "cases" and "case_1" in error.value.problem
+    with pytest.raises(DataError) as error:
+        compare_scores(scores(0.5), scores(0.5), "hd95_mm")
+    assert error.value.problem == "no hd95_mm for case_0, WT"
+    with pytest.raises(DataError) as error:
+        compare_scores(Scores(samples.rows(1), "brats2023"), Scores(samples.rows(1), "brats2023-met"))
+    assert (error.value.subject, error.value.found) == ("rules", "brats2023-met")
+
+
+def test_the_plot_has_one_panel_for_each_region(scores, tmp_path):
+    comparisons = compare_scores(scores(0.5, 0.7, 0.9), scores(0.6, 0.7, 0.95))
+    picture = imread(save_comparison(tmp_path / "c.png", comparisons))
     assert picture.shape[1] > 2 * picture.shape[0]
     assert (picture[..., :3].std(axis=-1) > 0.1).sum() > 300  # coloured lines
 
 
-def test_of_a_volumes_error_its_size_counts():
-    first, second = (Scores(rows(1, 1, volume_error_ml=ml)) for ml in (0.0, 50.0))
-    wt = format_comparison(compare_scores(first, second, "volume_error_ml")).splitlines()[3].split()
-    assert wt[5:8] == ["0", "0", "2"]
-
-
-def test_scores_under_other_rules_are_not_compared():
-    with pytest.raises(ValueError, match="rules: 'brats2023' in the first scores, 'brats2023-met' in the second"):
-        compare_scores(Scores(rows(1), "brats2023"), Scores(rows(1), "brats2023-met"))
-
-
-def test_a_name_between_dollars_is_no_formula(tmp_path):
+def test_dollars_in_a_name_are_not_a_formula(scores, tmp_path):
     assert save_comparison(tmp_path / "c.png", compare_scores(scores(1), scores(1)), (r"$\q$", "b")).is_file()
-
-
-def test_scores_are_read_back(tmp_path):
-    file = tmp_path / "a.json"
-    file.write_text(json.dumps({"rules": "brats2023", "rows": rows(0.5)}))
-    assert read_scores(file) == Scores(rows(0.5), "brats2023")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("{", "cannot be read as JSON"),
-        ("[]", "holds no scores"),
-        ('{"rows": 7}', "holds no scores"),
-        ({"rows": [{}]}, "row 0: no case_id"),
-        ({"rows": rows(0.5)[:1]}, "a case lacks a region"),
-        ({"rows": rows(0.5) * 2}, "row 3: case_0, WT stands there twice"),
-        ({"rows": rows(float("nan"))}, "row 0: dice is nan"),
-        ({"rows": rows(None)}, "row 0: dice is None"),
-        ({"rows": rows(0.5, hd95_mm="far")}, "row 0: hd95_mm is 'far'"),
-        ({"rows": [{**row, "case_id": 7} for row in rows(0.5)]}, "row 0: no case_id"),
-        ({"rows": [{**row, "region": "XX"} for row in rows(0.5)]}, "row 0: region 'XX'"),
-    ],
-)
-def test_what_is_no_scoring_is_refused_in_one_line(tmp_path, content, said):
-    file = tmp_path / "a.json"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
-    with pytest.raises(ValueError, match=said) as error:
-        read_scores(file)
-    assert str(file) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_scores_that_are_not_there_are_missed(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such file; expected the JSON that brats3d score"):
-        read_scores(tmp_path / "b.json")

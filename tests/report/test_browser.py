@@ -15,8 +15,8 @@ import torch
 
 from brats3d.cases.case import find_cases
 from brats3d.data.label_transforms import labels_to_regions
-from brats3d.evaluation.scores import score_case
-from brats3d.evaluation.tables import write_scores
+from brats3d.evaluation.case_scores import score_case
+from brats3d.evaluation.score_files import write_scores
 from brats3d.files.nifti_writing import write_segmentation
 from brats3d.labels import BRATS2020, MODALITIES
 from brats3d.phantoms.releases import write_phantoms

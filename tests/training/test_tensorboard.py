@@ -99,7 +99,7 @@ def test_the_best_the_median_and_the_worst_case_are_drawn_and_named_at_each_vali
     assert np.ptp(picture[:, 8:16, :3], axis=-1).max() > 0.1
     dice = {}
     for row in run.evaluator.state.metric_details["val_mean_dice"]:
-        dice.setdefault(row["case_id"], []).append(row["dice"])
+        dice.setdefault(row.case_id, []).append(row.dice)
     order = sorted(dice, key=lambda name: (np.mean(dice[name]), name))
     said = text(events, "cases")[-1]
     for rank, case_id in zip(RANKS, (order[-1], order[len(order) // 2], order[0]), strict=True):

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.training.validation import WarnOfCollapse
 
 
-def rows(**volumes: tuple[float, float]) -> list[dict]:
+def rows(**volumes: tuple[float, float]) -> list[ScoreRow]:
     """Two cases with the same (reference, predicted) volume of each region."""
     return [
-        {"case_id": case_id, "region": region, "ref_volume_ml": there, "pred_volume_ml": found}
+        ScoreRow(case_id=case_id, region=region, dice=0.5, ref_volume_ml=there, pred_volume_ml=found)
         for case_id in ("a", "b")
         for region, (there, found) in volumes.items()
     ]

@@ -1,4 +1,4 @@
-"""What an evaluation leaves beside its scores: each validation case's segmentation, in the case's own space."""
+"""The handler that writes each validation case's segmentation in the case's own space."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from brats3d.files import prepare_output, read_header, write_segmentation
 from brats3d.labels import BRATS2020
 
 
-class SaveEvaluated:
-    """Handler of the evaluator: writes ``<output_dir>/<case_id>.nii.gz`` for every case that was scored.
+class SaveValidationSegmentations:
+    """Handler of the evaluator that writes ``<output_dir>/<case_id>.nii.gz`` for every case, with BraTS 2020's labels.
 
-    Labels are BraTS 2020's. What the evaluator saw is a case turned and cropped; where it lies is told by its affine,
-    so that it does not matter whether it came from a cache, which keeps no record of transforms to invert.
+    The evaluator's volumes are reoriented and cropped. Their affine says where they lie, so no record of the transforms
+    is needed, which cached cases do not have.
 
     Args:
-        output_dir: where the files go.
-        cases: the datalist items; they tell where each case's files lie.
+        output_dir: folder of the segmentations.
+        cases: the datalist items.
     """
 
     def __init__(self, output_dir: str | Path, cases: Sequence[Mapping[str, Any]]) -> None:
@@ -34,10 +34,10 @@ class SaveEvaluated:
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
-        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.STARTED, self._prepare)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
-    def _started(self, engine: Engine) -> None:
+    def _prepare(self, engine: Engine) -> None:
         prepare_output(self.output_dir, self.images)
 
     def __call__(self, engine: Engine) -> None:
@@ -52,16 +52,16 @@ class SaveEvaluated:
 
 
 def place_in_grid(label: np.ndarray, affine: np.ndarray, grid: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Turn a part of a volume back and put it where it was cut out; zeros around it.
+    """Undo the reorientation and cropping of a volume; voxels outside the crop are 0.
 
     Args:
-        label: the part, shape (h, w, d), in any of the 48 orientations.
-        affine: (4, 4) voxel -> mm of the part.
-        grid: (4, 4) voxel -> mm of the whole.
-        shape: of the whole, (H, W, D).
+        label: the cropped volume, shape (h, w, d), in any of the 48 orientations.
+        affine: (4, 4) voxel -> mm of the cropped volume.
+        grid: (4, 4) voxel -> mm of the whole volume.
+        shape: shape of the whole volume, (H, W, D).
 
     Raises:
-        ValueError: if the part's voxels are not voxels of the whole.
+        ValueError: if the cropped volume's voxels are not voxels of the whole volume.
     """
     to_grid = np.linalg.inv(grid) @ affine
     turn, start = to_grid[:3, :3], to_grid[:3, 3]
@@ -70,7 +70,7 @@ def place_in_grid(label: np.ndarray, affine: np.ndarray, grid: np.ndarray, shape
     steps = np.sort(np.abs(turn), axis=None)
     if np.abs(steps - ([0] * 6 + [1] * 3)).max() > _TOLERANCE or (low < 0).any() or (high > shape).any():
         raise ValueError(
-            f"affine: expected a part of a volume of shape {tuple(shape)}, turned by right angles alone, got "
+            f"affine: expected a crop of a volume of shape {tuple(shape)}, rotated by right angles only, got "
             f"{label.shape} voxels from {low.tolist()} to {high.tolist()}"
         )
     whole = np.zeros(shape, label.dtype)
@@ -80,4 +80,4 @@ def place_in_grid(label: np.ndarray, affine: np.ndarray, grid: np.ndarray, shape
 
 
 _TOLERANCE = 1e-3
-"""Of a voxel, by which two voxels' middles may differ and be one's."""
+"""Largest difference between the centres of two voxels that are the same, in voxels."""

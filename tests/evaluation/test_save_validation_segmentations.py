@@ -1,4 +1,4 @@
-"""Segmentations that an evaluation leaves: put back where the case was cut out, whatever its orientation."""
+"""Segmentations of an evaluation: reorientation and cropping are undone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from brats3d.data.label_transforms import labels_to_regions
-from brats3d.evaluation.save_segmentations import SaveEvaluated, place_in_grid
+from brats3d.evaluation.save_validation_segmentations import SaveValidationSegmentations, place_in_grid
 from brats3d.files.nifti_writing import marked_convention
 from brats3d.labels import BRATS2020
 
@@ -27,7 +27,7 @@ CODES = [
 
 
 @pytest.mark.parametrize("codes", CODES)
-def test_a_part_comes_back_to_its_place_from_every_orientation(codes):
+def test_a_crop_returns_to_its_place_from_every_orientation(codes):
     rng = np.random.default_rng(0)
     whole = rng.integers(0, 5, (7, 9, 8)).astype(np.uint8)
     grid = np.array([[0, -1.0, 0, 40], [1.1, 0, 0, -20], [0, 0, 0.9, 5], [0, 0, 0, 1]])
@@ -47,12 +47,12 @@ def test_a_part_comes_back_to_its_place_from_every_orientation(codes):
 @pytest.mark.parametrize(
     "wrong", [np.diag([1, 1, 2.0, 1]), np.array([[1, 0, 0, 7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])]
 )
-def test_what_is_no_part_of_the_whole_is_refused(wrong):
-    with pytest.raises(ValueError, match="expected a part of a volume of shape"):
+def test_a_volume_that_is_not_a_crop_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected a crop"):
         place_in_grid(np.ones((3, 3, 3), np.uint8), wrong, np.eye(4), (8, 8, 8))
 
 
-def test_the_handler_writes_a_case_in_its_own_space(tmp_path):
+def test_the_handler_writes_in_the_space_of_the_case(tmp_path):
     grid = np.diag([-1.0, -1, 1, 1])
     label = np.zeros((10, 8, 6), np.uint8)
     label[3:6, 2:5, 1:4], label[4, 3, 2], label[5, 3, 2] = 2, 4, 1
@@ -63,7 +63,7 @@ def test_the_handler_writes_a_case_in_its_own_space(tmp_path):
     affine[:3, 3] = grid[:3, :3] @ [2, 1, 0]
     regions = labels_to_regions(torch.from_numpy(crop)[None], BRATS2020)
     out = {"pred": regions, "label": MetaTensor(regions, affine=torch.from_numpy(affine))}
-    handler = SaveEvaluated(tmp_path / "out", [item])
+    handler = SaveValidationSegmentations(tmp_path / "out", [item])
     handler(SimpleNamespace(state=SimpleNamespace(batch=[item], output=[out])))
     written = nib.load(tmp_path / "out" / "a.nii.gz")
     assert np.array_equal(np.asanyarray(written.dataobj), label)
@@ -71,11 +71,11 @@ def test_the_handler_writes_a_case_in_its_own_space(tmp_path):
     assert marked_convention(tmp_path / "out" / "a.nii.gz") == "brats2020"
 
 
-def test_a_file_that_is_not_ours_is_not_replaced(tmp_path):
+def test_a_foreign_file_is_not_replaced(tmp_path):
     (tmp_path / "a.nii.gz").write_text("an expert's")
-    handler = SaveEvaluated(tmp_path, [{"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}])
+    handler = SaveValidationSegmentations(tmp_path, [{"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}])
     evaluator = Engine(lambda engine, batch: None)
     handler.attach(evaluator)
-    with pytest.raises(ValueError, match="is there, and brats3d has not written it"):
+    with pytest.raises(ValueError):
         evaluator.run([0])
     assert (tmp_path / "a.nii.gz").read_text() == "an expert's"

@@ -1,0 +1,138 @@
+"""Two folders of segmentations, paired by case and scored: ``brats3d score``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from brats3d.cases import name_some
+from brats3d.errors import DataError, UsageError
+from brats3d.evaluation.pair_scores import PairScores, describe_labels, score_pair, suspicious_labels
+from brats3d.evaluation.rules import get_rules
+from brats3d.evaluation.score_files import csv_beside, write_csv, write_scores
+from brats3d.evaluation.score_rows import ScoreRow
+from brats3d.evaluation.segmentation_files import find_segmentations
+from brats3d.evaluation.tables import format_scores
+
+MISSING = ("list", "zero")
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """The scores of two folders.
+
+    Args:
+        rows: one for each case and region, in natural order.
+        missing: cases of the reference without a prediction.
+        extra: predictions of cases without a reference, which are not scored.
+        rules: name of the challenge whose rules were followed.
+        labels: the label conventions that were used, in words.
+        counts_missing: the missing cases are in the rows and count as 0.
+    """
+
+    rows: tuple[ScoreRow, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    rules: str
+    labels: str
+    counts_missing: bool = False
+
+    def __str__(self) -> str:
+        return format_scores(self)
+
+    @property
+    def cases(self) -> int:
+        """Number of cases that the means are taken over."""
+        return len({row.case_id for row in self.rows})
+
+    def write(self, path: str | Path) -> Path:
+        """Write everything as JSON, and the rows as CSV with the same stem; return the CSV's path."""
+        write_scores(
+            path,
+            self.rows,
+            rules=self.rules,
+            labels=self.labels,
+            missing_count_as_0=self.counts_missing,
+            missing=list(self.missing),
+            extra=list(self.extra),
+        )
+        return write_csv(csv_beside(path), self.rows)
+
+
+def score_folders(
+    pred_dir: str | Path,
+    ref_dir: str | Path,
+    convention: str | None = None,
+    pred_labels: str | None = None,
+    ref_labels: str | None = None,
+    missing: str = "list",
+    workers: int = 2,
+    progress: bool = True,
+) -> FolderScores:
+    """Score every case that both folders hold.
+
+    Args:
+        pred_dir: folder with ``<case_id>.nii.gz`` or ``<case_id>_seg.nii.gz`` at any depth.
+        ref_dir: folder of the same form, or a data set in any layout of BraTS.
+        convention: name in :data:`brats3d.evaluation.rules.RULES`; None uses BraTS 2023's rules, or those for
+            meningiomas or metastases if all case identifiers say so.
+        pred_labels: label convention of the predictions, a name in ``labels.CONVENTIONS``; None uses the one that
+            brats3d has written into the file, else the convention of the reference.
+        ref_labels: label convention of the reference; None uses the one in the file, else the one of the layout.
+        missing: ``"list"`` leaves cases without a prediction out and lists them; ``"zero"`` counts them as Dice 0 and
+            the distance of a missing region.
+        workers: number of cases that are scored at the same time.
+        progress: show a progress bar.
+
+    Raises:
+        UsageError: if an argument is outside its valid set or a folder does not exist.
+        DataError: if a folder holds no segmentation or several of one case, or the folders have no case in common; or
+            with every file that cannot be used.
+    """
+    from tqdm import tqdm
+
+    if missing not in MISSING:
+        raise UsageError("missing", expected=f"one of {', '.join(MISSING)}", found=missing)
+    if convention is not None:
+        get_rules(convention)
+    preds = find_segmentations(pred_dir, "pred_dir")
+    refs = find_segmentations(ref_dir, "ref_dir", with_cases=True)
+    rules = get_rules(convention or _default_rules(list(refs)))
+    common = [case_id for case_id in refs if case_id in preds]
+    absent = tuple(case_id for case_id in refs if case_id not in preds)
+    if not common:
+        raise DataError(
+            pred_dir,
+            f"no case in common: {name_some(list(preds))} here, {name_some(list(refs))} in {ref_dir}",
+            advice="name the files by the same cases",
+        )
+
+    def attempt(case_id: str) -> PairScores | str:
+        try:
+            return score_pair(preds.get(case_id), refs[case_id], rules, pred_labels, ref_labels)
+        except (ValueError, OSError) as error:
+            return f"{case_id}: {error}"
+
+    chosen = [*common, *(absent if missing == "zero" else ())]
+    with ThreadPoolExecutor(workers) as pool:  # zlib, scipy and NumPy release the interpreter's lock
+        hidden = None if progress else True
+        results = list(tqdm(pool.map(attempt, chosen), desc="score", unit="case", total=len(chosen), disable=hidden))
+    pairs = [result for result in results if isinstance(result, PairScores)]
+    problems = [result for result in results if isinstance(result, str)]
+    if not problems and (suspicion := suspicious_labels(pairs)):
+        problems = [suspicion]
+    if problems:
+        advice = "repair or remove these files; nothing was scored"
+        raise DataError.of_many(f"{pred_dir} against {ref_dir}", problems, advice)
+    rows = sorted((row for pair in pairs for row in pair.rows), key=lambda row: row.sort_key)
+    extra = tuple(case_id for case_id in preds if case_id not in refs)
+    return FolderScores(tuple(rows), absent, extra, rules.name, describe_labels(pairs), missing == "zero")
+
+
+def _default_rules(case_ids: Sequence[str]) -> str:
+    for part, rules in (("-MEN-", "brats2023-men"), ("-MET-", "brats2023-met")):
+        if all(part in case_id.upper() for case_id in case_ids):
+            return rules
+    return "brats2023"

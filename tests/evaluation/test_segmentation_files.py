@@ -1,0 +1,72 @@
+"""Segmentations found in folders."""
+
+from __future__ import annotations
+
+import pytest
+
+from brats3d.errors import DataError, NotFoundError, UsageError
+from brats3d.evaluation.segmentation_files import find_segmentations
+
+
+@pytest.mark.parametrize("name", ["{0}.nii.gz", "{0}_seg.nii", "{0}-seg.nii.gz", "{0}/seg.nii.gz", "deep/{0}.nii"])
+def test_segmentations_are_found_under_every_name(samples, tmp_path, name):
+    path = samples.save(tmp_path / name.format("case_7"), samples.tumour())
+    assert {case_id: each.path for case_id, each in find_segmentations(tmp_path).items()} == {"case_7": path}
+
+
+def test_the_layout_of_a_data_set_decides_the_convention(make_dataset):
+    found = find_segmentations(make_dataset(2), with_cases=True)
+    assert [each.convention for each in found.values()] == ["brats2020"] * 2
+
+
+def test_a_stray_image_does_not_hide_segmentations(folders, samples):
+    _, ref = folders
+    samples.save(ref / "BraTS20_Training_001_t1.nii.gz", samples.tumour())
+    assert len(find_segmentations(ref, with_cases=True)) == 2
+
+
+def test_a_misnamed_segmentation_belongs_to_its_case_unless_there_are_two(make_dataset):
+    ref = make_dataset(2)
+    first = next(iter(find_segmentations(ref, with_cases=True).values()))
+    renamed = first.path.rename(first.path.with_name("W39_1998.09.19_Segm.nii.gz"))
+    assert find_segmentations(ref, with_cases=True)[first.case_id].path == renamed
+    first.path.with_name("W40_Segm.nii.gz").write_bytes(renamed.read_bytes())
+    with pytest.raises(DataError) as error:
+        find_segmentations(ref, with_cases=True)
+    assert first.case_id in error.value.problems[0]
+
+
+def test_two_segmentations_of_one_case_are_refused(make_dataset, samples):
+    ref = make_dataset(1)
+    (case_id,) = find_segmentations(ref, with_cases=True)
+    samples.save(ref / f"{case_id}.nii.gz", samples.tumour())
+    with pytest.raises(DataError) as error:
+        find_segmentations(ref)
+    assert error.value.problems[0].startswith(f"{case_id}: 2 files")
+
+
+def test_one_name_in_every_folder_is_refused_with_advice(samples, tmp_path):
+    for number in range(9):
+        samples.save(tmp_path / f"c{number}" / "prediction.nii.gz", samples.tumour())
+    with pytest.raises(DataError) as error:
+        find_segmentations(tmp_path)
+    assert "and 6 more" in error.value.problems[0] and "<case_id>.nii.gz" in error.value.advice
+
+
+def test_links_are_followed_and_hidden_folders_skipped(samples, tmp_path):
+    real = samples.save(tmp_path / "elsewhere" / "BraTS20_Training_003_seg.nii.gz", samples.tumour()).parent
+    samples.save(tmp_path / "root" / ".old" / "BraTS20_Training_004.nii.gz", samples.tumour())
+    (tmp_path / "root" / "BraTS20_Training_003").symlink_to(real)
+    assert list(find_segmentations(tmp_path / "root")) == ["BraTS20_Training_003"]
+
+
+def test_a_folder_without_segmentations_is_refused(tmp_path):
+    with pytest.raises(DataError):
+        find_segmentations(tmp_path, "pred_dir")
+    with pytest.raises(NotFoundError) as missing:
+        find_segmentations(tmp_path / "nowhere", "pred_dir")
+    assert missing.value.subject == "pred_dir"
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as file:
+        find_segmentations(tmp_path / "file", "ref_dir")
+    assert file.value.subject == "ref_dir"
