@@ -26,8 +26,9 @@ from machine import rows, show
 from monai.bundle import ConfigParser
 
 from brats3d.bundle import config_files, installed_bundle
-from brats3d.cases import case_to_item, check_headers, find_cases, with_convention
+from brats3d.cases import case_to_item, find_cases, header_problems, with_convention
 from brats3d.data import CaseDataset, labels_to_regions, nest_regions, subsets
+from brats3d.errors import DataError
 from brats3d.evaluation import ScoreRow, group_by_case, score_case, summarise
 from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.networks import autocast, load_weights, read_checkpoint
@@ -149,8 +150,8 @@ def _cells(scores: Sequence[ScoreRow]) -> list[str]:
 
 def _items(folder: str, modalities: Sequence[str], convention: str | None, cases: int | None) -> list[dict[str, Any]]:
     found = with_convention(find_cases(folder, modalities, require_label=True)[:cases], convention)
-    for case in found:
-        check_headers(case)
+    if problems := [problem for case in found for problem in header_problems(case)]:
+        raise DataError.of_many(folder, problems)
     return [case_to_item(case) for case in found]
 
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from brats3d.cases.case import natural_key
 from brats3d.cases.load import load_fold
-from brats3d.cases.patients import read_name_mappings
+from brats3d.cases.name_mapping import read_name_mappings
+from brats3d.cases.text import natural_key
 from brats3d.convert import convert_dataset
 from brats3d.convert.decathlon import DATASET_JSON, find_task_cases
 from brats3d.convert.kaggle_h5 import find_volumes, write_slices

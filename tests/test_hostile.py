@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 import torch
 
-from brats3d.cases.case import Case, natural_key
+from brats3d.cases.case import Case
 from brats3d.cases.duplicates import identical_files
 from brats3d.cases.load import load_fold
-from brats3d.cases.patients import read_name_mappings
+from brats3d.cases.name_mapping import read_name_mappings
+from brats3d.cases.text import natural_key
 from brats3d.convert.decathlon import DATASET_JSON
 from brats3d.convert.kaggle_h5 import find_volumes
 from brats3d.errors import DataError

@@ -1,4 +1,4 @@
-"""Cases of every BraTS release: found in a folder, checked, grouped by patient, split into folds."""
+"""Find the cases of every BraTS release, check them, group them by patient and split them into folds."""
 
 import lazy_loader
 

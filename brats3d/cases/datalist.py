@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from brats3d.cases.case import Case, check_folder, check_path_syntax, make_case
-from brats3d.cases.folds import MeasuredCase
-from brats3d.cases.layouts import ANY_LAYOUT, case_id_of, layout_of, modality_of, parse_file_name
-from brats3d.cases.patients import read_folder_mappings, unite_patients
+from brats3d.cases.case import Case, make_case
+from brats3d.cases.name_mapping import read_name_mappings, unite_patients
+from brats3d.cases.naming_rules import ANY_LAYOUT, case_id_of, layout_of, modality_of, parse_file_name
+from brats3d.cases.paths import check_folder, check_path_syntax
+from brats3d.cases.stratify import MeasuredCase
 from brats3d.errors import DataError, NotFoundError, UsageError
 from brats3d.files import read_json, too_long, write_whole
 from brats3d.labels import MODALITIES, get_convention, order_modalities
@@ -47,7 +48,7 @@ def read_datalist(
     if found is None:
         return None
     folds = _read_folds(*found, modalities)
-    united = iter(unite_patients([case for fold in folds for case in fold], read_folder_mappings(dataset_dir)))
+    united = iter(unite_patients([case for fold in folds for case in fold], read_name_mappings(dataset_dir)))
     folds = [[next(united) for _ in fold] for fold in folds]
     folds_of: dict[str, set[int]] = {}
     for k, fold in enumerate(folds):

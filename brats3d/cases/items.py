@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from brats3d.cases.case import Case, make_case
-from brats3d.cases.checks import check_voxels
-from brats3d.cases.layouts import case_id_of, modality_of
+from brats3d.cases.naming_rules import case_id_of, modality_of
 
 
 def case_to_item(case: Case) -> dict[str, Any]:
@@ -34,14 +33,3 @@ def item_to_case(item: Mapping[str, Any]) -> Case:
     names = {key: Path(str(item[key])).name for key in ("case_id", "label_convention") if item.get(key)}
     case_id = names.get("case_id") or case_id_of(paths[0])
     return make_case(case_id, images, label, item.get("patient_id"), names.get("label_convention"))
-
-
-def explain_item(item: Mapping[str, Any]) -> None:
-    """Find the damaged file of an item that could not be loaded or transformed. Reads every voxel.
-
-    Label values are not checked: ``StandardLabelsd`` knows the convention and reports file and values itself.
-
-    Raises:
-        DataError: if a file is damaged. Returns if all files are sound, so that the failure has another cause.
-    """
-    check_voxels(item_to_case(item))

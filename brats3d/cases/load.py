@@ -8,21 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from brats3d.cases.case import (
-    Case,
-    absent_warnings,
-    find_cases,
-    natural_key,
-    scan_cases,
-    serious_problems,
-    with_convention,
-)
-from brats3d.cases.checks import header_problems
+from brats3d.cases.case import Case, with_convention
 from brats3d.cases.datalist import read_datalist
-from brats3d.cases.discovery import find_unnamed
 from brats3d.cases.folds import split_patients
+from brats3d.cases.header_checks import header_problems
 from brats3d.cases.items import case_to_item
-from brats3d.cases.patients import read_folder_mappings, unite_patients, unmapped_releases
+from brats3d.cases.name_mapping import read_name_mappings, unite_patients, unmapped_releases
+from brats3d.cases.search import find_cases, find_unnamed, scan_cases
+from brats3d.cases.text import name_some, natural_key
 from brats3d.errors import DataError, UsageError
 from brats3d.files import Failures, share_of
 from brats3d.labels import MODALITIES, order_modalities
@@ -63,7 +56,7 @@ def load_fold(
     folds = read_datalist(dataset_dir, modalities, datalist)
     if folds is None:
         cases = find_cases(dataset_dir, modalities, require_label=True)
-        mapping = read_folder_mappings(dataset_dir)
+        mapping = read_name_mappings(dataset_dir)
         if section == "training" and (warning := unmapped_releases(cases, mapping)):
             logger.warning("%s", warning)
         folds = split_patients(unite_patients(cases, mapping))
@@ -111,8 +104,7 @@ def load_cases(
     if cases is None:
         cases = share_of(_without_labels(find_cases(dataset_dir, modalities, absent_sequences=absent_sequences)), shard)
         _require_sound_headers(cases, "inference cases")
-    for warning in absent_warnings(cases, order_modalities(modalities)):
-        logger.warning("%s", warning)
+    _warn_of_absent(cases, order_modalities(modalities))
     return [case_to_item(case) for case in cases]
 
 
@@ -132,9 +124,9 @@ def _usable_cases(
     folders: dict[str, Path] = {}
     found = {case.case_id for case in scan.cases}
     unnamed = [problem for root in scan.roots for problem in find_unnamed(root, found)]
-    for problem in [*serious_problems(scan), *unnamed]:
+    for problem in [*scan.serious_problems(), *unnamed]:
         problems.setdefault(problem.case_id, [scan.advice]).insert(-1, problem.text)
-        folders.setdefault(problem.case_id, problem.files[0] if problem.kind != "double" else problem.files[0].parent)
+        folders.setdefault(problem.case_id, problem.folder)
     in_shard = set(share_of(sorted(found | problems.keys(), key=natural_key), shard))
     cases = [case for case in _without_labels(scan.cases) if case.case_id in in_shard]
     for case in cases:
@@ -157,3 +149,16 @@ def _require_sound_headers(cases: Sequence[Case], subject: str) -> None:
     if problems := [problem for case in cases for problem in header_problems(case)]:
         advice = "download these cases again, move them out of the folder, or try brats3d audit --repair"
         raise DataError.of_many(subject, problems, advice)
+
+
+def _warn_of_absent(cases: Sequence[Case], modalities: Sequence[str]) -> None:
+    """Log a warning for each set of sequences that cases lack; their channels are zeros."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for case in cases:
+        if absent := tuple(m for m in modalities if m not in case.images):
+            lacking.setdefault(absent, []).append(case.case_id)
+    for absent, case_ids in lacking.items():
+        more = ""
+        if "t1ce" in absent:
+            more = "; without t1ce, enhancing tumour cannot be separated reliably from the rest of the core"
+        logger.warning("%s: segmented without %s%s", name_some(case_ids), ", ".join(absent), more)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from brats3d.cases import check_case_id, layout_of
 from brats3d.convert.decathlon import TaskFiles, find_task_cases
 from brats3d.convert.kaggle_h5 import SLICE_FILE, SliceFiles, find_volumes
 from brats3d.errors import DataError
+from brats3d.files import walk_folders
 
 SourceCase = SliceFiles | TaskFiles
 
@@ -43,15 +44,17 @@ def detect_form(src: str | os.PathLike[str]) -> SourceDataset:
     tables: dict[str, Path] = {}
     tasks: list[Path] = []
     others: list[str] = []
-    for entry in _files_below(root):
-        if SLICE_FILE.fullmatch(entry.name):
-            slices.append(Path(entry.path))
-        elif entry.name == "dataset.json":
-            tasks.append(Path(entry.path))
-        elif entry.name in _TABLES:
-            tables.setdefault(entry.name, Path(entry.path))
-        else:
-            others.append(entry.name)
+    for folder, names in walk_folders(root, max_depth=_MAX_DEPTH):
+        for name in names:
+            path = Path(folder, name)
+            if SLICE_FILE.fullmatch(name):
+                slices.append(path)
+            elif name == "dataset.json":
+                tasks.append(path)
+            elif name in _TABLES:
+                tables.setdefault(name, path)
+            else:
+                others.append(name)
     if len(tasks) + bool(slices) > 1:
         paths = [*map(str, tasks), *map(str, slices[:1])]
         raise DataError(root, f"holds several data sets ({', '.join(paths)})", advice="pass the folder of one of them")
@@ -94,27 +97,3 @@ def _check_case_ids(case_ids: Sequence[str], dataset_json: Path) -> None:
 
 
 _RENAME = "rename the images, on disk and in dataset.json"
-
-
-def _files_below(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield every file in ``root`` and up to four folders below, but hidden ones; follow each link once."""
-    seen: set[str] = set()
-    folders = [(str(root), 0)]
-    while folders:
-        folder, depth = folders.pop()
-        if (real := os.path.realpath(folder)) in seen:
-            continue
-        seen.add(real)
-        try:
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except PermissionError:
-            raise DataError(folder, "no permission to list this folder", advice="change its permissions") from None
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            path = Path(entry.path)  # unlike an entry, a path does not raise for a link to itself
-            if path.is_file():
-                yield entry
-            elif path.is_dir() and depth < _MAX_DEPTH:
-                folders.append((entry.path, depth + 1))

@@ -11,15 +11,15 @@ from pathlib import Path
 from brats3d.cases import (
     ANY_LAYOUT,
     SEGMENTATION,
-    NoCaseError,
+    NoCasesError,
     layout_of,
     name_some,
     natural_key,
     parse_file_name,
     scan_cases,
-    walk,
 )
 from brats3d.errors import DataError, NotFoundError, UsageError
+from brats3d.files import walk_folders
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,12 @@ def _of_cases(root: Path) -> list[Segmentation]:
     """Return the segmentations of the cases that :func:`brats3d.cases.scan_cases` finds."""
     try:
         scan = scan_cases(root, absent_sequences=True)
-    except NoCaseError:
+    except NoCasesError:
         return []
     unclear = [
         problem
         for problem in scan.problems
-        if problem.kind in ("case twice", "ambiguous")
-        or (problem.kind == "double" and f"for {SEGMENTATION}" in problem.text)
+        if problem.kind == "case twice" or (problem.modality == SEGMENTATION and problem.kind != "misnamed")
     ]
     if unclear:
         problems = [f"{problem.case_id}: {problem.text}" for problem in unclear]
@@ -103,7 +102,7 @@ def _of_cases(root: Path) -> list[Segmentation]:
 
 def _of_file_names(root: Path) -> Iterator[Segmentation]:
     """Yield the files that are segmentations by their names alone."""
-    for folder, files in walk(root, set()):
+    for folder, files in walk_folders(root):
         parsed = {name: parse_file_name(name) for name in files if _NIFTI.search(name)}
         has_images = any(parts and parts[1] != SEGMENTATION for parts in parsed.values())
         for name, parts in parsed.items():

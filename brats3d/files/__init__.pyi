@@ -55,3 +55,8 @@ from .pictures import (
 )
 from .run_folder import read_settings as read_settings
 from .shards import read_shard as read_shard, share_name as share_name, share_of as share_of
+from .walk import (
+    MAX_FOLDER_DEPTH as MAX_FOLDER_DEPTH,
+    is_nifti_name as is_nifti_name,
+    walk_folders as walk_folders,
+)

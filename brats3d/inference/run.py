@@ -12,8 +12,8 @@ import torch.distributed as dist
 from monai.engines import Evaluator
 from torch import nn
 
-from brats3d.cases import header_warnings, item_to_case
-from brats3d.files import Failures
+from brats3d.cases import item_to_case, spacing_warning
+from brats3d.files import Failures, read_header
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.networks import compare_windows, load_weights
 from brats3d.training import refuse_idle_processes
@@ -73,7 +73,7 @@ def run_inference(
     for case in map(item_to_case, cases):
         if case.case_id not in done:
             with failures.of(case.case_id):
-                for warning in header_warnings(case):
+                if warning := spacing_warning(read_header(case.files[0])):
                     logger.warning("%s", warning)
     evaluator.data_loader.dataset.exclude({*done, *(failure.case_id for failure in failures)})
     evaluator.state.epoch_length = None  # the loader's end is the end

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats3d.cases.layouts import layout_of
+from brats3d.cases.naming_rules import layout_of
 from brats3d.labels import MODALITIES
 
 CASE = "BraTS20_Training_002"

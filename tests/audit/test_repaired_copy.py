@@ -19,7 +19,7 @@ from brats3d.audit.finding_kinds import KINDS
 from brats3d.audit.repair_case import RepairedVolume
 from brats3d.audit.repaired_copy import RepairedCopy, check_copy_folder, write_repaired_copy
 from brats3d.audit.whole_dataset import Audit, audit_dataset
-from brats3d.cases.patients import read_name_mappings
+from brats3d.cases.name_mapping import read_name_mappings
 from brats3d.errors import DataError, UsageError
 
 OF_DATASET = ("unreadable name mapping", "unknown label convention")

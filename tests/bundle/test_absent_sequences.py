@@ -16,7 +16,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from brats3d.bundle import installed_bundle
-from brats3d.cases.case import Case, find_cases
+from brats3d.cases.case import Case
+from brats3d.cases.search import find_cases
 from brats3d.labels import MODALITIES, REGIONS
 from brats3d.networks.checkpoint_file import save_checkpoint
 from brats3d.networks.describe import describe_network

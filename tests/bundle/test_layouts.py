@@ -14,7 +14,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.transforms import LoadImage, Orientation
 
-from brats3d.cases.case import Case, find_cases
+from brats3d.cases.case import Case
+from brats3d.cases.search import find_cases
 from brats3d.convert import convert_dataset
 from brats3d.labels import MODALITIES, get_convention
 from brats3d.phantoms.releases import LAYOUTS, write_phantoms

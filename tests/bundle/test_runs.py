@@ -23,7 +23,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from brats3d import cli
-from brats3d.cases.case import find_cases
+from brats3d.cases.search import find_cases
 from brats3d.evaluation.folder_scores import score_folders
 from brats3d.files.failures import cause_of
 from brats3d.labels import MODALITIES, REGIONS_TO_READ

@@ -1,4 +1,4 @@
-"""Equal files under different names."""
+"""Identical files under different names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from brats3d.cases.duplicates import identical_files, signature
+from brats3d.errors import DataError
 
 
 def noise(seed: int, size: int = 300_000) -> bytes:
@@ -20,13 +21,13 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_equal_files_are_grouped_and_others_left_out(tmp_path: Path) -> None:
+def test_only_identical_files_are_grouped(tmp_path: Path) -> None:
     a, b, c = (write(tmp_path / f"{name}.nii", noise(seed)) for name, seed in (("a", 0), ("b", 1), ("c", 0)))
     assert identical_files([a, b, c]) == [[a, c]]
     assert identical_files([]) == identical_files([a]) == []
 
 
-def test_files_that_differ_only_between_the_sampled_blocks_are_told_apart(tmp_path: Path) -> None:
+def test_files_that_differ_outside_the_sampled_blocks_are_not_identical(tmp_path: Path) -> None:
     content = bytearray(noise(0, 2_000_000))
     a = write(tmp_path / "a.nii", content)
     content[300_000] ^= 1
@@ -34,7 +35,7 @@ def test_files_that_differ_only_between_the_sampled_blocks_are_told_apart(tmp_pa
 
 
 @pytest.mark.parametrize(("at", "seen"), [(3, True), (1_000_000, True), (300_000, False)])
-def test_a_signature_is_of_the_header_and_blocks_or_of_the_whole(tmp_path: Path, at: int, seen: bool) -> None:
+def test_a_signature_covers_the_sampled_blocks_or_the_whole_file(tmp_path: Path, at: int, seen: bool) -> None:
     content = bytearray(noise(0, 2_000_000))
     a = write(tmp_path / "a.nii", content)
     content[at] ^= 1
@@ -52,24 +53,24 @@ def test_packed_files_are_compared_unpacked(tmp_path: Path) -> None:
     assert identical_files([c, b, a]) == [[b, a]]
 
 
-def test_links_to_one_file_are_equal(tmp_path: Path) -> None:
+def test_links_to_one_file_are_identical(tmp_path: Path) -> None:
     a = write(tmp_path / "a.nii", b"")
     (tmp_path / "b.nii").symlink_to(a)
     assert identical_files([a, tmp_path / "b.nii"]) == [[a, tmp_path / "b.nii"]]
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"gone.nii: cannot be read"):
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
         identical_files([tmp_path / "gone.nii"])
+    assert error.value.subject == str(tmp_path / "gone.nii")
     damaged = [write(tmp_path / f"{name}.nii.gz", name.encode() + b"12345678") for name in "ab"]
-    with pytest.raises(ValueError, match=r"a.nii.gz or .*b.nii.gz: cannot be read"):
+    with pytest.raises(DataError) as error:
         identical_files(damaged)
+    assert error.value.subject == f"{damaged[0]} or {damaged[1]}"
 
 
-def test_a_file_and_its_packed_copy_are_identical(tmp_path):
-    content = bytes(range(256)) * 1000
-    plain, packed, other = tmp_path / "a.nii", tmp_path / "b.nii.gz", tmp_path / "c.nii"
-    plain.write_bytes(content)
-    packed.write_bytes(gzip.compress(content))
-    other.write_bytes(content[:-1] + b"!")
+def test_a_file_and_its_packed_copy_are_identical(tmp_path: Path) -> None:
+    plain = write(tmp_path / "a.nii", noise(0))
+    packed = write(tmp_path / "b.nii.gz", gzip.compress(noise(0)))
+    other = write(tmp_path / "c.nii", noise(0)[:-1] + b"!")
     assert identical_files([plain, packed, other]) == [[plain, packed]]

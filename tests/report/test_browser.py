@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from brats3d.cases.case import find_cases
+from brats3d.cases.search import find_cases
 from brats3d.data.label_transforms import labels_to_regions
 from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.score_files import write_scores

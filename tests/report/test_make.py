@@ -19,7 +19,7 @@ from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
 from brats3d import cli
-from brats3d.cases.case import find_cases
+from brats3d.cases.search import find_cases
 from brats3d.data.label_transforms import labels_to_regions
 from brats3d.errors import DataError
 from brats3d.evaluation.case_scores import score_case

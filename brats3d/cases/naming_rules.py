@@ -1,34 +1,41 @@
-"""Domain facts: how each BraTS release names its cases and files, and what follows from a name. Nothing is opened.
+"""How each BraTS release names its patients, cases and files, and what a name tells. No file is opened.
 
-Sources: the releases' own pages, listed in ``data/README.md``.
+To support another release, add a :class:`Layout`; to accept another file suffix, add it to :data:`FILE_SUFFIXES`.
+Sources: the pages of the releases, listed in ``data/README.md``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from brats3d.labels import MODALITIES, MODALITY_ALIASES
 
 SEGMENTATION = "seg"
 
+FILE_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {**{name: name for name in (*MODALITIES, SEGMENTATION)}, **MODALITY_ALIASES}
+)
+"""Suffix of a file's name, in lower case -> modality, or ``seg``: ``BraTS20_Training_001_t1ce.nii.gz`` is the T1ce."""
+
 
 @dataclass(frozen=True)
 class Layout:
-    """How one release names its cases, and what follows from that.
+    """The naming rules of one release.
 
     Args:
         name: the layout's name.
-        case_id: matches the whole of a case's identifier; its named groups serve ``patient``.
-        convention: name of the label convention that the release uses; None where the names do not decide.
-        conventions: those that it may be where the names do not decide.
-        patient: the patient's identifier, made from ``case_id`` and the groups of the pattern. It is the same for all
-            time points of a patient, and for one patient's names in releases that number alike.
-        file: name of a modality's file without its suffix.
-        modalities: modality -> its name in the file's name, for those that differ from BraTS 2020's.
+        case_id: matches the whole case identifier; ``patient`` may use its named groups.
+        convention: name of the label convention that the release uses; None if the names leave it open.
+        conventions: the possible label conventions if the names leave it open.
+        patient: format of the patient identifier, from ``case_id`` and the groups of the pattern. All time points of a
+            patient have the same identifier, and so do the cases of a patient in releases with the same numbering.
+        file: format of a modality's file name without its ending.
+        modalities: modality -> its suffix, if it differs from BraTS 2020's.
         refused: why cases of this release cannot be used, if they cannot.
     """
 
@@ -42,12 +49,12 @@ class Layout:
     refused: str = ""
 
     def patient_of(self, case_id: str) -> str:
-        """The patient's identifier, from a case's."""
+        """Return the patient identifier of a case."""
         match = self.case_id.fullmatch(case_id)
         return self.patient.format(**{"case_id": case_id, **(match.groupdict() if match else {})})
 
     def file_name(self, case_id: str, modality: str) -> str:
-        """A file's name without its suffix; ``seg`` is the segmentation's modality."""
+        """Return the name, without ending, of the file of a modality, or of the segmentation (``seg``)."""
         return self.file.format(case_id=case_id, modality=dict(self.modalities).get(modality, modality))
 
 
@@ -56,7 +63,7 @@ _NAMES_OF_2023 = (("t1", "t1n"), ("t1ce", "t1c"), ("t2", "t2w"), ("flair", "t2f"
 _since_2023 = partial(Layout, patient="BraTS-{task}-{number}", file="{case_id}-{modality}", modalities=_NAMES_OF_2023)
 
 ANY_LAYOUT = Layout("brats2020", re.compile(r".+"))
-"""BraTS 2020's form of file name under any other identifier, such as ``TCGA-DU-7294_t1ce.nii.gz``."""
+"""File names as in BraTS 2020 with an unknown case identifier, such as ``TCGA-DU-7294_t1ce.nii.gz``."""
 
 ANY_LAYOUT_OF_2023 = _since_2023(
     "brats2023",
@@ -65,14 +72,14 @@ ANY_LAYOUT_OF_2023 = _since_2023(
     convention=None,
     conventions=("brats2023", "brats2024-gli", "brats2024-ped"),
 )
-"""BraTS 2023's form of file name under any other identifier: what the labels mean is not known."""
+"""File names as in BraTS 2023 with an unknown case identifier. The meaning of the labels is unknown."""
 
 LAYOUTS = (
     Layout("brats2017", re.compile(r"Brats17_(?P<patient>.+)_\d+", re.IGNORECASE), patient="{patient}"),
     Layout("brats2018", re.compile(r"Brats18_(?P<patient>.+)_\d+", re.IGNORECASE), patient="{patient}"),
     Layout("brats2019", re.compile(r"BraTS19_(?P<patient>.+)_\d+", re.IGNORECASE), patient="{patient}"),
     Layout("brats2020", re.compile(r"BraTS20_(Training|Validation)_\d+")),
-    # 2023's adult gliomas are 2021's under the same numbers, and 2024's go on with them: one patient.
+    # The adult gliomas of 2023 are those of 2021 with the same numbers, and 2024 continues the numbering.
     Layout("brats2021", re.compile(r"BraTS2021_(?P<number>\d+)"), patient="BraTS-GLI-{number}"),
     Layout(
         "brats-men-rt",
@@ -80,13 +87,13 @@ LAYOUTS = (
         convention=None,
         refused="meningioma radiotherapy (MEN-RT) has one sequence and one label, in the scanner's own space",
     ),
-    # After treatment (2024) the time points are counted from 100, before it (2023) from 0.
+    # Time points after treatment (2024) count from 100, those before it (2023) from 0.
     _since_2023(
         "brats2024",
         re.compile(r"BraTS-(?P<task>GLI)-(?P<number>\d+)-[1-9]\d\d"),
         convention="brats2024-gli",
     ),
-    # 2023 and 2024 name children's cases alike and number their labels differently.
+    # Paediatric cases have the same names in 2023 and 2024, but different label values.
     _since_2023(
         "brats2023",
         re.compile(r"BraTS-(?P<task>PED)-(?P<number>\d+)-\d+"),
@@ -100,35 +107,29 @@ LAYOUTS = (
     ),
     ANY_LAYOUT,
 )
-"""Every layout that is understood; the first whose ``case_id`` matches decides. New releases go before the last."""
+"""All layouts. The first one whose ``case_id`` matches is used, so new releases go before the last."""
 
 
 def layout_of(case_id: str, files: Iterable[str | Path] = ()) -> Layout:
-    """The layout that a case's identifier follows; an unknown identifier's follows from the names of its files."""
-    found = next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
-    return ANY_LAYOUT_OF_2023 if found is ANY_LAYOUT and any(map(names_of_2023, files)) else found
-
-
-def names_of_2023(path: str | Path) -> bool:
-    """Whether a file's modality is written as since BraTS 2023 (``-t1n``, not ``_t1``), when labels were renumbered."""
-    match = _FILE.fullmatch(Path(path).name)
-    return match is not None and match["modality"].lower() in dict(_NAMES_OF_2023).values()
+    """Return the layout of a case; for an unknown identifier it depends on the names of the case's files."""
+    layout = next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
+    return ANY_LAYOUT_OF_2023 if layout is ANY_LAYOUT and any(map(_has_suffix_of_2023, files)) else layout
 
 
 def parse_file_name(name: str) -> tuple[str, str] | None:
-    """Case identifier and modality (or ``seg``) that the name of a NIfTI file states; None if it states none.
+    """Return case identifier and modality (or ``seg``) from the name of a NIfTI file; None if it states no modality.
 
-    A bare ``t1.nii.gz`` states no case: the identifier is empty then.
+    The identifier is empty for a bare ``t1.nii.gz``.
     """
     match = _FILE.fullmatch(name)
-    return (match["case_id"] or "", _standard(match["modality"])) if match else None
+    return (match["case_id"] or "", FILE_SUFFIXES[match["suffix"].lower()]) if match else None
 
 
 def modality_of(path: str | Path) -> str | None:
-    """The modality that a file's name states, under BraTS 2020's name, or None if it states none.
+    """Return the modality that the name of an image file states, under BraTS 2020's name; None if it states none.
 
-    One form of Kaggle's archive has a folder in each file's place (``X_flair.nii/00000057_brain.nii``): where the
-    file's own name says nothing, its folder's does.
+    In one form of Kaggle's archive a folder replaces each file (``X_flair.nii/00000057_brain.nii``). If the name of
+    the file states no modality, the name of its folder is used.
     """
     path = Path(path)
     parsed = parse_file_name(path.name) or parse_file_name(path.parent.name)
@@ -141,10 +142,10 @@ def case_id_of(path: Path) -> str:
     return (parsed[0] if parsed else "") or path.parent.name
 
 
-_NAMES = "|".join((*MODALITIES, *MODALITY_ALIASES, SEGMENTATION))
-
-_FILE = re.compile(rf"((?P<case_id>.+)[_-])?(?P<modality>{_NAMES})\.nii(\.gz)?", re.IGNORECASE)
+_FILE = re.compile(rf"((?P<case_id>.+)[_-])?(?P<suffix>{'|'.join(FILE_SUFFIXES)})\.nii(\.gz)?", re.IGNORECASE)
 
 
-def _standard(modality: str) -> str:
-    return MODALITY_ALIASES.get(modality.lower(), modality.lower())
+def _has_suffix_of_2023(path: str | Path) -> bool:
+    """Return True for suffixes such as ``-t1n``: BraTS 2023 renamed the sequences and renumbered the labels."""
+    match = _FILE.fullmatch(Path(path).name)
+    return match is not None and match["suffix"].lower() in dict(_NAMES_OF_2023).values()

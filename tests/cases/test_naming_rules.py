@@ -1,4 +1,4 @@
-"""What follows from the names of cases and files."""
+"""The naming rules of the releases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from brats3d.cases.layouts import LAYOUTS, layout_of, modality_of, parse_file_name
+from brats3d.cases.naming_rules import LAYOUTS, layout_of, modality_of, parse_file_name
 from brats3d.labels import CONVENTIONS, MODALITIES
 
 
@@ -31,19 +31,19 @@ from brats3d.labels import CONVENTIONS, MODALITIES
         ("TCGA-DU-7294", "brats2020", "TCGA-DU-7294", "brats2020"),
     ],
 )
-def test_a_cases_name_says_layout_patient_and_label_convention(case_id, layout, patient, convention):
+def test_a_case_identifier_states_layout_patient_and_label_convention(case_id, layout, patient, convention):
     found = layout_of(case_id)
     assert (found.name, found.patient_of(case_id), found.convention) == (layout, patient, convention)
 
 
-def test_an_unknown_case_under_2023s_file_names_leaves_its_labels_open():
+def test_labels_are_unknown_for_unknown_cases_with_file_names_of_2023():
     assert layout_of("any", ["any_t1.nii.gz"]).convention == "brats2020"
     assert layout_of("any", ["any-t1n.nii.gz"]).convention is None
     assert layout_of("BraTS2021_00001", ["any-t1n.nii.gz"]).convention == "brats2020"
     assert layout_of("any", ["any-t1n.nii.gz"]).file_name("any", "t1ce") == "any-t1c"
 
 
-def test_what_the_names_leave_open_has_known_choices():
+def test_an_open_label_convention_has_known_choices():
     assert layout_of("BraTS-PED-00001-000").conventions == ("brats2023", "brats2024-ped")
     for layout in LAYOUTS:
         assert bool(layout.convention) + bool(layout.conventions) + bool(layout.refused) == 1
@@ -64,23 +64,23 @@ def test_what_the_names_leave_open_has_known_choices():
         ("a_t1_brain.nii.gz", None),
     ],
 )
-def test_a_files_name_says_case_and_modality(name, parsed):
+def test_a_file_name_states_case_and_modality(name, parsed):
     assert parse_file_name(name) == parsed
 
 
 @pytest.mark.parametrize("case_id", ["BraTS20_Training_001", "BraTS-GLI-00005-100", "Brats18_CBICA_AAB_1", "other"])
-def test_file_names_are_read_back_as_they_are_made(case_id):
+def test_file_names_are_parsed_as_they_are_made(case_id):
     for modality in (*MODALITIES, "seg"):
         assert parse_file_name(layout_of(case_id).file_name(case_id, modality) + ".nii.gz") == (case_id, modality)
 
 
-def test_a_modality_is_read_from_the_file_name_or_its_folders():
+def test_a_modality_comes_from_the_name_of_the_file_or_its_folder():
     assert modality_of("x/BraTS20_Training_001_t1ce.nii") == "t1ce"
     assert modality_of("BraTS-GLI-00005-100-t1c.nii.gz") == "t1ce"
     assert modality_of("x/C_flair.nii/00000057_brain.nii") == "flair"
     assert modality_of("x/C_seg.nii.gz") is None
 
 
-def test_the_facts_import_nothing_heavy():
-    code = "import sys, brats3d.cases.layouts; sys.exit(bool({'torch', 'monai', 'numpy'} & set(sys.modules)))"
+def test_naming_rules_import_nothing_heavy():
+    code = "import sys, brats3d.cases.naming_rules; sys.exit(bool({'torch', 'monai', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

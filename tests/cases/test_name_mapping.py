@@ -1,4 +1,4 @@
-"""One patient under several releases' names."""
+"""Name mappings: one patient under the names of several releases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from brats3d.cases.case import Case, make_case
-from brats3d.cases.patients import join_overlapping, read_name_mappings
+from brats3d.cases.name_mapping import join_overlapping, read_name_mappings
+from brats3d.errors import DataError
 
 HEADER = (
     "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,BraTS_2019_subject_ID,BraTS_2020_subject_ID"
@@ -38,22 +39,18 @@ def mapping(tmp_path: Path):
     return read_name_mappings([write(tmp_path / "name_mapping.csv", HEADER, *ROWS)])
 
 
-def test_a_patient_is_the_same_under_every_releases_name(mapping) -> None:
+def test_a_patient_has_one_identifier_under_all_names(mapping) -> None:
     names = ("Brats17_TCIA_105_1", "Brats18_TCIA08_105_1", "BraTS19_TCIA08_105_1", "BraTS20_Training_002")
     assert {mapping.patient_of(case(name)) for name in names} == {"BraTS20_Training_002"}
     assert mapping.patient_of(case("TCGA-06-0138")) == "BraTS20_Training_002"
 
 
-def test_a_case_that_no_row_names_keeps_its_patient_and_has_no_grade(mapping) -> None:
+def test_a_case_without_a_row_keeps_its_patient_and_has_no_grade(mapping) -> None:
     other = case("BraTS-GLI-00005-100")
-    assert (mapping.patient_of(other), mapping.grade_of(other), mapping.names_of(other)) == (
-        "BraTS-GLI-00005",
-        None,
-        (),
-    )
+    assert (mapping.patient_of(other), mapping.grade_of(other)) == ("BraTS-GLI-00005", None)
 
 
-def test_cells_without_a_name_join_nobody(tmp_path: Path) -> None:
+def test_empty_cells_unite_no_patients(tmp_path: Path) -> None:
     rows = [f"HGG,{empty},BraTS20_Training_{i:03d}" for i, empty in enumerate(("NA", "N/A", "nan", "", " ", "-", "0"))]
     mapping = read_name_mappings(
         [write(tmp_path / "name_mapping.csv", "Grade,BraTS_2019_subject_ID,BraTS_2020_subject_ID", *rows, *rows)]
@@ -70,21 +67,12 @@ def test_grades_come_from_the_folder_then_from_the_rows(mapping) -> None:
 
 def test_rows_that_disagree_on_the_grade_leave_it_unknown(tmp_path: Path) -> None:
     write(tmp_path / "name_mapping.csv", HEADER, ROWS[0], ROWS[0].replace("HGG", "LGG"), ROWS[2].replace("LGG", "?"))
-    mapping = read_name_mappings([tmp_path])
+    mapping = read_name_mappings(tmp_path)
     assert mapping.grade_of(case("BraTS20_Training_001")) is None
     assert mapping.grade_of(case("BraTS20_Training_003")) is None
 
 
-def test_the_other_names_are_told(mapping) -> None:
-    assert mapping.names_of(case("BraTS20_Training_002")) == (
-        "Brats17_TCIA_105_1",
-        "Brats18_TCIA08_105_1",
-        "BraTS19_TCIA08_105_1",
-        "TCGA-06-0138",
-    )
-
-
-def test_two_mappings_are_joined_where_they_share_a_name(tmp_path: Path) -> None:
+def test_two_mappings_are_joined_by_a_common_name(tmp_path: Path) -> None:
     write(
         tmp_path / "a" / "name_mapping.csv",
         "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID",
@@ -98,8 +86,8 @@ def test_two_mappings_are_joined_where_they_share_a_name(tmp_path: Path) -> None
     assert mapping == read_name_mappings([tmp_path / "b", tmp_path / "a", tmp_path])
 
 
-def test_a_release_that_the_mapping_lacks_is_joined_by_the_patients_identifier(mapping) -> None:
-    # No column of 2021 or later: only the patient's own identifier inside the name can tell.
+def test_a_release_without_a_column_is_matched_by_patient_identifier(mapping) -> None:
+    # The mapping has no such time point; the patient identifier inside the name matches.
     assert mapping.patient_of(case("BraTS19_CBICA_AAB_2")) == "BraTS20_Training_001"
 
 
@@ -117,76 +105,76 @@ def test_a_release_that_the_mapping_lacks_is_joined_by_the_patients_identifier(m
     ids=["plain", "blank lines", "spaces", "other order", "semicolons", "small letters", "empty cells more"],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_other_spellings_of_the_file_say_the_same(tmp_path: Path, lines: list[str], encoding: str) -> None:
+def test_variants_of_the_file_are_read_alike(tmp_path: Path, lines: list[str], encoding: str) -> None:
     mapping = read_name_mappings([write(tmp_path / "Name_Mapping_2020.CSV", *lines, encoding=encoding)])
     assert mapping.patient_of(case("Brats18_TCIA08_105_1")) == "BraTS20_Training_002"
     assert mapping.grade_of(case("Brats18_TCIA08_105_1")) == "HGG"
 
 
-def test_latin_1_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+def test_latin_1_and_windows_line_endings_are_read(tmp_path: Path) -> None:
     (tmp_path / "name_mapping.csv").write_bytes(f"Ort,{HEADER}\r\nK\xf6ln,{ROWS[1]}\r\n".encode("latin-1"))
-    assert read_name_mappings([tmp_path]).grade_of(case("Brats17_TCIA_105_1")) == "HGG"
+    assert read_name_mappings(tmp_path).grade_of(case("Brats17_TCIA_105_1")) == "HGG"
 
 
-def test_the_spreadsheet_of_2023_saved_as_csv_is_read_and_unsaved_is_reported(tmp_path: Path) -> None:
+def test_the_spreadsheet_of_2023_is_read_as_csv_and_else_reported(tmp_path: Path) -> None:
     (tmp_path / "BraTS2023_2017_GLI_Mapping.xlsx").write_bytes(b"PK")
-    assert read_name_mappings([tmp_path]).spreadsheets == (tmp_path / "BraTS2023_2017_GLI_Mapping.xlsx",)
+    assert read_name_mappings(tmp_path).spreadsheets == (tmp_path / "BraTS2023_2017_GLI_Mapping.xlsx",)
     write(
         tmp_path / "BraTS2023_2017_GLI_Mapping.csv",
         "BraTS2023;BraTS2021;BraTS2020;Site No (represents the originating institution)",
         "BraTS-GLI-00005-000;BraTS2021_00005;BraTS20_Training_010;18",
         "BraTS-GLI-00006-000;BraTS2021_00006;;18",
     )
-    mapping = read_name_mappings([tmp_path])
+    mapping = read_name_mappings(tmp_path)
     assert mapping.patient_of(case("BraTS20_Training_010")) == "BraTS-GLI-00005"
     assert mapping.patient_of(case("BraTS-GLI-00006-001")) == "BraTS-GLI-00006"
 
 
 @pytest.mark.parametrize(
-    ("content", "text"),
+    ("content", "problem", "expected"),
     [
-        (b"", "is empty"),
-        (b"PK\x03\x04\0\0\0", "no text"),
-        (f'{HEADER}\nHGG,"Brats17'.encode(), "cannot be read as CSV"),
-        (b"id,age\n1,2\n", "found the columns id, age; expected at least one such as BraTS_2020_subject_ID"),
-        (f"{HEADER}\n{ROWS[0]}\nHGG,Brats17_T".encode(), "line 3 has 2 cells; expected 6"),
-        (f"{HEADER}\n{ROWS[0]},x\n".encode(), "line 2 has 7 cells; expected 6"),
+        (b"", "empty", "BraTS's name mapping"),
+        (b"PK\x03\x04\0\0\0", "not a text file", "BraTS's name mapping"),
+        (f'{HEADER}\nHGG,"Brats17'.encode(), "cannot be read as CSV", "BraTS's name mapping"),
+        (b"id,age\n1,2\n", "columns id, age", "at least one such as BraTS_2020_subject_ID"),
+        (f"{HEADER}\n{ROWS[0]}\nHGG,Brats17_T".encode(), "line 3 has 2 cells", "6 as in the header"),
+        (f"{HEADER}\n{ROWS[0]},x\n".encode(), "line 2 has 7 cells", "6 as in the header"),
     ],
 )
-def test_a_mapping_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, content: bytes, text: str) -> None:
+def test_an_unreadable_mapping_is_refused(tmp_path: Path, content: bytes, problem: str, expected: str) -> None:
     (tmp_path / "name_mapping.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=text) as error:
-        read_name_mappings([tmp_path])
-    assert str(tmp_path / "name_mapping.csv") in str(error.value)
-    assert "correct it" in str(error.value)
+    with pytest.raises(DataError) as error:
+        read_name_mappings(tmp_path)
+    assert (error.value.subject, error.value.expected) == (str(tmp_path / "name_mapping.csv"), expected)
+    assert problem in error.value.problem
 
 
-def test_no_mapping_leaves_every_case_its_own(tmp_path: Path) -> None:
+def test_without_a_mapping_cases_keep_their_own_patient(tmp_path: Path) -> None:
     write(tmp_path / "label_mapping.csv", "a,b")
-    mapping = read_name_mappings([tmp_path, tmp_path / "gone"])
+    mapping = read_name_mappings(tmp_path)
     assert mapping.files == ()
     assert mapping.patient_of(case("Brats18_CBICA_AAB_1")) == "CBICA_AAB"
 
 
-# --- where it is looked for
+# --- the search for mapping files
 
 
-def test_kaggles_folders_hold_it_below(tmp_path: Path) -> None:
+def test_mappings_are_found_below_the_folder(tmp_path: Path) -> None:
     for folder, name in (("Training", "name_mapping.csv"), ("Validation", "name_mapping_validation_data.csv")):
         write(tmp_path / f"BraTS2020_{folder}Data" / f"MICCAI_BraTS2020_{folder}Data" / name, HEADER, ROWS[0])
     (tmp_path / "link").symlink_to(tmp_path)
     assert len(read_name_mappings([tmp_path, tmp_path]).files) == 2
 
 
-def test_it_is_found_above_a_case_and_above_a_grade(tmp_path: Path, write_nifti) -> None:
+def test_a_mapping_is_found_above_a_case_and_above_a_grade(tmp_path: Path, write_nifti) -> None:
     write(tmp_path / "name_mapping.csv", HEADER, ROWS[0])
     folder = tmp_path / "HGG" / "Brats18_CBICA_AAB_1"
     folder.mkdir(parents=True)
     (folder / "Brats18_CBICA_AAB_1_t1.nii.gz").touch()
-    assert read_name_mappings([folder]).files == read_name_mappings([tmp_path / "HGG"]).files != ()
+    assert read_name_mappings(folder).files == read_name_mappings([tmp_path / "HGG"]).files != ()
 
 
-def test_other_folders_above_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_folders_above_are_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "name_mapping.csv", HEADER, ROWS[0])
     (tmp_path / "data").mkdir()
     assert read_name_mappings([tmp_path / "data"]).files == ()
@@ -195,9 +183,9 @@ def test_other_folders_above_are_left_alone(tmp_path: Path, monkeypatch: pytest.
     assert read_name_mappings([tmp_path / "data"]).files == ()
 
 
-def test_it_imports_nothing_heavy() -> None:
+def test_reading_a_mapping_imports_nothing_heavy() -> None:
     code = (
-        "import sys, brats3d.cases.patients; "
+        "import sys, brats3d.cases.name_mapping; "
         "print(sorted({'torch', 'monai', 'numpy', 'nibabel', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -207,7 +195,7 @@ def test_it_imports_nothing_heavy() -> None:
 
 
 @given(st.lists(st.sets(st.sampled_from("abcdefgh"), max_size=3), max_size=8))
-def test_joined_sets_are_disjoint_and_each_lies_in_one(sets) -> None:
+def test_joined_sets_are_disjoint_and_contain_all_sets(sets) -> None:
     joined = join_overlapping(sets)
     assert sum(len(each) for each in joined) == len(set().union(*sets))
     assert all(sum(each <= whole for whole in joined) == 1 for each in sets if each)

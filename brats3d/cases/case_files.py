@@ -1,0 +1,180 @@
+"""The files of one folder, sorted by case and modality according to their names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from brats3d.cases.case import Case, make_case, modality_rank
+from brats3d.cases.naming_rules import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
+
+ProblemKind = Literal["missing", "double", "case twice", "misnamed", "ambiguous", "unnamed", "unusable"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem with the names of a case's files.
+
+    Args:
+        kind: ``"missing"`` or ``"double"`` (files); ``"case twice"`` (in two folders); ``"misnamed"`` (a segmentation
+            with a wrong name, used nevertheless); ``"ambiguous"`` (several files could be the segmentation; none is
+            used); ``"unnamed"`` (no file states a modality); ``"unusable"`` (the release cannot be used).
+        case_id: the case.
+        files: the files or folders concerned.
+        text: what was found and what was expected, on one line.
+        modality: the modality of ``files``, or ``seg``; empty if they are folders.
+    """
+
+    kind: ProblemKind
+    case_id: str
+    files: tuple[Path, ...]
+    text: str
+    modality: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the case."""
+        return self.files[0].parent if self.modality else self.files[0]
+
+
+@dataclass
+class CaseFiles:
+    """The files of one case in one folder.
+
+    Args:
+        case_id: the case.
+        folder: the folder.
+        files: modality, or ``seg`` -> files. More than one file is a problem.
+        stray_segmentations: files under other names that look like a segmentation.
+        foreign_segmentations: segmentations named like those of other cases; never used.
+        bare: True if the names state no case (``t1.nii.gz``), so that the folder's name is used.
+    """
+
+    case_id: str
+    folder: str
+    files: dict[str, list[str]] = field(default_factory=dict)
+    stray_segmentations: list[str] = field(default_factory=list)
+    foreign_segmentations: list[str] = field(default_factory=list)
+    bare: bool = False
+
+    @property
+    def images(self) -> set[str]:
+        """The names of the modalities that have a file."""
+        return self.files.keys() - {SEGMENTATION}
+
+    def is_case(self, modalities: Sequence[str]) -> bool:
+        """Return True if this is a case, not just an image such as ``atlas_t1.nii``.
+
+        An unknown identifier must be the folder's name, or have two images.
+        """
+        is_folder_name = Path(self.folder).name == self.case_id and not self.bare
+        is_known = layout_of(self.case_id) is not ANY_LAYOUT
+        return is_known or is_folder_name or len(self.images) >= min(2, len(modalities))
+
+    @property
+    def refusal(self) -> str:
+        """Why cases of this release cannot be used; empty if they can."""
+        reason = layout_of(self.case_id).refused
+        return f"cannot be used: {reason}" if reason else ""
+
+    def missing(self, modalities: Sequence[str]) -> list[str]:
+        """Return the modalities without a file."""
+        return [m for m in modalities if not self.files.get(m)]
+
+    def to_case(self, modalities: Sequence[str]) -> Case:
+        """Return the case with the first file of each modality, and its segmentation if that is unambiguous."""
+        images = {m: Path(self.files[m][0]) for m in modalities if self.files.get(m)}
+        candidates = self.files.get(SEGMENTATION) or self.stray_segmentations
+        label = Path(candidates[0]) if len(candidates) == 1 else None
+        # The grade is the nearest folder named HGG or LGG.
+        grade = next((part.upper() for part in reversed(Path(self.folder).parts) if part.upper() in GRADES), None)
+        return make_case(self.case_id, images, label, grade=grade)
+
+    def problems(self, modalities: Sequence[str], absent_sequences: bool = False) -> Iterator[Problem]:
+        """Yield the problems with the files of these modalities and with the segmentation.
+
+        With ``absent_sequences``, one of the modalities is enough.
+        """
+        folder = (Path(self.folder),)
+        if self.refusal:
+            yield Problem("unusable", self.case_id, folder, f"{self.refusal}, in {self.folder}")
+            return
+        missing = self.missing(modalities)
+        if missing and (not absent_sequences or len(missing) == len(modalities)):
+            what, number = ("no sequence", "one or more of ") if absent_sequences else (f"missing {_list(missing)}", "")
+            present = sorted((m for m, paths in self.files.items() if paths), key=modality_rank)
+            text = f"{what}; found {_list(present) or 'none'} in {self.folder}"
+            expected = f"{number}{_list(map(self._file_name, missing))}"
+            yield Problem("missing", self.case_id, folder, f"{text}; expected {expected}")
+        for modality in (*modalities, SEGMENTATION):
+            if len(paths := self.files.get(modality, [])) > 1:
+                text = f"{len(paths)} files for {modality}: {self._names(paths)} in {self.folder}; expected one"
+                yield Problem("double", self.case_id, tuple(map(Path, paths)), text, modality)
+        yield from self._problems_of_segmentation()
+
+    def _problems_of_segmentation(self) -> Iterator[Problem]:
+        kind: ProblemKind = "ambiguous"
+        expected = self._file_name(SEGMENTATION)
+        if paths := self.foreign_segmentations:
+            text = f"the segmentation of another case is in its folder: {self._names(paths)}"
+        elif self.files.get(SEGMENTATION) or not (paths := self.stray_segmentations):
+            return
+        elif len(paths) == 1:
+            kind, text = "misnamed", f"its segmentation is {self._names(paths)}"
+        else:
+            text = f"{len(paths)} files could be its segmentation: {self._names(paths)}"
+        text = f"{text} in {self.folder}; expected {expected}"
+        yield Problem(kind, self.case_id, tuple(map(Path, paths)), text, SEGMENTATION)
+
+    def _file_name(self, modality: str) -> str:
+        layout = layout_of(self.case_id, (path for paths in self.files.values() for path in paths))
+        return f"{modality if self.bare else layout.file_name(self.case_id, modality)}.nii[.gz]"
+
+    def _names(self, paths: Sequence[str]) -> str:
+        return " and ".join(sorted(os.path.relpath(path, self.folder) for path in paths))
+
+
+GRADES = ("HGG", "LGG")
+"""High- and low-grade glioma, the folders of BraTS 2017 to 2019."""
+
+
+def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles]:
+    """Sort the files of one folder by case.
+
+    Args:
+        folder: the folder.
+        files: name -> paths, as :func:`brats3d.files.walk_folders` yields them.
+    """
+    folder_name = Path(folder).name
+    cases: dict[str, CaseFiles] = {}
+    strays: list[str] = []
+    for name, paths in files.items():
+        if parsed := parse_file_name(name):
+            case_id = parsed[0] or folder_name
+            case = cases.setdefault(case_id, CaseFiles(case_id, folder, bare=not parsed[0]))
+            case.files.setdefault(parsed[1], []).extend(paths)
+        elif _STRAY_SEGMENTATION.fullmatch(name):
+            strays += paths
+    with_images = [case for case in cases.values() if case.images]
+    if len(with_images) == 1 and not with_images[0].files.get(SEGMENTATION):
+        # In a folder of one case, a segmentation with an unknown identifier is that case's, misnamed.
+        (case,) = with_images
+        for other in cases.values():
+            is_known = layout_of(other.case_id) is not ANY_LAYOUT
+            (case.foreign_segmentations if is_known else strays).extend(other.files.get(SEGMENTATION, []))
+        case.stray_segmentations = strays
+        return with_images
+    if not files and layout_of(folder_name) is not ANY_LAYOUT:  # an interrupted download leaves empty folders
+        return [CaseFiles(folder_name, folder)]
+    return list(cases.values())
+
+
+_STRAY_SEGMENTATION = re.compile(r".*segm?\.nii(\.gz)?", re.IGNORECASE)  # case 355's is W39_1998.09.19_Segm.nii
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,222 @@
+"""``brats3d split``: measure labels, match patients, stratify, check for leaks and write a datalist.json."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from brats3d.cases.case import Case, with_convention
+from brats3d.cases.datalist import DATALIST_NAME, write_datalist
+from brats3d.cases.duplicates import shared_images
+from brats3d.cases.folds import check_folds
+from brats3d.cases.header_checks import header_problems
+from brats3d.cases.label_checks import check_labels
+from brats3d.cases.label_voxels import labelled_voxels
+from brats3d.cases.name_mapping import (
+    NameMapping,
+    join_overlapping,
+    read_name_mappings,
+    unite_patients,
+    unmapped_releases,
+)
+from brats3d.cases.paths import check_folder, check_path_syntax
+from brats3d.cases.search import find_cases
+from brats3d.cases.stratify import MeasuredCase, fold_table, stratified_folds
+from brats3d.cases.text import name_some, natural_key
+from brats3d.errors import DataError, UsageError
+from brats3d.files import read_volume, writable_folder
+from brats3d.labels import MODALITIES, REGIONS_TO_READ, get_convention
+
+
+@dataclass(frozen=True)
+class Split:
+    """The split of a data set.
+
+    Args:
+        folds: the cases with a segmentation.
+        testing: the cases without one.
+        notes: remarks for the user, a sentence each.
+        written: False if the file already had the same content.
+    """
+
+    folds: tuple[tuple[MeasuredCase, ...], ...]
+    testing: tuple[Case, ...]
+    notes: tuple[str, ...]
+    written: bool
+
+
+def split_dataset(
+    dataset_dir: str | Path,
+    output: str | Path,
+    folds: int = 5,
+    seed: int = 0,
+    label_convention: str | None = None,
+    modalities: Sequence[str] = MODALITIES,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Split:
+    """Split a data set by patient, stratified by grade, enhancing tumour and volume, and write its datalist.json.
+
+    Args:
+        dataset_dir: a folder as downloaded; see :func:`brats3d.cases.find_cases`.
+        output: the file to write. Every command finds a ``datalist.json`` in ``dataset_dir``.
+        folds, seed: as for :func:`brats3d.cases.stratified_folds`.
+        label_convention: the meaning of the labels. Defaults to the convention that the case names state.
+        modalities: the sequences that every case must have.
+        overwrite: replace another split in ``output``.
+        progress: show a progress bar.
+
+    Raises:
+        NotFoundError: if ``dataset_dir`` does not exist.
+        UsageError: if another argument is wrong, or ``output`` holds another split and ``overwrite`` is false.
+        DataError: if the data set cannot be split. Nothing is written.
+    """
+    root = check_folder(dataset_dir)
+    path = _check_output(output)
+    if folds < 2:  # before anything is read
+        check_folds(0, (), folds)
+    labelled = with_convention(find_cases(root, modalities, require_label=True), label_convention)
+    unlabelled = [case for case in find_cases(root, modalities) if case.label is None]
+    mapping = read_name_mappings(root)
+    patients, notes = match_patients([*labelled, *unlabelled], mapping)
+    check_folds(len(labelled), {patients[case.case_id] for case in labelled}, folds)
+    measured = measure_cases(labelled, patients, mapping, progress)
+    stratified = stratified_folds(measured, folds, seed)
+    if leaks := find_leaks(stratified):
+        raise DataError.of_many(path, leaks, "nothing was written; report this as a bug of brats3d")
+    testing = [replace(case, patient_id=patients[case.case_id]) for case in unlabelled]
+    written = write_datalist(stratified, path, root, testing, modalities, seed, overwrite)
+    if len(stratified) < folds:
+        notes.append(f"{folds} folds were asked for; there are {len(stratified)} patients")
+    notes += _notes_on_testing(measured, testing)
+    if warning := unmapped_releases([*labelled, *unlabelled], mapping):
+        notes.append(warning)
+    return Split(tuple(map(tuple, stratified)), tuple(testing), tuple(notes), written)
+
+
+def describe_split(split: Split, dataset_dir: str | Path, output: str | Path) -> list[str]:
+    """Return lines to print: a summary, a table, the remarks and the next command."""
+    path, root = Path(output), Path(dataset_dir)
+    n_cases = sum(len(fold) for fold in split.folds)
+    without = f", {len(split.testing)} without a segmentation" if split.testing else ""
+    state = "" if split.written else " (unchanged)"
+    is_default = path.name == DATALIST_NAME and path.parent.expanduser().resolve() == root.expanduser().resolve()
+    datalist = "" if is_default else f" --datalist {shlex.quote(str(path))}"
+    return [
+        f"{n_cases} cases in {len(split.folds)} folds{without}: {path}{state}",
+        fold_table(split.folds),
+        *split.notes,
+        f"next: brats3d train {shlex.quote(str(root))}{datalist} --fold 0",
+    ]
+
+
+def match_patients(cases: Sequence[Case], mapping: NameMapping) -> tuple[dict[str, str], list[str]]:
+    """Find the patient of each case, by its name, by the mapping of names, and by images that two cases share.
+
+    Returns:
+        case_id -> patient_id, and a remark for each group of cases that shared images unite.
+    """
+    named = {case.case_id: case.patient_id for case in unite_patients(cases, mapping)}
+    shared = shared_images(cases)
+    joined = join_overlapping(
+        [*({name} for name in named.values()), *({named[case_id] for case_id in ids} for ids in shared)]
+    )
+    first = {name: min(names, key=natural_key) for names in joined for name in names}
+    notes = [
+        f"{' and '.join(ids)} share {', '.join(modalities)}: kept in one fold"
+        for ids, modalities in shared.items()
+        if len({named[case_id] for case_id in ids}) > 1
+    ]
+    return {case_id: first[name] for case_id, name in named.items()}, notes
+
+
+def measure_cases(
+    cases: Sequence[Case], patients: Mapping[str, str], mapping: NameMapping, progress: bool = True
+) -> list[MeasuredCase]:
+    """Read each segmentation once, check it, and measure its regions.
+
+    Args:
+        cases: cases with a segmentation and a label convention.
+        patients: case_id -> patient_id.
+        mapping: supplies grades that folders do not state.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: if headers or labels are wrong; lists all of them.
+    """
+    from tqdm import tqdm  # here: wrong arguments are reported without it
+
+    def measure(case: Case) -> MeasuredCase | str:
+        try:
+            return MeasuredCase(case, patients[case.case_id], mapping.grade_of(case), *_volumes_ml(case))
+        except ValueError as error:
+            return str(error)
+
+    pool = ThreadPoolExecutor(2)  # unpacking and counting release the interpreter's lock
+    try:
+        bar = tqdm(pool.map(measure, cases), total=len(cases), desc="labels", unit="case", disable=not progress)
+        results = list(bar)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if problems := [result for result in results if isinstance(result, str)]:
+        advice = "download or convert these cases again, or move them out of the folder"
+        raise DataError.of_many("labels", problems, advice)
+    return [result for result in results if not isinstance(result, str)]
+
+
+def find_leaks(folds: Sequence[Sequence[MeasuredCase]]) -> list[str]:
+    """Return a sentence for each case, patient or image that is in two folds."""
+    folds_of: dict[tuple[str, str], set[int]] = {}
+    for k, fold in enumerate(folds):
+        for measured in fold:
+            folds_of.setdefault(("case", measured.case.case_id), set()).add(k)
+            folds_of.setdefault(("patient", measured.patient_id), set()).add(k)
+    leaks = [f"{what} {name} is in folds {_and(where)}" for (what, name), where in folds_of.items() if len(where) > 1]
+    for ids, modalities in shared_images([measured.case for fold in folds for measured in fold]).items():
+        where = set().union(*(folds_of["case", case_id] for case_id in ids))
+        if len(where) > 1:
+            leaks.append(f"{' and '.join(ids)} share {', '.join(modalities)}, and are in folds {_and(where)}")
+    return leaks
+
+
+def _check_output(output: str | Path) -> Path:
+    check_path_syntax(output, "output")
+    path = Path(os.path.abspath(Path(output).expanduser()))  # noqa: PTH100 - links stay as they are
+    if path.is_dir() or path.suffix.lower() != ".json":
+        example = path / DATALIST_NAME if path.is_dir() else path.with_suffix(".json")
+        raise UsageError("output", expected=f"a .json file, such as {example}", found=str(path))
+    writable_folder(path.parent, "output")
+    return path
+
+
+def _volumes_ml(case: Case) -> tuple[float, float, float]:
+    """Return the volumes of WT, TC and ET in a case's segmentation.
+
+    Raises:
+        DataError: if headers, voxels or labels are wrong.
+    """
+    if problems := header_problems(case):
+        raise DataError(case.case_id, "; ".join(problems))
+    if case.label is None or case.convention is None:
+        raise DataError(case.case_id, expected="a segmentation and its label convention", found=case)
+    volume = read_volume(case.label)
+    convention = get_convention(case.convention)
+    check_labels(volume.values, convention, str(case.label))
+    counts = labelled_voxels(volume.values).counts(convention)
+    wt, tc, et = (volume.header.voxel_ml * counts[region] for region in REGIONS_TO_READ)
+    return wt, tc, et
+
+
+def _notes_on_testing(measured: Sequence[MeasuredCase], testing: Sequence[Case]) -> list[str]:
+    known = {each.patient_id for each in measured}
+    if seen := [case.case_id for case in testing if case.patient_id in known]:
+        return [f"{len(seen)} case(s) without a segmentation belong to patients in the folds: {name_some(seen)}"]
+    return []
+
+
+def _and(folds: set[int]) -> str:
+    return " and ".join(str(k) for k in sorted(folds))

@@ -1,0 +1,20 @@
+"""Sort and list names in messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+
+def natural_key(text: str) -> tuple[list[Any], str]:
+    """Return a sort key that puts ``case_2`` before ``case_10``."""
+    parts = re.split(r"([0-9]+)", text)  # every second part is a number, perhaps too long for an int
+    numbers = [part.lstrip("0") for part in parts[1::2]]
+    parts[1::2] = [(len(number), number) for number in numbers]
+    return parts, text
+
+
+def name_some(names: Sequence[str], most: int = 3) -> str:
+    """Return ``"a, b, c and 4 more"``."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

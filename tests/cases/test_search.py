@@ -1,0 +1,369 @@
+"""The search for cases, and the problems that it reports."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from brats3d.cases.case import Case
+from brats3d.cases.search import NoCasesError, find_cases, find_unnamed, scan_cases
+from brats3d.errors import MAX_LISTED, DataError, NotFoundError, UsageError
+from brats3d.labels import MODALITIES
+
+CASE_1, CASE_2, CASE_3 = (f"BraTS20_Training_00{i}" for i in (1, 2, 3))
+
+
+def ids(cases: list[Case]) -> list[str]:
+    return [case.case_id for case in cases]
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def touch_case(folder: Path, modalities=(*MODALITIES, "seg"), suffix: str = ".nii.gz") -> Path:
+    return touch(folder, *(f"{folder.name}_{modality}{suffix}" for modality in modalities))
+
+
+def failure(*args, **options) -> DataError:
+    """The error of :func:`find_cases`."""
+    with pytest.raises(DataError) as error:
+        find_cases(*args, **options)
+    return error.value
+
+
+def problem(*args, **options) -> str:
+    """The only problem that :func:`find_cases` reports."""
+    error = failure(*args, **options)
+    (text,) = error.problems or (error.problem,)
+    assert "\n" not in str(error)
+    return text
+
+
+# --- cases that are found
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("layout", "first"), [("brats2020", CASE_1), ("brats2021", "BraTS2021_00001")])
+def test_both_file_endings_are_found(make_dataset, layout, first, suffix):
+    root = make_dataset(2, layout, suffix=suffix)
+    case = find_cases(root)[0]
+    assert (case.case_id, case.layout, case.convention, case.grade) == (first, layout, "brats2020", None)
+    assert list(case.images) == ["t1", "t1ce", "t2", "flair"]
+    assert case.images["t1ce"] == root / first / f"{first}_t1ce{suffix}"
+    assert case.label == root / first / f"{first}_seg{suffix}"
+
+
+def test_an_unknown_identifier_has_the_layout_of_brats_2020(tmp_path):
+    touch_case(tmp_path / "TCGA-DU-7294")
+    (case,) = find_cases(tmp_path)
+    assert (case.case_id, case.layout) == ("TCGA-DU-7294", "brats2020")
+
+
+def test_modalities_are_in_one_order(tmp_path):
+    touch_case(tmp_path / CASE_1)
+    (case,) = find_cases(tmp_path, ["flair", "t2", "t1"])
+    assert list(case.images) == ["t1", "t2", "flair"]
+
+
+def test_cases_are_in_natural_order(tmp_path):
+    for n in (10, 9, 100):
+        touch_case(tmp_path / f"subject{n}")
+    assert ids(find_cases(tmp_path)) == ["subject9", "subject10", "subject100"]
+
+
+def test_kaggles_archive_is_found_from_above(tmp_path):
+    training = tmp_path / "BraTS2020_TrainingData" / "MICCAI_BraTS2020_TrainingData"
+    validation = tmp_path / "BraTS2020_ValidationData" / "MICCAI_BraTS2020_ValidationData"
+    touch_case(training / CASE_1, suffix=".nii")
+    touch_case(validation / "BraTS20_Validation_001", MODALITIES, suffix=".nii")
+    touch(training, "name_mapping.csv", "survival_info.csv", ".DS_Store")
+    touch(training / CASE_1, f"._{CASE_1}_t1.nii")
+    touch_case(tmp_path / "__MACOSX" / CASE_1)
+    assert ids(find_cases(tmp_path)) == [CASE_1, "BraTS20_Validation_001"]
+    assert ids(find_cases(tmp_path, require_label=True)) == [CASE_1]
+
+
+def test_a_case_folder_and_a_list_of_folders_are_accepted(tmp_path):
+    a, b = (touch_case(tmp_path / name) for name in ("BraTS2021_00001", "BraTS2021_00002"))
+    assert ids(find_cases(a)) == ["BraTS2021_00001"]
+    assert ids(find_cases([str(b), a])) == ["BraTS2021_00001", "BraTS2021_00002"]
+    assert ids(find_cases([a, tmp_path, a])) == ["BraTS2021_00001", "BraTS2021_00002"]  # given twice, found once
+
+
+def test_files_in_one_flat_folder_are_sorted_by_case(tmp_path):
+    for name in (CASE_1, CASE_2):
+        touch(tmp_path, *(f"{name}_{modality}.nii.gz" for modality in (*MODALITIES, "seg")))
+    cases = find_cases(tmp_path)
+    assert ids(cases) == [CASE_1, CASE_2]
+    assert [case.label.name for case in cases] == [f"{CASE_1}_seg.nii.gz", f"{CASE_2}_seg.nii.gz"]
+
+
+def test_a_folder_in_the_place_of_a_file_stands_for_the_file_in_it(tmp_path):
+    folder = touch_case(tmp_path / CASE_1, ("t1", "t1ce", "t2", "seg"), ".nii")
+    inner = touch(folder / f"{CASE_1}_flair.nii", "00000057_brain_flair.nii")
+    assert find_cases(tmp_path)[0].images["flair"] == inner / "00000057_brain_flair.nii"
+    touch(inner, "other.nii")
+    assert "2 files for flair" in problem(tmp_path)
+    for file in inner.iterdir():
+        file.unlink()
+    assert "missing flair" in problem(tmp_path)
+
+
+def test_a_link_to_a_folder_is_the_same_case(tmp_path):
+    real = touch_case(tmp_path / "elsewhere" / CASE_1)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / CASE_1).symlink_to(real)
+    (data / CASE_2).mkdir()
+    for modality in MODALITIES:
+        (data / CASE_2 / f"{CASE_2}_{modality}.nii.gz").symlink_to(real / f"{CASE_1}_{modality}.nii.gz")
+    (data / "zzz").symlink_to(data / CASE_2)
+    cases = find_cases(data)
+    assert ids(cases) == [CASE_1, CASE_2]
+    assert cases[1].images["t1"] == data / CASE_2 / f"{CASE_2}_t1.nii.gz"
+
+
+def test_unrelated_files_are_ignored(tmp_path):
+    touch_case(tmp_path / CASE_1)
+    touch(tmp_path, "atlas_t1.nii", f"{CASE_1}.nii.gz", "prediction_seg.nii.gz", "readme_t1.txt")
+    touch(tmp_path / "templates", "t1.nii.gz")
+    touch_case(tmp_path / CASE_2 / CASE_2)  # an empty folder around its case
+    assert ids(find_cases(tmp_path)) == [CASE_1, CASE_2]
+
+
+def test_the_grade_is_that_of_the_nearest_folder(tmp_path):
+    for grade, name in (("HGG", "Brats18_CBICA_AAB_1"), ("LGG", "Brats18_TCIA09_141_1")):
+        touch_case(tmp_path / "LGG" / grade.lower() / name)
+    found = [(case.patient_id, case.grade) for case in find_cases(tmp_path)]
+    assert found == [("CBICA_AAB", "HGG"), ("TCIA09_141", "LGG")]
+
+
+def test_bare_file_names_are_a_case_named_after_the_folder(tmp_path):
+    folder = touch(tmp_path / "Müller, A. (2. Scan)", "T1.nii.gz", "t1c.nii.gz", "T2w.nii.gz", "FLAIR.nii.gz")
+    (case,) = find_cases(folder)
+    assert (case.case_id, case.label, list(case.images)) == (folder.name, None, list(MODALITIES))
+    assert case.images["t1ce"] == folder / "t1c.nii.gz"
+    touch(folder, "seg.nii.gz")
+    assert find_cases(tmp_path, require_label=True)[0].label == folder / "seg.nii.gz"
+    (folder / "FLAIR.nii.gz").unlink()
+    assert "missing flair" in (text := problem(folder))
+    assert "expected flair.nii[.gz]" in text
+
+
+@pytest.mark.parametrize("name", ["mit Leerzeichen", "Müller-Ωμέγα", "脑肿瘤", "a'b&c"])
+def test_folders_with_spaces_and_other_letters(tmp_path, name):
+    touch_case(tmp_path / name / CASE_1)
+    assert find_cases(tmp_path / name)[0].images["t1"] == tmp_path / name / CASE_1 / f"{CASE_1}_t1.nii.gz"
+
+
+# --- segmentations
+
+
+@pytest.mark.parametrize("name", ["W39_1998.09.19_Segm.nii", "W39_seg.nii.gz", "tumourSEG.nii"])
+def test_a_single_misnamed_segmentation_is_used(tmp_path, name):
+    folder = touch(touch_case(tmp_path / "BraTS20_Training_355", MODALITIES, ".nii"), name)
+    (case,) = find_cases(tmp_path, require_label=True)
+    assert case.label == folder / name
+    (reported,) = scan_cases(tmp_path).problems
+    assert (reported.kind, reported.files, reported.folder) == ("misnamed", (folder / name,), folder)
+
+
+def test_a_misnamed_segmentation_beside_the_right_one_is_ignored(tmp_path):
+    folder = touch(touch_case(tmp_path / CASE_1), "old_Segm.nii")
+    assert find_cases(tmp_path)[0].label == folder / f"{CASE_1}_seg.nii.gz"
+
+
+@pytest.mark.parametrize("names", [("a_Segm.nii", "b_Segm.nii"), (f"{CASE_2}_seg.nii.gz",)])
+def test_an_ambiguous_segmentation_is_refused_only_if_one_is_required(tmp_path, names):
+    touch(touch_case(tmp_path / CASE_1, MODALITIES), *names)
+    assert find_cases(tmp_path)[0].label is None
+    text = problem(tmp_path, require_label=True)
+    assert all(name in text for name in names)
+    assert f"expected {CASE_1}_seg.nii[.gz]" in text
+    (reported,) = scan_cases(tmp_path).problems
+    assert (reported.kind, reported.modality) == ("ambiguous", "seg")
+
+
+def test_a_folder_without_segmentations_is_refused_only_if_they_are_required(tmp_path):
+    touch_case(tmp_path / "BraTS20_Validation_001", MODALITIES)
+    assert find_cases(tmp_path)[0].label is None
+    assert "no segmentation" in problem(tmp_path, require_label=True)
+
+
+# --- missing and double files
+
+
+def test_a_missing_file_is_reported_on_one_line(tmp_path):
+    touch_case(tmp_path / CASE_1, ("t1", "t2", "flair", "seg"))
+    error = failure(tmp_path)
+    assert str(error) == (
+        f"{tmp_path}: {CASE_1}: missing t1ce; found t1, t2, flair, seg in {tmp_path / CASE_1}; "
+        f"expected {CASE_1}_t1ce.nii[.gz]; "
+        "add the files, or pass --modalities \"['t1','t2','flair']\" to work without t1ce"
+    )
+    assert ids(find_cases(tmp_path, ["t1", "t2", "flair"])) == [CASE_1]
+
+
+def test_all_missing_and_double_files_are_reported_together(tmp_path):
+    touch_case(tmp_path / CASE_1, ("t1", "t1ce", "seg"))
+    touch(touch_case(tmp_path / CASE_2), f"{CASE_2}_t1.nii")
+    for folder in ("a", "b"):
+        touch_case(tmp_path / folder / CASE_3)
+    (tmp_path / "BraTS20_Training_004").mkdir()
+    touch_case(tmp_path / "BraTS20_Training_005")
+    missing, double, twice, empty = failure(tmp_path).problems
+    assert missing.startswith(f"{CASE_1}: missing t2, flair; found t1, t1ce, seg in ")
+    assert f"2 files for t1: {CASE_2}_t1.nii and {CASE_2}_t1.nii.gz" in double
+    assert f"{CASE_3}: found in 2 folders: {tmp_path}/a/{CASE_3}, {tmp_path}/b/{CASE_3}" in twice
+    assert "BraTS20_Training_004: missing t1, t1ce, t2, flair; found none" in empty
+    scan = scan_cases(tmp_path)
+    assert [(p.kind, p.case_id[-1], p.folder.name) for p in scan.problems] == [
+        ("missing", "1", CASE_1),
+        ("double", "2", CASE_2),
+        ("missing", "4", "BraTS20_Training_004"),
+        ("case twice", "3", CASE_3),
+    ]
+    assert len(scan.cases) == 5
+
+
+def test_a_long_list_of_problems_is_cut(tmp_path):
+    for n in range(MAX_LISTED + 5):
+        touch_case(tmp_path / f"BraTS2021_{n:05d}", ("t1", "t1ce", "t2"))
+    error = failure(tmp_path)
+    assert len(error.problems) == MAX_LISTED + 5
+    assert len(str(error).splitlines()) == MAX_LISTED + 3
+    assert "--modalities \"['t1','t1ce','t2']\" to work without flair" in error.advice
+
+
+def test_double_files_of_other_sequences_are_ignored(tmp_path):
+    touch(touch_case(tmp_path / CASE_1), f"{CASE_1}_t1ce.nii")
+    assert ids(find_cases(tmp_path, ["t1", "t2"])) == [CASE_1]
+
+
+def test_the_advice_names_the_sequences_that_all_cases_have(tmp_path):
+    touch_case(tmp_path / CASE_1)
+    touch_case(tmp_path / CASE_2, ("t1", "t2", "flair"))
+    assert "\"['t1','t2','flair']\" to work without t1ce" in failure(tmp_path).advice
+
+
+# --- absent_sequences
+
+SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(MODALITIES, n)]
+
+
+@pytest.mark.parametrize("present", SUBSETS, ids="+".join)
+def test_a_case_may_lack_any_sequences_but_not_all(tmp_path, present):
+    touch_case(tmp_path / CASE_1, present)
+    touch_case(tmp_path / CASE_2)
+    cases = find_cases(tmp_path, absent_sequences=True)
+    assert [tuple(case.images) for case in cases] == [present, MODALITIES]
+
+
+@pytest.mark.parametrize("inside", [(), ("seg",)], ids=["empty", "only a segmentation"])
+def test_a_case_without_any_sequence_is_refused(tmp_path, inside):
+    folder = touch_case(tmp_path / CASE_1, inside)
+    text = problem(tmp_path, absent_sequences=True)
+    assert f"no sequence; found {'seg' if inside else 'none'} in" in text
+    assert f"expected one or more of {CASE_1}_t1.nii[.gz], {CASE_1}_t1ce" in text
+    touch(folder, f"{CASE_1}_flair.nii.gz")
+    assert ids(find_cases(tmp_path, absent_sequences=True)) == [CASE_1]
+    assert "no sequence" in problem(tmp_path, ["t1", "t2"], absent_sequences=True)
+
+
+def test_double_files_are_refused_even_if_others_may_be_absent(tmp_path):
+    touch(touch_case(tmp_path / CASE_1, ("t1", "t2")), f"{CASE_1}_t1.nii")
+    error = failure(tmp_path, absent_sequences=True)
+    assert "2 files for t1" in error.problems[0]
+    assert "--modalities" not in error.advice
+
+
+@pytest.mark.parametrize("file", ["sub-01/anat/sub-01_FLAIR.nii.gz", "patient 7/FLAIR.nii.gz", "x_flair.nii"])
+def test_a_lone_image_with_an_unknown_name_is_a_case(tmp_path, file):
+    path = tmp_path / file
+    touch(path.parent, path.name)
+    (case,) = find_cases(tmp_path, absent_sequences=True)
+    assert dict(case.images) == {"flair": path}
+    assert case.case_id == {"sub-01": "sub-01", "patient 7": "patient 7", "x_flair.nii": "x"}[file.split("/")[0]]
+    with pytest.raises(NoCasesError):
+        find_cases(tmp_path)
+
+
+def test_a_lone_image_beside_cases_is_ignored_with_a_warning(tmp_path, log):
+    touch_case(tmp_path / CASE_1, ("t1", "t2"))
+    touch(tmp_path / "templates", "t1.nii.gz")
+    touch(tmp_path, "atlas_t1.nii")
+    assert ids(find_cases(tmp_path, absent_sequences=True)) == [CASE_1]
+    (warning,) = log.messages
+    assert "atlas_t1.nii and 1 more" in warning
+
+
+def test_single_images_with_different_names_in_one_folder_are_ambiguous(tmp_path):
+    touch(tmp_path, "a_t1.nii", "b_flair.nii")
+    assert "a_t1.nii and b_flair.nii" in problem(tmp_path, absent_sequences=True)
+
+
+def test_one_folder_per_sequence_is_ambiguous(tmp_path):
+    for modality in ("t1", "flair"):
+        touch(tmp_path / modality, f"{CASE_1}_{modality}.nii.gz")
+    assert "found in 2 folders" in problem(tmp_path, absent_sequences=True)
+
+
+# --- wrong folders
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("nowhere", NotFoundError), (None, UsageError), ([], UsageError)])
+def test_a_folder_must_be_given_and_exist(tmp_path, folder, kind):
+    with pytest.raises(kind) as error:
+        find_cases(tmp_path / folder if folder else folder)
+    assert error.value.subject == "dataset_dir"
+
+
+def test_a_folder_without_cases_is_described(tmp_path):
+    root = touch(tmp_path / "data")
+    assert "found no file" in problem(root)
+    touch(root, *(f"{n}.dcm" for n in range(2000)))
+    error = failure([touch_case(tmp_path / CASE_1), root])
+    assert isinstance(error, NoCasesError)
+    assert error.subject == str(root)
+    assert "found 2,000 file(s) such as 0.dcm" in error.problem
+    assert len(str(error).splitlines()) == 1
+
+
+def test_kaggles_hdf5_slices_are_recognised(tmp_path):
+    touch(tmp_path / "content" / "data", "volume_41_slice_0.h5")
+    error = failure(tmp_path)
+    assert "volume_41_slice_0.h5" in error.problem
+    assert "brats3d convert" in error.advice
+
+
+def test_a_decathlon_task_is_recognised(tmp_path):
+    task = touch(tmp_path / "Task01_BrainTumour", "dataset.json")
+    touch(task / "imagesTr", "BRATS_001.nii.gz")
+    error = failure(tmp_path)
+    assert "Decathlon" in error.problem
+    assert "brats3d convert" in error.advice
+
+
+def test_meningioma_radiotherapy_is_refused(tmp_path):
+    folder = touch_case(tmp_path / "BraTS-MEN-RT-0001-1", ("t1c", "gtv"))
+    assert "one sequence and one label" in problem(tmp_path)
+    touch_case(tmp_path / CASE_1)
+    assert "one sequence and one label" in problem(tmp_path)
+    scan = scan_cases(tmp_path, absent_sequences=True)
+    assert [(p.kind, p.case_id, p.folder) for p in scan.problems] == [("unusable", folder.name, folder)]
+    assert len(scan.cases) == 2
+
+
+def test_folders_whose_files_state_no_sequence_are_found(tmp_path):
+    touch(tmp_path / CASE_1, "channel0.nii.gz", "channel1.nii.gz")
+    touch(tmp_path / "other", "channel0.nii.gz")
+    touch_case(tmp_path / CASE_2)
+    (unnamed,) = find_unnamed(tmp_path, {CASE_2})
+    assert (unnamed.kind, unnamed.case_id, unnamed.folder) == ("unnamed", CASE_1, tmp_path / CASE_1)
+    assert not list(find_unnamed(tmp_path, {CASE_1, CASE_2}))
