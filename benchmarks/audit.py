@@ -1,4 +1,4 @@
-"""Seconds and memory of the audit, against only unpacking the same files; seconds to find 2,000 cases.
+"""Time and memory of the audit, compared with only decompressing the same files; time to find 2,000 cases.
 
 python benchmarks/audit.py [--cases 6] [--repeats 7]
 """
@@ -47,17 +47,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory = [measure_memory(Path(folder, str(n)), n) for n in (10, 200)]
     with tempfile.TemporaryDirectory() as folder:
-        found = measure_discovery(Path(folder), 2000)
+        seconds = measure_discovery(Path(folder), 2000)
     record(f"Audit of {options.cases} full-size phantoms, {THREADS} threads", speed)
     header = ["peak memory, 10 small cases, MiB", "200 small cases, MiB", "finding 2,000 cases, s"]
-    record("Audit, memory and discovery", rows(header, [[*memory, found]]))
+    record("Audit, memory and discovery", rows(header, [[*memory, seconds]]))
 
 
 def measure_speed(folder: Path, repeats: int) -> list[str]:
-    """The ways alternate, so that what else the machine does hits all; ratios are of neighbours in time."""
+    """Run the ways in turn, so that other load on the machine affects all; ratios compare neighbours in time."""
     files = sorted(folder.rglob("*.nii.gz"))
 
-    def each(unpack: Callable[[Path], int]) -> Callable[[], object]:
+    def of_all_files(unpack: Callable[[Path], int]) -> Callable[[], object]:
         def run() -> object:
             with ThreadPoolExecutor(THREADS) as pool:
                 return sum(pool.map(unpack, files))
@@ -65,9 +65,9 @@ def measure_speed(folder: Path, repeats: int) -> list[str]:
         return run
 
     ways = {
-        "gzip.open(file).read()": each(unpack_with_gzip),
-        "zlib, one call": each(unpack_with_zlib),
-        "zlib, one call, size known": each(unpack_with_zlib_and_size),
+        "gzip.open(file).read()": of_all_files(unpack_with_gzip),
+        "zlib, one call": of_all_files(unpack_with_zlib),
+        "zlib, one call, size known": of_all_files(unpack_with_zlib_and_size),
         "audit": lambda: audit_dataset(folder, progress=False, workers=THREADS),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -75,13 +75,13 @@ def measure_speed(folder: Path, repeats: int) -> list[str]:
         for name, run in ways.items():
             start = time.perf_counter()
             run()
-            if turn:  # the first turn fills the caches
+            if turn > 0:  # the first one fills the file cache
                 seconds[name].append(time.perf_counter() - start)
     cells = []
-    for name, own in seconds.items():
-        ratios = [a / s for a, s in zip(seconds["audit"], own, strict=True)]
-        cells.append([name, 1000 * statistics.median(own) / len(files), statistics.median(ratios)])
-    return rows(["way", "ms a file, median", "audit takes times as long, median of ratios"], cells)
+    for name, measured in seconds.items():
+        ratios = [a / s for a, s in zip(seconds["audit"], measured, strict=True)]
+        cells.append([name, 1000 * statistics.median(measured) / len(files), statistics.median(ratios)])
+    return rows(["way", "ms per file, median", "time of the audit / time of this way, median"], cells)
 
 
 def unpack_with_gzip(path: Path) -> int:
@@ -99,7 +99,7 @@ def unpack_with_zlib_and_size(path: Path) -> int:
 
 
 def measure_memory(folder: Path, cases: int) -> float:
-    """Peak MiB of the audit in a process of its own. Linux only: getrusage would count the parent's peak."""
+    """Return the peak memory in MiB of an audit in its own process. Linux only: getrusage counts the parent's peak."""
     noise = np.random.default_rng(0)
     for i in range(cases):
         for name in (*MODALITIES, "seg"):

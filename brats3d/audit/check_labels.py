@@ -45,7 +45,7 @@ def label_findings(
     try:
         check_labels(voxels.values, convention, str(path))
     except ValueError as error:
-        return [*findings, make_finding("unexpected labels", case_id, path, str(error))]
+        return [*findings, make_finding("unexpected labels", case_id, path, error)]
     return findings + _region_findings(case_id, path, voxels, convention)
 
 

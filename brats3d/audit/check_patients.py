@@ -27,7 +27,7 @@ def read_mappings(roots: Sequence[Path]) -> tuple[NameMapping | None, list[Findi
     try:
         mapping = read_name_mappings(roots)
     except ValueError as error:
-        return None, [make_finding("unreadable name mapping", "", None, str(error))]
+        return None, [make_finding("unreadable name mapping", "", None, error)]
     problem = "a name mapping in a form that brats3d cannot read; expected CSV"
     return mapping, [make_finding("spreadsheet mapping", "", path, problem) for path in mapping.spreadsheets]
 
@@ -49,7 +49,7 @@ def read_folds(
     try:
         folds = read_datalist(roots[0] if len(roots) == 1 else list(roots), modalities)
     except (ValueError, OSError) as error:
-        return [], [make_finding("invalid datalist", "", file, " ".join(str(error).split()))]
+        return [], [make_finding("invalid datalist", "", file, error)]
     if folds is None:
         return None, []
     listed = [case for fold in folds for case in fold]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from brats3d.errors import ExplainedError
+
 SEVERITIES = ("error", "warning", "note")
 """error: training fails or learns something wrong; warning: check the data; note: a fact worth knowing."""
 
@@ -35,30 +37,22 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "missing sequence": Kind("error", "add the files, or pass --modalities to work without this sequence"),
         "duplicate files": Kind("error", "keep one of them", "keeps the first, if all are identical"),
         "ambiguous segmentation": Kind("error", "rename the right file as expected, and move the others out"),
-        "case in several folders": Kind(
-            "error", "keep one of the folders", "keeps the first, if the folders are identical"
-        ),
+        "case in several folders": Kind("error", "keep one of the folders", "keeps the first, if all are identical"),
         "unsupported release": Kind("error", "move these cases out of the folder"),
-        "misnamed segmentation": Kind(
-            "warning", "rename the file: brats3d reads it, other tools do not", "uses the expected name"
-        ),
+        "misnamed segmentation": Kind("warning", "rename it: other tools will not find it", "uses the expected name"),
         "no segmentation": Kind("note", "nothing to do: training skips these cases, prediction uses them"),
-        # Readable, and different from all other files
+        # Whole files
         "unreadable file": Kind("error", "download or convert the file again"),
         "identical sequences": Kind("error", "download the case again: two of its sequences are the same image"),
-        "image in several cases": Kind("error", "download these cases again: the image belongs to one of them only"),
-        "copied case": Kind(
-            "error", "remove the copy, or the model may be tested on a case it was trained on", "keeps the first case"
-        ),
+        "image in several cases": Kind("error", "download these cases again: the image belongs to only one of them"),
+        "copied case": Kind("error", "remove it, or it may be in both training and test data", "keeps the first case"),
         # Headers
         "different shape": Kind("error", "download the case again, or resample the file onto the others' grid"),
-        "different orientation": Kind(
-            "error", "reorient the file to match the others", "reorients it without interpolation"
-        ),
+        "different orientation": Kind("error", "reorient the file like the others", "reorients it, without loss"),
         "different affine": Kind(
             "error",
             "download the case again, or register the file to the others",
-            "uses the other files' affine, if the voxels confirm that the images overlap as stored",
+            "uses the others' affine, if the voxels confirm it",
         ),
         "no affine": Kind("warning", "restore the affine: the header does not say where the voxels lie"),
         "sform and qform differ": Kind("warning", "make them equal: some programs read the sform, others the qform"),
@@ -66,47 +60,29 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # Images
         "NaN or Inf": Kind("error", "convert the file again, or set these voxels to 0", "sets them to 0, if few"),
         "constant image": Kind("error", "download or convert the file again: it shows no anatomy"),
-        "no positive voxels": Kind(
-            "error",
-            "shift the intensities so that the background is 0 and the brain above 0",
-            "subtracts the background value",
-        ),
+        "no positive voxels": Kind("error", "shift the background to 0", "subtracts the background value"),
         "saturated": Kind("warning", "convert the file again with a wider range: its brightest voxels are clipped"),
-        "negative intensities": Kind("warning", "check the file: the intensities of BraTS images are not negative"),
-        "ringing": Kind("note", "nothing to do: interpolation leaves small negative values at edges", "sets them to 0"),
-        "non-zero background": Kind("warning", "subtract the background value", "subtracts the background value"),
+        "negative intensities": Kind("warning", "check the file: BraTS images have no negative intensities"),
+        "ringing": Kind("note", "nothing to do: interpolation leaves small negative values", "sets them to 0"),
+        "non-zero background": Kind("warning", "shift the background to 0", "subtracts the background value"),
         "noisy background": Kind("warning", "strip the skull, and set all voxels outside the brain to 0"),
         # Segmentations
         "unknown label convention": Kind("error", "pass --label_convention NAME"),
-        "unexpected labels": Kind(
-            "error", "find out which release the case is from; pass --label_convention NAME if all cases are from it"
-        ),
+        "unexpected labels": Kind("error", "check the release; if all cases are from it, pass --label_convention NAME"),
         "fractional labels": Kind(
-            "error",
-            "provide the segmentation itself, not probabilities or an interpolated map",
-            "rounds them, if all are nearly whole numbers",
+            "error", "provide labels, not probabilities or interpolated labels", "rounds them, if nearly whole"
         ),
-        "labels outside the brain": Kind("warning", "check the registration and the skull stripping", "sets them to 0"),
+        "labels outside the brain": Kind("warning", "check the registration and skull stripping", "sets them to 0"),
         "no tumour": Kind("warning", "check that the segmentation is finished and belongs to this case"),
         "empty region": Kind("note", "nothing to do: not every tumour has every region, and scores allow for it"),
         "tiny components": Kind("note", "nothing to do: lesion-wise scores count them as lesions"),
         # Patients and folds
-        "unreadable name mapping": Kind(
-            "error", "correct the mapping or download it again: splits need it to keep each patient in one fold"
-        ),
-        "spreadsheet mapping": Kind(
-            "warning", "save it as CSV in the same folder, so that splits keep each patient in one fold"
-        ),
-        "no name mapping": Kind(
-            "warning", "add the name_mapping.csv of the release, so that splits keep each patient in one fold"
-        ),
+        "unreadable name mapping": Kind("error", "correct it or download it again: splits by patient need it"),
+        "spreadsheet mapping": Kind("warning", "save it as CSV in the same folder: splits by patient need it"),
+        "no name mapping": Kind("warning", "add the name_mapping.csv of the release: splits by patient need it"),
         "invalid datalist": Kind("error", "correct datalist.json, or delete it to split the cases by patient"),
-        "too few patients": Kind(
-            "warning", "add cases with segmentations before training; nothing to do for a validation set"
-        ),
-        "several releases": Kind(
-            "warning", "never test on one release after training on another; splits keep the patient in one fold"
-        ),
+        "too few patients": Kind("warning", "add segmented cases before training; ignore this for a validation set"),
+        "several releases": Kind("warning", "do not test on one release after training on the other; splits are safe"),
         "several time points": Kind("note", "nothing to do: splits keep all cases of a patient in one fold"),
     }
 )
@@ -123,7 +99,7 @@ class Finding:
         file: the file or folder, if the finding is about one.
         problem: what was found and what was expected, on one line.
         advice: what the user can do.
-        repair: what ``--repair`` does; None if it cannot repair this.
+        repair: what ``--repair`` does; empty if it cannot repair this.
     """
 
     kind: str
@@ -132,19 +108,23 @@ class Finding:
     file: Path | None
     problem: str
     advice: str
-    repair: str | None
+    repair: str
 
 
-def make_finding(kind: str, case_id: str, file: Path | None, problem: str, repairable: bool = True) -> Finding:
+def make_finding(
+    kind: str, case_id: str, file: Path | None, problem: str | Exception, repairable: bool = True
+) -> Finding:
     """Return a finding with the severity and the advice of its kind.
 
     Args:
         kind: a key of :data:`KINDS`.
         case_id: the case; empty for the whole data set.
         file: the file or folder; its path is removed from the beginning of ``problem``.
-        problem: what was found and what was expected, on one line.
+        problem: what was found and what was expected; the advice of an error is replaced by that of the kind.
         repairable: False if ``--repair`` cannot repair this finding, though it repairs others of its kind.
     """
     about = KINDS[kind]
-    repair = about.repair if repairable and about.repair else None
-    return Finding(kind, about.severity, case_id, file, problem.removeprefix(f"{file}: "), about.advice, repair)
+    text = " ".join(str(problem).split()).removeprefix(f"{file}: ")
+    if isinstance(problem, ExplainedError) and problem.advice:
+        text = text.removesuffix(f"; {problem.advice}")
+    return Finding(kind, about.severity, case_id, file, text, about.advice, about.repair if repairable else "")

@@ -26,7 +26,6 @@ class CaseRecord:
         findings: those in its files.
         fingerprints: modality -> fingerprint, for each readable image.
         label: the fingerprint of the segmentation; None if there is none or it cannot be read.
-        n_bytes: size of the readable files on disk.
         shape: of the volumes; None if none can be read.
         spacing_mm: of the voxels.
         unknown_labels: some of the labels, if the label convention is unknown.
@@ -37,7 +36,6 @@ class CaseRecord:
     findings: tuple[Finding, ...]
     fingerprints: Mapping[str, tuple[object, ...]] = field(default_factory=dict, hash=False)
     label: tuple[object, ...] | None = None
-    n_bytes: int = 0
     shape: tuple[int, ...] | None = None
     spacing_mm: tuple[float, ...] | None = None
     unknown_labels: tuple[float, ...] = ()
@@ -57,8 +55,7 @@ def audit_case(case: Case, label_convention: str | None = None) -> CaseRecord:
     try:
         return reader.read_all()
     except Exception as error:  # including MemoryError
-        text = " ".join(str(error).split())
-        problem = f"cannot be checked: {type(error).__name__}: {text}; expected a NIfTI volume"
+        problem = f"cannot be checked: {type(error).__name__}: {error}; expected a NIfTI volume"
         reader.findings.append(make_finding("unreadable file", case.case_id, reader.file, problem))
         return CaseRecord(case, tuple(reader.findings))
 
@@ -97,7 +94,6 @@ class _CaseReader:
             (*(header_findings(case.case_id, headers) if headers else ()), *self.findings),
             self.fingerprints,
             voxels.fingerprint() if voxels else None,
-            sum(header.path.stat().st_size for header in headers),
             headers[0].shape if headers else None,
             headers[0].spacing_mm if headers else None,
             tuple(np.unique(voxels.values)[:_MAX_LABELS].tolist()) if voxels and is_unknown else (),
@@ -134,7 +130,7 @@ class _CaseReader:
         try:
             volume = read_volume(path)
         except ValueError as error:
-            self.findings.append(make_finding("unreadable file", self.case.case_id, path, str(error)))
+            self.findings.append(make_finding("unreadable file", self.case.case_id, path, error))
             return None
         self.headers.append(volume.header)
         return volume

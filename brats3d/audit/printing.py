@@ -53,8 +53,9 @@ _MAX_LISTED = 10
 
 def _kind_lines(kind: str, findings: Sequence[Finding], roots: Sequence[Path], limit: int) -> list[str]:
     about = KINDS[kind]
-    lines = [f"{about.severity:8}{kind}: {len(findings)}", f"        fix: {about.advice}"]
-    if repairable := sum(finding.repair is not None for finding in findings):
+    fix = "" if about.severity == "note" else "fix: "
+    lines = [f"{about.severity:8}{kind}: {len(findings)}", f"        {fix}{about.advice}"]
+    if repairable := sum(bool(finding.repair) for finding in findings):
         lines.append(f"        --repair {about.repair}: {repairable} of {len(findings)}")
     for finding in findings[:limit]:
         where = _relative(finding.file, roots) or finding.case_id

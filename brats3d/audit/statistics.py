@@ -36,7 +36,6 @@ def dataset_statistics(
         "patients": len(patients),
         "patients_with_several_cases": sum(n > 1 for n in patients.values()),
         "cases_with_segmentation": sum(case.label is not None for case in cases),
-        "gigabytes_read": sum(record.n_bytes for record in records) / 1e9,
         "grades": _counts(mapping.grade_of(case) or "unknown" for case in cases),
         "layouts": _counts(case.layout for case in cases),
         "label_conventions": _counts(conventions),

@@ -16,7 +16,7 @@ def test_cases_in_two_folders_are_repairable_only_if_the_folders_are_identical(m
     assert finding.repair
     (root / "more" / "BraTS20_Training_002" / "BraTS20_Training_002_t1.nii.gz").write_bytes(b"broken")
     (finding,) = audit_dataset(root, progress=False).findings
-    assert finding.repair is None
+    assert not finding.repair
 
 
 def test_flat_folders_are_compared_once(make_dataset, opened: list[Path], tmp_path: Path) -> None:

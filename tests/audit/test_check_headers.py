@@ -23,15 +23,15 @@ def test_a_different_affine_is_repairable_only_if_most_files_share_a_grid(tmp_pa
     moved = replace(header, affine=header.affine + 1e-2)
     (finding,) = header_findings("a", [header, moved])
     assert finding.kind == "different affine"
-    assert finding.repair is None  # one against one
+    assert not finding.repair  # one against one
     (finding,) = header_findings("a", [header, header, moved])
-    assert finding.repair is not None
+    assert finding.repair
 
 
 def test_a_different_shape_cannot_be_repaired(tmp_path: Path) -> None:
     (finding,) = header_findings("a", headers(tmp_path, (4, 4, 4), (4, 4, 4), (4, 4, 5)))
     assert finding.kind == "different shape"
-    assert finding.repair is None
+    assert not finding.repair
 
 
 def test_a_qform_that_is_not_a_rotation_is_a_finding(tmp_path: Path) -> None:

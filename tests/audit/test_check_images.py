@@ -47,7 +47,7 @@ def test_nan_and_inf_are_counted_and_repairable_if_few(brain, value: float, coun
     (finding,) = image_findings("a", HERE, values)
     assert finding.kind == "NaN or Inf"
     assert finding.problem.startswith(f"{count:,} of 4,000 voxels")
-    assert (finding.repair is not None) == few
+    assert bool(finding.repair) == few
 
 
 def test_saturation_needs_more_than_a_handful_of_voxels(brain) -> None:
@@ -87,7 +87,7 @@ def test_an_image_with_one_positive_intensity_is_a_mask(brain) -> None:
 def test_intensities_that_overflow_float32_cannot_be_repaired(brain) -> None:
     (finding,) = image_findings("a", HERE, brain * 1e300)
     assert finding.kind == "NaN or Inf"
-    assert finding.repair is None
+    assert not finding.repair
     assert image_kinds(brain * 1e30) == []
 
 
@@ -95,7 +95,7 @@ def test_intensities_that_overflow_float32_cannot_be_repaired(brain) -> None:
 def test_an_image_below_0_is_repairable_only_by_its_background(brain, background: int, repairable: bool) -> None:
     values = np.where(brain > 0, -brain, background).astype(np.int16)
     findings = {finding.kind: finding for finding in image_findings("a", HERE, values)}
-    assert (findings["no positive voxels"].repair is not None) == repairable
+    assert bool(findings["no positive voxels"].repair) == repairable
 
 
 def test_ringing_is_few_small_negative_voxels(brain) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from brats3d.audit.finding_kinds import KINDS, SEVERITIES, make_finding
+from brats3d.errors import DataError
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -20,7 +21,14 @@ def test_a_finding_does_not_repeat_the_path_of_its_file() -> None:
     assert finding.problem == "has shape (1, 2, 3)"
 
 
+def test_the_advice_of_an_error_is_replaced_by_that_of_the_kind() -> None:
+    error = DataError("/x/a_t1.nii", "ends early", expected="3 voxels", advice="download it again")
+    finding = make_finding("unreadable file", "a", Path("/x/a_t1.nii"), error)
+    assert finding.problem == "ends early; expected 3 voxels"
+    assert finding.advice == KINDS["unreadable file"].advice
+
+
 def test_a_finding_has_a_repair_only_if_its_kind_and_itself_can_be_repaired() -> None:
     assert make_finding("duplicate files", "a", None, "x").repair == KINDS["duplicate files"].repair
-    assert make_finding("duplicate files", "a", None, "x", repairable=False).repair is None
-    assert make_finding("missing sequence", "a", None, "x").repair is None
+    assert make_finding("duplicate files", "a", None, "x", repairable=False).repair == ""
+    assert make_finding("missing sequence", "a", None, "x").repair == ""
