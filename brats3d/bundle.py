@@ -149,6 +149,41 @@ def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
     return " ".join(map(_quoted, parts))
 
 
+def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
+    """Return the command that runs a workflow with the settings of an earlier run.
+
+    Knobs that have the YAML's default are omitted; so are knobs whose default is computed, since it suits the machine.
+
+    Args:
+        workflow: ``pretrain``, ``train`` or ``evaluate``.
+        settings: knob -> value, with the output_dir. Names that are not knobs are ignored.
+    """
+    import yaml
+
+    from brats3d.knobs import read_knobs
+
+    defaults = {knob.name: yaml.safe_load(knob.default) for knob in read_knobs(config_files(workflow))}
+    changed = {}
+    for name, value in settings.items():
+        default = defaults.get(name)
+        if isinstance(default, str) and default.startswith("@"):  # another knob's value
+            default = settings.get(default[1:])
+        computed = isinstance(default, str) and default.startswith("$")
+        if name in defaults and name not in ("dataset_dir", "output_dir") and not computed and value != default:
+            changed[name] = value
+    words = ["brats3d", workflow]
+    if workflow != "pretrain":
+        folder = settings.get("dataset_dir") or "DATASET_DIR"
+        if not isinstance(folder, str):  # brats3d accepts one folder, the configs several
+            return command_line(workflow, {"dataset_dir": folder, "output_dir": settings["output_dir"], **changed})
+        words.append(folder)
+    words += ["--output", settings["output_dir"]]
+    plain = {None: "null", True: "true", False: "false"}
+    for name, value in changed.items():
+        words += [f"--{name}", plain[value] if value is None or isinstance(value, bool) else str(value)]
+    return " ".join(map(_quoted, words))
+
+
 def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
     """Run a workflow of the installed bundle in this process.
 

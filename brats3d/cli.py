@@ -23,6 +23,7 @@ from brats3d.bundle import (
     config_files,
     installed_bundle,
     misread_paths,
+    repeat_command,
     run_workflow,
     unknown_ids,
 )
@@ -274,7 +275,7 @@ def report(run_dir: str, output: str | None, dataset_dir: Sequence[str]) -> None
 
     _quieten()
     folders = list(dataset_dir) if len(dataset_dir) > 1 else next(iter(dataset_dir), None)
-    path = make_report(run_dir, output, folders)
+    path = make_report(run_dir, output, folders, repeat_command)
     click.echo(click.format_filename(path))
 
 

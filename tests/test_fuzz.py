@@ -29,7 +29,8 @@ from brats3d.evaluation.score_files import read_scores
 from brats3d.files.nifti import read_header, read_volume
 from brats3d.networks.card import read_card
 from brats3d.networks.checkpoint_file import read_checkpoint
-from brats3d.report.run_folder import find_failures, read_run
+from brats3d.report.failed_regions import find_failed_regions
+from brats3d.report.run_folder import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -295,7 +296,7 @@ def test_a_strange_run_is_read_or_refused(tmp_path, content, knobs, changes):
     write_json(tmp_path / "x" / "settings.json", knobs, None)
     run = attempt(lambda: read_run(tmp_path / "x"), tmp_path / "x")
     if run:
-        find_failures(run.rows)
+        find_failed_regions(run.rows)
         assert sorted(run.ranked) == sorted(run.by_case)
 
 

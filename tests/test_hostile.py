@@ -331,7 +331,7 @@ def test_curves_that_cannot_be_read_are_a_remark_of_the_report(tmp_path, harm):
     events.parent.mkdir()
     events.touch()
     harm(events)
-    assert any("TensorBoard events that cannot be read" in remark for remark in read_run(tmp_path).remarks)
+    assert any("TensorBoard events cannot be read" in remark for remark in read_run(tmp_path).remarks)
 
 
 # --- conversion

@@ -27,8 +27,8 @@ ORDER = [
     "training",
     "inference",
     "knobs",
-    "bundle",
     "report",
+    "bundle",
     "api",
     "cli",
 ]

@@ -1,15 +1,16 @@
-"""The curves of a run, read from TensorBoard's events, and a picture of its Dice."""
+"""The curves of a run, read from its TensorBoard events, and a picture of its Dice curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from brats3d.errors import DataError
 from brats3d.files import ordinary_size, write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
 
 MAX_EVENTS_BYTES = 2**30
-"""Of a run's TensorBoard events: scalars, and a few pictures a validation."""
+"""Limit for a run's TensorBoard events, which hold scalars and a few pictures per validation."""
 
 
 def save_curve(
@@ -19,14 +20,14 @@ def save_curve(
     beside: Mapping[str, float] | None = None,
     beside_name: str = "",
 ) -> Path:
-    """A PNG of the Dice curves of a run.
+    """Write a PNG of the Dice curves of a run.
 
     Args:
-        path: of the PNG.
+        path: the PNG.
         curves: TensorBoard tag -> (iteration, value) pairs, such as ``val_dice_wt``.
-        title: stands above.
-        beside: region -> Dice of something to compare the run with, drawn as dashed lines.
-        beside_name: what the dashed lines are.
+        title: title of the plot.
+        beside: region -> Dice of another model, drawn as dashed lines.
+        beside_name: name of the other model in the legend.
 
     Returns:
         The path.
@@ -50,49 +51,51 @@ def save_curve(
 
 
 def read_scalars(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Every curve of a run, from its TensorBoard events: tag -> (iteration, value) pairs.
+    """Read every curve of a run from its TensorBoard events.
+
+    Returns:
+        Tag -> (iteration, value) pairs.
 
     Raises:
-        FileNotFoundError: if the folder holds no event file.
-        ValueError: if one of them is no ordinary file, larger than :data:`MAX_EVENTS_BYTES`, or damaged.
+        DataError: if the folder has no event file, or one of them is not a regular file, is damaged, or they have more
+            than :data:`MAX_EVENTS_BYTES` together.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = Path(run_dir) / "tensorboard"
     files = sorted(folder.glob("*tfevents*"))
     if not any(path.name.startswith("events.out.tfevents.") for path in files):
-        raise FileNotFoundError(f"{folder}: no TensorBoard events; expected the output_dir of a training")
+        raise DataError(folder, "no TensorBoard events", expected="the output_dir of a training")
     try:
         if (size := sum(map(ordinary_size, files))) > MAX_EVENTS_BYTES:
             raise ValueError(f"{size:,} bytes; at most {MAX_EVENTS_BYTES:,} are read")
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    except Exception as error:  # what TensorBoard makes of a damaged file depends on the damage
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{folder}: TensorBoard events that cannot be read ({what:.300})") from error
+    except Exception as error:  # TensorBoard raises different types for different kinds of damage
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(folder, f"the TensorBoard events cannot be read ({reason:.300})") from error
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """The Dice curves of a run, as :func:`read_scalars` gives them.
+    """Read the validation Dice curves of a run, in the form of :func:`read_scalars`.
 
     Raises:
-        FileNotFoundError: if the folder holds no event file.
+        DataError: as :func:`read_scalars`.
     """
-    return {
-        tag: points for tag, points in read_scalars(run_dir).items() if tag.startswith(("val_dice_", "val_mean_dice"))
-    }
+    prefixes = ("val_dice_", "val_mean_dice")
+    return {tag: points for tag, points in read_scalars(run_dir).items() if tag.startswith(prefixes)}
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # called by `make demo`: RUN PNG METRICS_OF_THE_INCLUDED_WEIGHTS
     import json
     import sys
 
-    run_dir, png, shipped = sys.argv[1:]
-    summary = json.loads(Path(shipped).read_text())["summary"]
+    run_dir, png, included = sys.argv[1:]
+    summary = json.loads(Path(included).read_text(encoding="utf-8"))["summary"]
     save_curve(
         png,
         read_curves(run_dir),
-        title="Dice of the validation cases",
+        title="Dice on the validation cases",
         beside={region: summary[region]["dice"] for region in REGIONS_TO_READ},
-        beside_name="weights that ship",
+        beside_name="included weights",
     )

@@ -1,133 +1,106 @@
-"""The cases of a report as HTML: at length, slice by slice, and a thumbnail of each. What files say is escaped."""
+"""The pictures of a report: best, median and worst case at length, and a thumbnail of each case."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
 
-import numpy as np
-
-from brats3d.files import MODALITY_TITLES
-from brats3d.labels import REGIONS_TO_READ
-from brats3d.report.case_volumes import Trouble
-from brats3d.report.figures import Picture, as_jpeg
-from brats3d.report.page import data_uri, figure, legend, listing
+from brats3d.files import save_preview
+from brats3d.report.case_files import CaseFiles, CaseProblem
+from brats3d.report.case_volumes import CaseVolumes, compare_with_scores, load_volumes
 from brats3d.report.run_folder import Run
-from brats3d.report.viewer import Viewer
+from brats3d.report.slices import Picture, border_sequences, case_panels, thumbnail
+from brats3d.report.viewer import Viewer, make_viewer
+
+MAX_THUMBNAILS = 70
+"""Limit of thumbnails, the worst cases first; each takes half a second and about 20 kB."""
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ShownCase:
     """A case that is shown at length.
 
     Args:
         rank: ``"best"``, ``"median"`` or ``"worst"``.
-        case_id: whose.
-        panels: its slice with the most tumour.
-        viewers: sequence -> viewer; empty where the case has none.
+        case_id: the case.
+        panels: pictures of the slice with the most tumour.
+        viewer: None for the median case.
     """
 
     rank: str
     case_id: str
     panels: Sequence[Picture]
-    viewers: Mapping[str, Viewer]
+    viewer: Viewer | None
 
 
-@dataclass(frozen=True, eq=False)
-class Thumbnail:
-    """A case shown small.
+class Gallery:
+    """Reads cases and draws their pictures; collects the problems of cases that cannot be read.
 
     Args:
-        case_id: whose.
-        jpeg: reference and prediction of one slice, side by side.
-        size: width and height in pixels.
+        run: the run that was scored.
+        files: case_id -> files of the cases that have all of them.
     """
 
-    case_id: str
-    jpeg: bytes
-    size: tuple[int, int]
+    def __init__(self, run: Run, files: Mapping[str, CaseFiles]) -> None:
+        self.run = run
+        self.files = files
+        self.ranked = [case_id for case_id in run.ranked if case_id in files]
+        self.problems: dict[str, CaseProblem] = {}
+
+    def thumbnails(self, progress: bool = True) -> dict[str, Picture]:
+        """Draw reference and prediction of each case side by side, the worst first, at most :data:`MAX_THUMBNAILS`."""
+        from tqdm import tqdm
+
+        base = "flair" if "flair" in self.run.modalities else self.run.modalities[0]
+        pictures = {}
+        worst = self.ranked[:MAX_THUMBNAILS]
+        for case_id in tqdm(worst, desc="cases", unit="case", disable=None if progress else True):
+            if (volumes := self._load(case_id, [base])) is not None:
+                z = volumes.shown_slice
+                plane, ref, pred = (array[..., z] for array in (volumes.image[0], volumes.ref, volumes.pred))
+                pixels = thumbnail(plane, ref, pred, volumes.spacing_mm)
+                pictures[case_id] = Picture(pixels, f"{case_id}: reference and prediction in one slice")
+        return pictures
+
+    def shown_cases(self, folder: Path) -> list[ShownCase]:
+        """Draw the best, the median and the worst of the readable cases, also as PNG in the folder."""
+        middle = len(self.ranked) // 2
+        orders = {
+            "worst": self.ranked,
+            "best": self.ranked[::-1],
+            "median": sorted(self.ranked, key=lambda case_id: abs(self.ranked.index(case_id) - middle)),
+        }
+        shown: dict[str, ShownCase] = {}
+        for rank, order in orders.items():
+            taken = {case.case_id for case in shown.values()}
+            volumes = self._first_readable(case_id for case_id in order if case_id not in taken)
+            if volumes is not None:
+                shown[rank] = _show_case(rank, volumes, folder)
+        return [shown[rank] for rank in ("best", "median", "worst") if rank in shown]
+
+    def _first_readable(self, case_ids: Iterable[str]) -> CaseVolumes | None:
+        loaded = (self._load(case_id, self.run.modalities) for case_id in case_ids)
+        return next((volumes for volumes in loaded if volumes is not None), None)
+
+    def _load(self, case_id: str, modalities: Sequence[str]) -> CaseVolumes | None:
+        """Read a case, or return None if that fails. The first problem of each case is kept."""
+        volumes = None
+        try:
+            volumes = load_volumes(self.files[case_id], modalities)
+            text = compare_with_scores(volumes, self.run.by_case[case_id])
+        except (ValueError, OSError) as error:
+            text = str(error)
+        if text:
+            self.problems.setdefault(case_id, CaseProblem(case_id, text))
+        return volumes
 
 
-def case_sections(
-    run: Run, shown: Sequence[Shown], thumbnails: Sequence[Thumbnail], troubles: Sequence[Trouble]
-) -> list[tuple[str, str, str]]:
-    """The pictures, the viewer and the thumbnails, as far as there are any."""
-    general = listing((escape(trouble.text) for trouble in troubles if trouble.case_id is None), "remark")
-    if not shown:
-        return [("cases", "Cases", general or '<p class="quiet">None of the cases can be shown.</p>')]
-    parts = [general, legend(), _SIDES]
-    for each in shown:
-        panels = "".join(figure(_jpeg(p.pixels), p.alt, escape(p.title), _size(p)) for p in each.panels)
-        parts.append(f'{_case_heading(run, each)}<div class="panels">{panels}</div>')
-    title = "Best, median and worst case" if len(run.by_case) > 1 else "The case"
-    found = [("cases", title, "".join(parts))]
-    if viewers := [_viewer(run, each, i) for i, each in enumerate(shown) if each.viewers]:
-        how = (
-            "Tap or drag in one of the three views, or click it and use the arrow keys: reference and prediction "
-            "move together. Voxels are thinned out here; the pictures above and below have all of them."
-        )
-        found.append(("viewer", "Slice by slice", f"<p>{how}</p>{''.join(viewers)}"))
-    if thumbnails:
-        few = f" the {len(thumbnails)} worst of {len(run.by_case)} cases," if len(thumbnails) < len(run.by_case) else ""
-        lead = (
-            f"<p>The slice with the most tumour, the reference first, the prediction beside it;{few} worst first.</p>"
-        )
-        items = "".join(_thumbnail(run, each, i) for i, each in enumerate(thumbnails))
-        found.append(("all-cases", "Every case", f'{lead}{legend()}{_SIDES}<div class="thumbnails">{items}</div>'))
-    return found
-
-
-_SIDES = '<p class="quiet">The patient\'s right is on the left of each picture, anterior is up.</p>'
-
-
-def _case_heading(run: Run, each: Shown) -> str:
-    said = f"{each.rank[:1].upper()}{each.rank[1:]}: {each.case_id}" if len(run.by_case) > 1 else each.case_id
-    truly = {"worst": run.ranked[0], "best": run.ranked[-1]}.get(each.rank, each.case_id)
-    if truly != each.case_id:
-        said += f" (of those that can be shown; the {each.rank} is {truly})"
-    return f'<h3>{escape(said)}</h3><p class="quiet">{_dice_line(run, each.case_id)}</p>'
-
-
-def _dice_line(run: Run, case_id: str) -> str:
-    of_region = run.by_case[case_id]
-    return "Dice " + ", ".join(f"{region} {of_region[region].dice:.3f}" for region in REGIONS_TO_READ)
-
-
-def _viewer(run: Run, each: Shown, place: int) -> str:
-    """Reference and prediction side by side for each sequence, one of which is to be seen."""
-    first = next(iter(each.viewers))
-    choices, pairs = "", ""
-    for name, viewer in each.viewers.items():
-        checked, hidden = (" checked", "") if name == first else ("", " hidden")
-        radio = f'<input type="radio" name="sequence-{place}" value="{name}"{checked}>'
-        choices += f"<label>{radio} {MODALITY_TITLES[name]}</label>"
-        frames = "".join(
-            f'<figure><figcaption>{what}</figcaption><iframe loading="lazy" '
-            f'title="{what} of {escape(each.case_id)} on {name}, three views" '
-            f'style="aspect-ratio:{viewer.ratio:.3f}" srcdoc="{escape(document)}"></iframe></figure>'
-            for what, document in (("reference", viewer.reference), ("prediction", viewer.prediction))
-        )
-        pairs += f'<div class="pair" data-sequence="{name}"{hidden}>{frames}</div>'
-    one = each.viewers[first]
-    return (
-        f'{_case_heading(run, each)}<div class="viewer" data-across="{one.across}" '
-        f"data-points='{json.dumps(one.points)}'><fieldset><legend>Sequence</legend>{choices}</fieldset>{pairs}</div>"
-    )
-
-
-def _thumbnail(run: Run, each: Thumbnail, place: int) -> str:
-    caption = f"<strong>{escape(each.case_id)}</strong><br>{_dice_line(run, each.case_id)}"
-    alt = f"{each.case_id}: reference and prediction in one slice"
-    picture = figure(data_uri(each.jpeg, "image/jpeg"), alt, caption, each.size)
-    return picture.replace("<figure>", f'<figure id="case-{place}">', 1)
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    return data_uri(as_jpeg(pixels), "image/jpeg")
-
-
-def _size(picture: Picture) -> tuple[int, int]:
-    height, width = picture.pixels.shape[:2]
-    return width, height
+def _show_case(rank: str, volumes: CaseVolumes, folder: Path) -> ShownCase:
+    title = f"{rank}: {volumes.case_id}".encode(errors="replace").decode()
+    title = title.replace("$", r"\$")  # matplotlib reads formulas between dollars
+    image, ref, pred = volumes.image, volumes.ref, volumes.pred
+    save_preview(folder / f"{rank}.png", image, volumes.modalities, pred, ref, title, volumes.spacing_mm)
+    z = volumes.shown_slice
+    viewer = None if rank == "median" else make_viewer(volumes, border_sequences(volumes.modalities), z)
+    return ShownCase(rank, volumes.case_id, case_panels(volumes, z), viewer)

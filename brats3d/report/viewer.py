@@ -1,144 +1,120 @@
-"""The slice viewer of a report: nilearn's ``view_img`` with the reference and with the prediction, side by side.
+"""The data of a report's slice viewer: the volumes of a case as mosaics of slices, which ``page.js`` draws on a canvas.
 
-nilearn's viewer is chosen over niivue: it is a dependency already, draws on a plain canvas and is 0.1 MB of script,
-where niivue takes 2.3 MB and WebGL, which remote desktops often lack. What it lacks, that its two pictures move
-together, follow the arrow keys and begin in the tumour, the page's own script adds.
+niivue would do more, but it adds 2.3 MB of script to the page and needs WebGL, which remote desktops often lack.
 """
 
 from __future__ import annotations
 
+import io
 import math
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from brats3d.labels import REGION_COLOURS, REGIONS, REGIONS_TO_READ
+from brats3d.files import MODALITY_TITLES
+from brats3d.labels import REGIONS, REGIONS_TO_READ
+from brats3d.report.case_volumes import CaseVolumes
 
 MAX_VOXELS = 110
-"""Along the longest side; a brain at 1 mm is shown at 2 mm, in a quarter of a megabyte."""
+"""Limit along the longest side: a brain at 1 mm is shown at 2 mm, in about 0.2 MB per sequence."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Viewer:
-    """The viewer of one sequence of a case, as two whole HTML documents.
+    """The viewer of a case.
+
+    A mosaic holds the axial slices from left to right and from top to bottom.
 
     Args:
-        reference: with the reference's regions.
-        prediction: with those of the prediction.
-        across: voxels that the three views are wide.
-        points: where to click, as shares of the canvas's width and height, for the crosshair to stand in the tumour:
-            first in the axial view, then in the coronal one.
-        ratio: the canvas's width over its height.
+        shape: voxels along the axes towards L, P and S.
+        columns: slices in one row of a mosaic.
+        start: the voxel at which the crosshair stands at first.
+        sequences: title of a sequence -> its mosaic as JPEG.
+        regions: mosaic of the regions as PNG; a pixel is 17 (4 r + p), where r and p are the innermost region of the
+            reference and of the prediction: 0 none, 1 WT, 2 TC, 3 ET.
     """
 
-    reference: str
-    prediction: str
-    across: int
-    points: tuple[tuple[float, float], tuple[float, float]]
-    ratio: float
+    shape: tuple[int, int, int]
+    columns: int
+    start: tuple[int, int, int]
+    sequences: dict[str, bytes]
+    regions: bytes
 
 
-def make_viewer(image: np.ndarray, ref: np.ndarray, pred: np.ndarray, spacing_mm: Sequence[float], z: int) -> Viewer:
-    """Make the viewer of one sequence, of cubic voxels: nilearn would turn and resample any others in its own way.
+def make_viewer(volumes: CaseVolumes, names: Sequence[str], z: int) -> Viewer:
+    """Make the viewer of a case. The volumes are thinned out to cubic voxels.
 
     Args:
-        image: intensities, shape (H, W, D), axes towards L, P and S.
-        ref: regions {0, 1}, shape (3, H, W, D), channels in the order of ``labels.REGIONS``.
-        pred: the same.
-        spacing_mm: voxel size along each axis.
-        z: the slice to begin with.
+        volumes: the case.
+        names: the sequences to show.
+        z: the axial slice to begin with.
     """
+    spacing_mm, shape = volumes.spacing_mm, volumes.ref.shape[1:]
     finest = min(spacing_mm)
-    longest_mm = max(n * mm for n, mm in zip(image.shape, spacing_mm, strict=True))
+    longest_mm = max(n * mm for n, mm in zip(shape, spacing_mm, strict=True))
     step_mm = finest * math.ceil(longest_mm / finest / MAX_VOXELS - 1e-6)
-    kept = np.ix_(*(_places(n, mm, step_mm) for n, mm in zip(image.shape, spacing_mm, strict=True)))
-    low, high = _window(image)
-    grey = np.clip((image[kept].astype(np.float32) - low) / (high - low), 0, 1) * (image[kept] != 0)
-    affine = np.diag([-step_mm, -step_mm, step_mm, 1])
-    shape = grey.shape
-    place_mm = [(voxel + 0.5) * mm for voxel, mm in zip(_tumour(ref, pred, z), spacing_mm, strict=True)]
+    kept = np.ix_(*(_nearest_voxels(n, mm, step_mm) for n, mm in zip(shape, spacing_mm, strict=True)))
+    ref, pred = (_innermost(regions)[kept] for regions in (volumes.ref, volumes.pred))
+    x, y, z = (
+        min(int((voxel + 0.5) * mm / step_mm), n - 1)
+        for voxel, mm, n in zip(_tumour_centre(volumes, z), spacing_mm, ref.shape, strict=True)
+    )
+    columns = math.ceil(math.sqrt(ref.shape[2]))
+    grey = {name: _to_grey(volumes.image[volumes.modalities.index(name)], kept) for name in names}
     return Viewer(
-        reference=_document(grey, np.stack([region[kept] for region in ref]), affine),
-        prediction=_document(grey, np.stack([region[kept] for region in pred]), affine),
-        across=shape[1] + 2 * shape[0],
-        points=_points(shape, place_mm, step_mm),
-        ratio=(shape[1] + 2 * shape[0]) / max(shape[1:]),
+        shape=ref.shape,
+        columns=columns,
+        start=(x, y, z),
+        sequences={MODALITY_TITLES[name]: _encode(_mosaic(each, columns), "JPEG") for name, each in grey.items()},
+        regions=_encode(_mosaic(17 * (4 * ref + pred), columns), "PNG"),
     )
 
 
-def _places(count: int, mm: float, step_mm: float) -> np.ndarray:
-    """In which voxels along an axis the middles of cubes lie."""
+def _nearest_voxels(count: int, mm: float, step_mm: float) -> np.ndarray:
+    """Return the voxels along an axis in which the centres of the cubes lie."""
     cubes = np.arange(max(1, math.ceil(count * mm / step_mm - 1e-6)))
     return np.floor((cubes + 0.5) * step_mm / mm).astype(int).clip(max=count - 1)
 
 
-def _document(grey: np.ndarray, regions: np.ndarray, affine: np.ndarray) -> str:
-    """nilearn's page without its link to an icon on the web."""
-    from matplotlib.colors import ListedColormap
-    from nibabel import Nifti1Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it does to its own masked arrays
-        from nilearn.plotting import view_img
-
-        innermost = np.zeros(grey.shape, np.float32)
-        for value, region in enumerate(REGIONS_TO_READ, 1):
-            innermost[regions[REGIONS.index(region)] > 0] = value
-        view = view_img(
-            Nifti1Image(innermost, affine),
-            bg_img=Nifti1Image(grey, affine),
-            cmap=ListedColormap(["#000000", *(REGION_COLOURS[region] for region in REGIONS_TO_READ)]),
-            symmetric_cmap=False,
-            vmin=0,
-            vmax=len(REGIONS_TO_READ),
-            threshold=0.5,
-            colorbar=False,
-            black_bg=True,
-            dim=0,
-            opacity=_OPACITY,
-            resampling_interpolation="nearest",
-            radiological=True,  # the patient's right on the left, as in the other pictures
-            cut_coords=tuple(affine[:3, :3] @ (np.array(grey.shape) // 2) + affine[:3, 3]),
-            annotate=False,  # room for coordinates, which mean little outside an atlas's space
-        )
-    return re.sub(r"<link\b[^>]*>", "", view.get_standalone())
+def _innermost(regions: np.ndarray) -> np.ndarray:
+    """Return 0 to 3 for none, WT, TC and ET; uint8, shape (H, W, D)."""
+    innermost = np.zeros(regions.shape[1:], np.uint8)
+    for value, region in enumerate(REGIONS_TO_READ, 1):
+        innermost[regions[REGIONS.index(region)] > 0] = value
+    return innermost
 
 
-_OPACITY = 0.5
-
-
-def _window(image: np.ndarray) -> tuple[float, float]:
-    """What becomes black and white, in all slices alike."""
+def _to_grey(image: np.ndarray, kept: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return uint8 intensities of the kept voxels, with one window for all slices."""
     inside = image[image != 0]
-    if not inside.size:
-        return 0.0, 1.0
-    low, high = np.percentile(inside, (1, 99.5))
-    return float(low), float(max(high, low + 1e-6))
+    low, high = np.percentile(inside, (1, 99.5)) if inside.size else (0.0, 1.0)
+    grey = np.clip((image[kept].astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
+    return (255 * grey * (image[kept] != 0)).astype(np.uint8)
 
 
-def _tumour(ref: np.ndarray, pred: np.ndarray, z: int) -> tuple[int, int, int]:
-    """The middle of the tumour in a slice; the middle of the slice where it holds none."""
-    for regions in (ref, pred):
+def _tumour_centre(volumes: CaseVolumes, z: int) -> tuple[int, int, int]:
+    """Return the middle of the tumour in a slice, or of the slice if it holds no tumour."""
+    for regions in (volumes.ref, volumes.pred):
         x, y = np.nonzero(regions[REGIONS.index("WT"), ..., z])
         if x.size:
             return int(np.median(x)), int(np.median(y)), z
-    return ref.shape[1] // 2, ref.shape[2] // 2, z
+    return volumes.ref.shape[1] // 2, volumes.ref.shape[2] // 2, z
 
 
-def _points(
-    shape: Sequence[int], place_mm: Sequence[float], step_mm: float
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Where a place, in mm from the first voxel's edge, lies in the axial and coronal view, in shares of the canvas.
+def _mosaic(volume: np.ndarray, columns: int) -> np.ndarray:
+    """Lay out the axial slices of a volume (X, Y, Z): shape (rows Y, columns X)."""
+    across, down, count = volume.shape
+    rows = math.ceil(count / columns)
+    slices = np.zeros((rows * columns, down, across), np.uint8)
+    slices[:count] = volume.transpose(2, 1, 0)
+    grid = slices.reshape(rows, columns, down, across)
+    return grid.transpose(0, 2, 1, 3).reshape(rows * down, columns * across)
 
-    The sagittal view is as wide as the axis towards P, the coronal and the axial one as that towards L; each stands in
-    the middle of the highest one's height. Lines run from R to L, as in the arrays, and from S to I or from A to P.
-    """
-    across = shape[1] + 2 * shape[0]
-    high = max(shape[1:])
-    x, y, z = (mm // step_mm / max(1, n - 1) for mm, n in zip(place_mm, shape, strict=True))
-    axial = (shape[1] + shape[0] * (1 + x)) / across, 0.5 + shape[1] * (y - 0.5) / high
-    coronal = (shape[1] + shape[0] * x) / across, 0.5 + shape[2] * (0.5 - z) / high
-    return axial, coronal
+
+def _encode(pixels: np.ndarray, kind: str) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=kind, quality=85, optimize=True)
+    return buffer.getvalue()

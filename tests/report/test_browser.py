@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ VIEWPORTS = {"desk": (1280, 900), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of three cases, predicted with a shift of one voxel, of two and of three."""
+    """The report of three cases, whose predictions are shifted by one, two and three voxels."""
     root = tmp_path_factory.mktemp("report")
     write_phantoms(root / "data", 3, seed=1, size="small", setting="plain", progress=False)
     run, rows = root / "run", []
@@ -50,7 +51,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
+        pytest.skip("chromium is not installed: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
@@ -59,104 +60,122 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=VIEWPORTS.values(), ids=VIEWPORTS)
 def page(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The open report; at the end it has complained of nothing and asked for nothing but itself."""
+    """The open report. In the end it has logged no error and requested nothing but itself."""
     width, height = request.param
     page = browser.new_page(viewport={"width": width, "height": height})
-    complaints, asked = [], []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda asked_for: asked.append(asked_for.url))
+    errors, requested = [], []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(report.as_uri())
     yield page
     page.close()
-    assert complaints == []
-    assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
+    assert errors == []
+    assert {url for url in requested if not url.startswith("data:")} == {report.as_uri()}
 
 
-def frames(page: Any, sequence: str = "flair") -> list[Any]:
-    """The frames of the first viewer, reference and prediction, once they are drawn."""
-    found = page.locator(".viewer").first.locator(f'.pair[data-sequence="{sequence}"] iframe')
-    for frame in found.all():
-        frame.scroll_into_view_if_needed()
-    page.wait_for_function(
-        "s => [...document.querySelector('.viewer').querySelectorAll(`.pair[data-sequence='${s}'] iframe`)]"
-        ".every(frame => frame.dataset.ready && frame.contentDocument.querySelector('canvas').width > 100)",
-        arg=sequence,
-    )
-    page.wait_for_timeout(200)
-    return found.all()
+def open_viewer(page: Any) -> Any:
+    """The first viewer, once it is drawn."""
+    viewer = page.locator(".viewer").first
+    page.wait_for_function("document.querySelector('.viewer').dataset.place")
+    viewer.scroll_into_view_if_needed()
+    return viewer
 
 
-def drawn(frame: Any) -> str:
-    return frame.evaluate("frame => frame.contentDocument.querySelector('canvas').toDataURL()")
+def drawn(viewer: Any) -> list[str]:
+    """What the reference's and the prediction's canvas show."""
+    return [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in viewer.locator("canvas").all()]
 
 
-def settle(page: Any, before: list[str], views: list[Any]) -> list[str]:
-    """What the frames show once both have changed."""
-    for _ in range(50):
-        after = [drawn(view) for view in views]
-        if all(a != b for a, b in zip(after, before, strict=True)):
-            return after
-        page.wait_for_timeout(50)
-    raise AssertionError("a viewer did not follow")
-
-
-def test_it_fits_the_screen_and_its_tables_scroll_within_themselves(page):
-    frames(page)
+def test_the_page_fits_the_screen_and_its_tables_scroll_within_themselves(page):
+    open_viewer(page)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = page.evaluate("[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)")
     assert page.viewport_size["width"] > 1000 or max(wide) > 0
 
 
 def test_reference_and_prediction_move_together_by_mouse_and_keys(page):
-    views = frames(page)
-    shown = [drawn(view) for view in views]
-    assert shown[0] != shown[1]
-    for number, view in enumerate(views):
-        canvas = view.content_frame.locator("canvas")
+    viewer = open_viewer(page)
+    shape = json.loads(viewer.get_attribute("data-shape"))
+    shown = [drawn(viewer)]
+    for number, canvas in enumerate(viewer.locator("canvas").all()):
         box = canvas.bounding_box()
         canvas.click(position={"x": box["width"] * (0.45 + 0.1 * number), "y": box["height"] * 0.4})
-        shown = settle(page, shown, views)
-    view.content_frame.locator("canvas").press("ArrowUp")
-    moved = settle(page, shown, views)
-    view.content_frame.locator("canvas").press("ArrowDown")
-    assert settle(page, moved, views) == shown
+        shown.append(drawn(viewer))
+    x, y, z = json.loads(f"[{viewer.get_attribute('data-place')}]")
+    canvas.press("ArrowUp")
+    assert json.loads(f"[{viewer.get_attribute('data-place')}]") == [x, y, min(z + 1, shape[2] - 1)]
+    shown.append(drawn(viewer))
+    canvas.press("ArrowDown")
+    assert drawn(viewer) == shown[-2]
+    assert shown[0][0] != shown[0][1]
+    for before, after in pairwise(shown):
+        assert before[0] != after[0] and before[1] != after[1]
 
 
-def test_the_other_sequence_shows_the_same_place(page):
-    views = frames(page)
-    before = drawn(views[0])
-    page.locator(".viewer").first.get_by_label("T1ce").check()
-    others = frames(page, "t1ce")
-    assert not views[0].is_visible() and others[0].is_visible()
-    assert drawn(others[0]) != before
-    page.locator(".viewer").first.get_by_label("FLAIR").check()
-    assert drawn(frames(page)[0]) == before
+def test_each_view_moves_the_crosshair_along_its_own_axes(page):
+    """Clicks at the corners of the three views, each of which leaves the axis across it alone."""
+    viewer = open_viewer(page)
+    width, height, depth = json.loads(viewer.get_attribute("data-shape"))
+    start = json.loads(viewer.get_attribute("data-start"))
+    canvas = viewer.locator("canvas").first
+    box = canvas.bounding_box()
+    voxel = box["width"] / (2 * width + height)
+    high = max(height, depth)
+    places = [
+        (0, (high - depth) // 2, [start[0], 0, depth - 1]),
+        (height + width - 1, (high - depth) // 2 + depth - 1, [width - 1, 0, 0]),
+        (height + width, (high - height) // 2 + 3, [0, 3, 0]),
+    ]
+    for i, j, place in places:
+        canvas.click(position={"x": (i + 0.5) * voxel, "y": (j + 0.5) * voxel})
+        assert json.loads(f"[{viewer.get_attribute('data-place')}]") == place
 
 
-def test_a_viewer_begins_at_the_tumour(page):
-    """The crosshair's middle lies where the reference has paint: the canvas is not grey around it."""
-    page_of_frame = frames(page)[0]
-    hues = page_of_frame.evaluate(
-        """frame => {
-            const canvas = frame.contentDocument.querySelector("canvas");
-            const [x, y] = JSON.parse(frame.closest(".viewer").dataset.points)[0];
-            const side = 24;
-            const left = Math.round(x * canvas.width - side / 2), top = Math.round(y * canvas.height - side / 2);
-            const data = canvas.getContext("2d").getImageData(left, top, side, side).data;
+def test_another_sequence_shows_the_same_place(page):
+    viewer = open_viewer(page)
+    before, place = drawn(viewer), viewer.get_attribute("data-place")
+    viewer.get_by_label("T1ce").check()
+    page.wait_for_timeout(300)
+    assert all(a != b for a, b in zip(before, drawn(viewer), strict=True))
+    viewer.get_by_label("FLAIR").check()
+    page.wait_for_timeout(300)
+    assert drawn(viewer) == before and viewer.get_attribute("data-place") == place
+
+
+def test_the_opacity_of_the_regions_can_be_changed(page):
+    viewer = open_viewer(page)
+    before = drawn(viewer)
+    viewer.get_by_label("Opacity").fill("0")
+    without = drawn(viewer)
+    assert before[0] != without[0] == without[1]  # both show the bare image
+
+
+def test_the_viewer_starts_in_the_tumour(page):
+    """The canvas is not grey around the crosshair: the regions are painted there."""
+    hued = open_viewer(page).evaluate(
+        """viewer => {
+            const canvas = viewer.querySelector("canvas");
+            const [width, height] = JSON.parse(viewer.dataset.shape);
+            const [x, y] = JSON.parse(viewer.dataset.start);
+            const zoom = canvas.width / (2 * width + height);
+            const context = canvas.getContext("2d");
+            const top = canvas.height / zoom - height >> 1;
+            const at = [(height + width + x - 1.5) * zoom, (top + y - 1.5) * zoom, 4 * zoom, 4 * zoom];
+            const data = context.getImageData(...at.map(Math.round)).data;
             let painted = 0;
             for (let i = 0; i < data.length; i += 4) {
                 const [r, g, b] = data.slice(i, i + 3);
-                const cross = r < 40 && g < 40 && b > 150;
-                if (!cross && Math.max(r, g, b) - Math.min(r, g, b) > 20) painted += 1;
+                const crosshair = g > r + 40 && g > b + 40;
+                if (!crosshair && Math.max(r, g, b) - Math.min(r, g, b) > 20) painted += 1;
             }
-            return painted / (side * side);
+            return painted / (data.length / 4);
         }"""
     )
-    assert hues > 0.3
+    assert hued > 0.3
 
 
-def test_scores_are_read_and_sorted(page, report):
+def test_scores_are_shown_and_sorted(page, report):
     rows = json.loads((report.parent / "metrics.json").read_text())["rows"]
     dice = {row["case_id"]: row["dice"] for row in rows if row["region"] == "WT"}
     table = page.locator("table.sortable")
