@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from brats3d.audit.finding_kinds import Finding, make_finding
-from brats3d.cases import LabelledVoxels, check_labels
+from brats3d.cases import LabelledVoxels, check_labels, region_voxels
 from brats3d.labels import REGIONS_TO_READ, LabelConvention
 
 MAX_ROUNDING = 1e-3
@@ -70,7 +70,7 @@ def count_tiny_components(where: np.ndarray, shape: Sequence[int]) -> int:
 
 
 def _region_findings(case_id: str, path: Path, voxels: LabelledVoxels, convention: LabelConvention) -> list[Finding]:
-    counts = voxels.counts(convention)
+    counts = region_voxels(voxels.values, convention)
     empty = [region for region in REGIONS_TO_READ if not counts[region]]
     if "WT" in empty:
         return [make_finding("no tumour", case_id, path, "no voxel is labelled as tumour; expected some")]

@@ -12,7 +12,7 @@ from brats3d.audit.check_headers import header_findings
 from brats3d.audit.check_images import fingerprint, image_findings, is_background, open_background
 from brats3d.audit.check_labels import label_findings
 from brats3d.audit.finding_kinds import Finding, make_finding
-from brats3d.cases import Case, LabelledVoxels, labelled_voxels
+from brats3d.cases import Case, LabelledVoxels, labelled_voxels, region_volumes_ml
 from brats3d.files import Header, Volume, read_volume
 from brats3d.labels import get_convention
 
@@ -110,8 +110,7 @@ class _CaseReader:
         self.findings += findings
         if self.convention is None or any(finding.severity == "error" for finding in findings):
             return voxels, {}
-        counts = voxels.counts(self.convention)
-        return voxels, {region: n * volume.header.voxel_ml for region, n in counts.items()}
+        return voxels, region_volumes_ml(voxels.values, self.convention, volume.header.voxel_ml)
 
     def _read_image(self, modality: str, path: Path, voxels: LabelledVoxels | None) -> np.ndarray | bool:
         """Return which of the labelled voxels are on the background; False if this cannot be known."""

@@ -26,6 +26,7 @@ from .naming_rules import (
     parse_file_name as parse_file_name,
 )
 from .paths import check_folder as check_folder, check_path_syntax as check_path_syntax
+from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxels as region_voxels
 from .search import NoCasesError as NoCasesError, find_cases as find_cases, scan_cases as scan_cases
 from .split import describe_split as describe_split, split_dataset as split_dataset
 from .text import name_some as name_some, natural_key as natural_key

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from brats3d.cases.label_checks import whole_labels
-from brats3d.labels import REGIONS_TO_READ, LabelConvention
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +33,6 @@ class LabelledVoxels:
         """Return the same voxels with labels rounded to whole numbers; those that become 0 are dropped."""
         values = np.round(self.values)
         return LabelledVoxels(self.where[values != 0], values[values != 0], self.shape)
-
-    def counts(self, convention: LabelConvention) -> dict[str, int]:
-        """Return region -> number of voxels."""
-        labels = {value: int(np.count_nonzero(self.values == value)) for value in convention.labels}
-        return {region: sum(labels[v] for v in convention.regions[region]) for region in REGIONS_TO_READ}
 
 
 def labelled_voxels(values: np.ndarray) -> LabelledVoxels:

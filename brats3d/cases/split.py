@@ -24,12 +24,13 @@ from brats3d.cases.name_mapping import (
     unmapped_releases,
 )
 from brats3d.cases.paths import check_folder, check_path_syntax
+from brats3d.cases.region_volumes import region_volumes_ml
 from brats3d.cases.search import find_cases
 from brats3d.cases.stratify import MeasuredCase, fold_table, stratified_folds
 from brats3d.cases.text import name_some, natural_key
 from brats3d.errors import DataError, UsageError
 from brats3d.files import read_volume, writable_folder
-from brats3d.labels import MODALITIES, REGIONS_TO_READ, get_convention
+from brats3d.labels import MODALITIES, get_convention
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,7 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
     volume = read_volume(case.label)
     convention = get_convention(case.convention)
     check_labels(volume.values, convention, str(case.label))
-    counts = labelled_voxels(volume.values).counts(convention)
-    wt, tc, et = (volume.header.voxel_ml * counts[region] for region in REGIONS_TO_READ)
+    wt, tc, et = region_volumes_ml(labelled_voxels(volume.values).values, convention, volume.header.voxel_ml).values()
     return wt, tc, et
 
 

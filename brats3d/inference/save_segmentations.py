@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from monai.transforms import Compose, Invertd
 
 from brats3d import __version__
-from brats3d.cases import check_labels, find_cases, item_to_case, whole_labels
+from brats3d.cases import check_labels, find_cases, item_to_case, region_volumes_ml, whole_labels
 from brats3d.data import digest, fingerprint, labels_to_regions
 from brats3d.files import (
     Failures,
@@ -139,7 +139,7 @@ class SaveSegmentations:
         like = next(iter(self.images[case_id].values()))
         path = write_segmentation(self.output_dir / f"{case_id}.nii.gz", label, like, self.convention.name)
         header = read_header(like)
-        volumes = _volumes_ml(label, self.convention.regions, header.voxel_ml)
+        volumes = region_volumes_ml(label, self.convention, header.voxel_ml)
         if self.preview:
             self._draw(case_id, label)
         if self.stats:
@@ -225,7 +225,3 @@ def _parameters(part: Any) -> Any:
     holds a lambda, and turns back what the preprocessing turned.
     """
     return [t for t in part.transforms if not isinstance(t, Invertd)] if isinstance(part, Compose) else part
-
-
-def _volumes_ml(label: np.ndarray, regions: Mapping[str, tuple[int, ...]], voxel_ml: float) -> dict[str, float]:
-    return {region: float(np.isin(label, values).sum()) * voxel_ml for region, values in regions.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from brats3d import __version__
+from brats3d.cases import region_volumes_ml
 from brats3d.files import Header
 from brats3d.labels import REGIONS_TO_READ, LabelConvention
 from brats3d.networks import read_card
@@ -27,13 +28,14 @@ def describe_segmentation(label: np.ndarray, convention: LabelConvention, header
         labels: {value: {name, voxels, volume_ml}}}``. A box is ``[[first, last], ...]`` of voxel indices along each
         axis of the file, the centre that of mass in the scanner's (RAS) millimetres; both None where there is nothing.
     """
+    volumes = region_volumes_ml(label, convention, header.voxel_ml)
     regions = {}
     for region in REGIONS_TO_READ:
         where = np.argwhere(np.isin(label, convention.regions[region]))
         found = len(where) > 0
         regions[region] = {
             "voxels": len(where),
-            "volume_ml": round(len(where) * header.voxel_ml, 6),
+            "volume_ml": round(volumes[region], 6),
             "box": np.stack([where.min(0), where.max(0)], axis=1).tolist() if found else None,
             "centre_mm": _rounded(header.affine[:3, :3] @ where.mean(0) + header.affine[:3, 3]) if found else None,
         }

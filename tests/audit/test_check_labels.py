@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from brats3d.audit.check_labels import count_tiny_components, label_findings
 from brats3d.cases.label_voxels import labelled_voxels
+from brats3d.cases.region_volumes import region_voxels
 from brats3d.labels import BRATS2020, BRATS2024_GLI
 
 SHAPE = (20, 20, 10)
@@ -50,7 +51,7 @@ def test_a_sound_segmentation_has_no_finding_in_any_dtype(dtype: str) -> None:
 
 
 def test_region_counts_are_those_of_the_boxes() -> None:
-    counts = labelled_voxels(tumour()).counts(BRATS2020)
+    counts = region_voxels(tumour(), BRATS2020)
     assert counts == {"WT": 10 * 10 * 4, "TC": 5 * 5 * 2, "ET": 5 * 5 * 2 - 2}
 
 
