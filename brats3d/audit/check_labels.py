@@ -45,7 +45,8 @@ def label_findings(
     try:
         check_labels(voxels.values, convention, str(path))
     except ValueError as error:
-        return [*findings, make_finding("unexpected labels", case_id, path, error)]
+        problem = str(error)  # including the advice, which lists the conventions that fit
+        return [*findings, make_finding("unexpected labels", case_id, path, problem)]
     return findings + _region_findings(case_id, path, voxels, convention)
 
 

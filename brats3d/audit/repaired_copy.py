@@ -19,7 +19,15 @@ from brats3d.audit.repair_case import RepairedVolume, repair_case
 from brats3d.audit.whole_dataset import Audit
 from brats3d.cases import DATALIST_NAME, SEGMENTATION, Case, check_path_syntax, layout_of, read_name_mappings
 from brats3d.errors import DataError, UsageError
-from brats3d.files import is_packed, read_volume, remove_leftovers, whole_folder, write_json
+from brats3d.files import (
+    explain_full_disk,
+    flush_file,
+    is_packed,
+    read_volume,
+    remove_leftovers,
+    whole_folder,
+    write_json,
+)
 
 MANIFEST = "manifest.json"
 
@@ -135,7 +143,7 @@ def write_repaired_copy(audit: Audit, out: str | Path, progress: bool = True) ->
             raise DataError(finding.file or audit.roots[0], problem, advice=finding.advice)
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)
-    with whole_folder(folder) as hidden:
+    with explain_full_disk(folder), whole_folder(folder) as hidden:
         bar = tqdm(audit.cases, desc="repair", unit="case", disable=not progress)
         cases = tuple(_copy_case(case, audit, hidden) for case in bar)
         if all(case.dropped for case in cases):
@@ -167,6 +175,7 @@ def _copy_case(case: Case, audit: Audit, out: Path) -> CopiedCase:
         if any(finding.repair and finding.kind not in _REPAIRED_BY_NAME for finding in findings):
             images = {modality: read_volume(path) for modality, path in case.images.items()}
             repaired = repair_case(images, read_volume(case.label) if case.label else None)
+        (out / folder).mkdir(parents=True)
         files = []
         for path, place in places.items():
             copied = _rewrite(path, out, place, repaired[path]) if path in repaired else _link(path, out, place)
@@ -204,7 +213,6 @@ def _standard_names(case: Case) -> dict[Path, str]:
 
 
 def _link(source: Path, out: Path, place: Path) -> CopiedFile:
-    (out / place).parent.mkdir(parents=True, exist_ok=True)
     try:
         (out / place).symlink_to(source.resolve())
     except FileExistsError:  # this may be a link to an original, which must not be overwritten
@@ -218,11 +226,11 @@ def _link(source: Path, out: Path, place: Path) -> CopiedFile:
 def _rewrite(source: Path, out: Path, place: Path, repaired: RepairedVolume) -> CopiedFile:
     import nibabel
 
-    (out / place).parent.mkdir(parents=True, exist_ok=True)
     header = repaired.header.nifti.copy()
     header.set_data_dtype(repaired.values.dtype)
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     nibabel.save(kind(repaired.values, repaired.header.affine, header), out / place)
+    flush_file(out / place)
     return CopiedFile(place.as_posix(), "rewritten", str(source), changes=repaired.changes)
 
 

@@ -287,7 +287,7 @@ def test_a_case_with_unexpected_labels_is_dropped(make_dataset, spoil, tmp_path:
     spoil(root, "unexpected labels")
     copy = repair(root, tmp_path / "out")
     assert copy.cases[1].files == ()
-    assert copy.cases[1].dropped[0].startswith("unexpected labels: holds labels {1, 2, 3}")
+    assert copy.cases[1].dropped[0].startswith("unexpected labels: ")
     assert not (copy.folder / CASE).exists()
     assert f"dropped {CASE}" in "\n".join(copy.summary())
 
