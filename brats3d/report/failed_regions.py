@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from brats3d.cases import natural_key
 from brats3d.evaluation import ScoreRow
@@ -17,28 +18,26 @@ class FailedRegion:
     """A region of a case that went wrong.
 
     Args:
-        case_id: the case.
-        region: WT, TC or ET.
         kind: ``"missed"`` (nothing predicted), ``"spurious"`` (none in the reference) or ``"poor"`` (low Dice).
-        dice: Dice of the region.
-        ref_volume_ml: volume in the reference.
-        pred_volume_ml: volume in the prediction.
+        row: its scores.
     """
 
-    case_id: str
-    region: str
     kind: str
-    dice: float
-    ref_volume_ml: float
-    pred_volume_ml: float
+    row: ScoreRow
 
 
 def find_failed_regions(rows: Sequence[ScoreRow]) -> list[FailedRegion]:
     """Return regions that are missed, spurious or below :data:`POOR_DICE`, the worst and largest first."""
     failed = []
-    for row in rows:
-        ref_ml, pred_ml = row.ref_volume_ml, row.pred_volume_ml
-        kind = "missed" if ref_ml and not pred_ml else "spurious" if pred_ml and not ref_ml else "poor"
-        if kind != "poor" or row.dice < POOR_DICE:
-            failed.append(FailedRegion(row.case_id, row.region, kind, row.dice, ref_ml, pred_ml))
-    return sorted(failed, key=lambda f: (f.dice, -max(f.ref_volume_ml, f.pred_volume_ml), natural_key(f.case_id)))
+    for row in sorted(rows, key=_worst_first):
+        if row.ref_volume_ml > 0 and row.pred_volume_ml == 0:
+            failed.append(FailedRegion("missed", row))
+        elif row.pred_volume_ml > 0 and row.ref_volume_ml == 0:
+            failed.append(FailedRegion("spurious", row))
+        elif row.dice < POOR_DICE:
+            failed.append(FailedRegion("poor", row))
+    return failed
+
+
+def _worst_first(row: ScoreRow) -> tuple[Any, ...]:
+    return row.dice, -max(row.ref_volume_ml, row.pred_volume_ml), natural_key(row.case_id)

@@ -8,7 +8,6 @@ from matplotlib.image import imread
 
 from brats3d.files.pictures import best_slice, overlay, save_preview, to_rgb
 from brats3d.labels import REGION_COLOURS, REGIONS
-from brats3d.report.curves import save_curve
 
 RGB = {region: np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for region, c in REGION_COLOURS.items()}
 
@@ -90,19 +89,3 @@ def test_a_preview_shows_the_prediction_in_the_regions_colours(tmp_path, modalit
     legend = np.rint(imread(path)[..., :3] * 255).astype(int)
     for colour in RGB.values():
         assert (np.abs(legend - colour).max(axis=-1) <= 1).any()
-
-
-@pytest.mark.parametrize("points", [[(1, 0.5), (2, 0.6)], []], ids=["points", "none"])
-def test_a_curve_is_drawn(tmp_path, points):
-    path = save_curve(tmp_path / "curve.png", {"val_dice_wt": points, "val_mean_dice": [(1, 0.3)]}, title="run")
-    assert imread(path).shape[2] == 4
-
-
-def test_what_the_run_is_compared_with_is_drawn_across_the_picture(tmp_path):
-    plain, beside = (
-        imread(save_curve(tmp_path / f"{name}.png", {"val_mean_dice": [(1, 0.3)]}, beside=levels, beside_name="other"))
-        for name, levels in (("plain", None), ("beside", {"ET": 0.9}))
-    )
-    colour = [int(REGION_COLOURS["ET"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    near = [(np.abs(picture[..., :3] - colour).max(-1) < 0.02).sum() for picture in (plain, beside)]
-    assert near[0] == 0 and near[1] > 200

@@ -18,5 +18,5 @@ def test_the_worst_and_largest_failures_come_first():
         row("b", "TC", 0.0, 30, 0),
         row("b", "ET", 0.0, 4, 4),
     ]
-    failed = [(f.case_id, f.region, f.kind) for f in find_failed_regions(rows)]
+    failed = [(f.row.case_id, f.row.region, f.kind) for f in find_failed_regions(rows)]
     assert failed == [("b", "TC", "missed"), ("b", "ET", "poor"), ("b", "WT", "spurious"), ("a", "TC", "poor")]

@@ -13,7 +13,6 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from brats3d.report.curves import read_curves
 from brats3d.training.checkpoints import restore_run
 
 SCORES = {"val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et"}
@@ -153,15 +152,3 @@ def test_an_error_goes_through_and_what_was_reached_is_on_disk(toy_run, tmp_path
 def test_validating_outside_of_a_training_writes_nothing(toy_run, tmp_path):
     toy_run(tensorboard=tmp_path).evaluator.run()
     assert not list(tmp_path.iterdir())
-
-
-def test_the_dice_curves_of_a_run_are_read_back(toy_run, tmp_path):
-    toy_run(epochs=2, tensorboard=tmp_path / "tensorboard").trainer.run()
-    curves = read_curves(tmp_path)
-    assert set(curves) == SCORES
-    assert [step for step, _ in curves["val_dice_wt"]] == [2, 4]
-
-
-def test_a_folder_without_events_has_no_curves(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no TensorBoard events; expected the output_dir of a training"):
-        read_curves(tmp_path)
