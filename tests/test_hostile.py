@@ -25,12 +25,12 @@ from brats3d.cases.name_mapping import read_name_mappings
 from brats3d.cases.text import natural_key
 from brats3d.convert.decathlon import DATASET_JSON
 from brats3d.convert.kaggle_h5 import find_volumes
-from brats3d.errors import DataError
+from brats3d.errors import DataError, NotFoundError
 from brats3d.evaluation.comparison import compare_scores
 from brats3d.evaluation.score_files import read_scores
 from brats3d.files.bounded import MAX_DEPTH, MAX_TEXT_BYTES, read_json
 from brats3d.files.nifti import read_header, read_volume
-from brats3d.networks.card import read_card
+from brats3d.networks.checkpoint_card import read_card
 from brats3d.networks.checkpoint_file import MAX_CHECKPOINT_BYTES, read_checkpoint
 from brats3d.report.run_folder import read_run
 
@@ -462,23 +462,20 @@ def overlap(path: Path) -> None:
 HOSTILE_CHECKPOINTS = {
     "code": (lambda p: torch.save({"a": Touch(p.with_name("ran"))}, p), "it names posix.mkdir"),
     "memory": (lambda p: torch.save({"a": Memory()}, p), "it names bytearray"),
-    "expanded": (lambda p: torch.save({"a": torch.zeros(1).expand(10**13)}, p), r"shape \(10000000000000,\) is larger"),
-    "deflated": (deflate, r"'best/data/1' in it is compressed to [\d,]+ bytes"),
-    "overlapping": (overlap, "what is in it is larger than the file"),
-    "sparse": (lambda p: os.truncate(p, 1 << 40), f"has 1,099,511,627,776 bytes; at most {MAX_CHECKPOINT_BYTES:,}"),
-    "old form": (
-        lambda p: torch.save({"a": torch.zeros(1)}, p, _use_new_zipfile_serialization=False),
-        "torch did not write it",
-    ),
+    "compressed": (deflate, "larger than the file"),
+    "overlapping": (overlap, "larger than the file"),
+    "sparse": (lambda p: os.truncate(p, 1 << 40), f"at most {MAX_CHECKPOINT_BYTES:,}"),
+    "old format": (lambda p: torch.save({"a": torch.zeros(1)}, p, _use_new_zipfile_serialization=False), "zip"),
 }
 
 
-@pytest.mark.parametrize(("harm", "said"), HOSTILE_CHECKPOINTS.values(), ids=HOSTILE_CHECKPOINTS)
-def test_a_hostile_checkpoint_is_refused_before_it_is_loaded(checkpoint, harm, said):
+@pytest.mark.parametrize(("harm", "reason"), HOSTILE_CHECKPOINTS.values(), ids=HOSTILE_CHECKPOINTS)
+def test_a_hostile_checkpoint_is_refused_before_it_is_loaded(checkpoint, harm, reason):
     harm(checkpoint)
     tracemalloc.start()
-    with pytest.raises(ValueError, match=rf"checkpoint: .*best\.pt is damaged or holds more than weights \(.*{said}"):
+    with pytest.raises(DataError) as error:
         read_checkpoint(checkpoint)
+    assert error.value.subject == str(checkpoint) and reason in error.value.problem
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
     assert not checkpoint.with_name("ran").exists()
@@ -486,8 +483,9 @@ def test_a_hostile_checkpoint_is_refused_before_it_is_loaded(checkpoint, harm, s
 
 def test_a_pipe_is_no_checkpoint(checkpoint):
     pipe(checkpoint)
-    with pytest.raises(FileNotFoundError, match="checkpoint: no file"):
+    with pytest.raises(NotFoundError) as error:
         read_checkpoint(checkpoint)
+    assert error.value.subject == "checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -507,6 +505,7 @@ def test_a_pipe_is_no_checkpoint(checkpoint):
 )
 def test_a_card_with_values_of_other_kinds_is_refused(checkpoint, change):
     checkpoint.with_suffix(".json").write_text(json.dumps(CARD | change))
-    with pytest.raises(ValueError, match=r"checkpoint: .*best\.json") as error:
+    with pytest.raises(DataError) as error:
         read_card(checkpoint)
+    assert error.value.subject == str(checkpoint.with_suffix(".json"))
     assert len(str(error.value)) < 500

@@ -1,5 +1,6 @@
-from .card import (
+from .checkpoint_card import (
     card_path as card_path,
+    describe_network as describe_network,
     last_good as last_good,
     read_card as read_card,
     serves_absent_sequences as serves_absent_sequences,
@@ -9,13 +10,12 @@ from .checkpoint_file import (
     read_content as read_content,
     save_checkpoint as save_checkpoint,
 )
-from .describe import describe_network as describe_network, describe_part as describe_part
-from .ema import AverageWeights as AverageWeights, average_of as average_of
-from .fit_weights import fit_weights as fit_weights
+from .describe import describe_part as describe_part
 from .instance_norm import with_window_norms as with_window_norms
+from .load_weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
 from .loss import DiceBCELoss as DiceBCELoss
-from .memory_need import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
+from .memory_estimate import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
 from .one_pass import OnePassInferer as OnePassInferer, choose_inferer as choose_inferer
 from .precision import autocast as autocast, check_flag as check_flag, compute_dtype as compute_dtype
-from .weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
-from .windows import check_window as check_window, compare_windows as compare_windows
+from .weight_averaging import AverageWeights as AverageWeights, average_of as average_of
+from .window_size import check_window as check_window, compare_windows as compare_windows

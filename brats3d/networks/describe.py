@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import inspect
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +13,6 @@ from torch import nn
 
 MAX_DEPTH = 8
 """Of parts within parts; what lies deeper is named by its class alone."""
-
-
-def describe_network(network: nn.Module) -> dict[str, Any]:
-    """The network's class and plain attributes (channels, strides, norm ...), as JSON has them."""
-    plain = {k: v for k, v in vars(network).items() if not k.startswith("_") and k != "training" and _is_plain(v)}
-    name = f"{type(network).__module__}.{type(network).__qualname__}"
-    return json.loads(json.dumps({"class": name, **plain}))
 
 
 def describe_part(part: object) -> str:
@@ -69,11 +61,3 @@ def _is_part(value: Any) -> bool:
 
 def _is_parts(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(map(_is_part, value))
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
-    return isinstance(value, (bool, int, float, str))

@@ -19,8 +19,8 @@ from brats3d.bundle import installed_bundle
 from brats3d.cases.case import Case
 from brats3d.cases.search import find_cases
 from brats3d.labels import MODALITIES, REGIONS
+from brats3d.networks.checkpoint_card import describe_network
 from brats3d.networks.checkpoint_file import save_checkpoint
-from brats3d.networks.describe import describe_network
 
 Workflow = Callable[..., ConfigWorkflow]
 SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(MODALITIES, n)]

@@ -27,8 +27,8 @@ from brats3d.files import atomic as files
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.inference.step import EvalStep
 from brats3d.labels import MODALITIES, REGIONS
+from brats3d.networks.checkpoint_card import describe_network
 from brats3d.networks.checkpoint_file import save_checkpoint
-from brats3d.networks.describe import describe_network
 
 Workflow = Callable[..., ConfigWorkflow]
 Run = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from brats3d.bundle import installed_bundle
-from brats3d.networks.card import read_card
+from brats3d.networks.checkpoint_card import read_card
 from brats3d.report.curves import read_curves
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer, SlidingWindowInf
 from torch import nn
 
 from brats3d.inference.stitching import Stitcher, has_room
-from brats3d.networks.memory_need import stitched_bytes
+from brats3d.networks.memory_estimate import stitched_bytes
 
 CPU = torch.device("cpu")
 PLENTY = 10**12

@@ -6,6 +6,7 @@ import pytest
 import torch
 from monai.losses import DiceCELoss, DiceLoss
 
+from brats3d.errors import UsageError
 from brats3d.networks.loss import DiceBCELoss
 
 
@@ -17,7 +18,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, (torch.rand(logits.shape, generator=generator) > 0.6).float()
 
 
-def test_it_is_worked_out_by_hand_on_two_voxels():
+def test_the_loss_of_two_voxels_worked_out_by_hand():
     # probabilities 1/2 and 3/4, target 1 and 0: Dice (2 * 1/2 + 1) / (5/4 + 1 + 1) = 8/13; BCE (log 2 + log 4) / 2
     logits = torch.tensor([0.0, 3.0]).where(torch.tensor([True, False]), torch.log(torch.tensor(3.0)))
     target = torch.tensor([1.0, 0.0])
@@ -26,19 +27,19 @@ def test_it_is_worked_out_by_hand_on_two_voxels():
 
 
 @pytest.mark.parametrize("over_batch", [False, True])
-def test_without_weight_it_is_monais_dice_loss(batch, over_batch):
+def test_with_weight_0_it_is_monais_dice_loss(batch, over_batch):
     expected = DiceLoss(sigmoid=True, smooth_nr=1, smooth_dr=1, batch=over_batch)(*batch)
     assert torch.equal(DiceBCELoss(bce_weight=0, batch=over_batch)(*batch), expected)
 
 
 @pytest.mark.parametrize("weight", [0.5, 1, 3.0])
-def test_the_weight_scales_the_cross_entropy_alone(batch, weight):
+def test_the_weight_scales_only_the_cross_entropy(batch, weight):
     dice = DiceBCELoss(bce_weight=0)(*batch)
     cross_entropy = torch.nn.BCEWithLogitsLoss()(*batch)
     assert torch.isclose(DiceBCELoss(bce_weight=weight)(*batch), dice + weight * cross_entropy)
 
 
-def test_monais_dice_ce_takes_a_softmax_over_overlapping_regions_and_ours_a_region_at_a_time(batch):
+def test_monais_dice_ce_uses_a_softmax_over_overlapping_regions_and_this_loss_does_not(batch):
     logits, target = batch
     theirs = DiceCELoss(sigmoid=True, smooth_nr=1, smooth_dr=1)(logits, target)
     dice = DiceBCELoss(bce_weight=0)(logits, target)
@@ -49,7 +50,7 @@ def test_monais_dice_ce_takes_a_softmax_over_overlapping_regions_and_ours_a_regi
     assert not torch.isclose(theirs - dice, per_region, rtol=0.1)
 
 
-def test_a_region_absent_from_the_patch_still_gives_a_gradient(batch):
+def test_a_region_absent_from_the_patch_has_a_gradient(batch):
     logits, target = batch
     target[:, 2] = 0
 
@@ -63,17 +64,18 @@ def test_a_region_absent_from_the_patch_still_gives_a_gradient(batch):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16])
-def test_targets_of_any_dtype_give_the_same(batch, dtype):
+def test_targets_can_have_any_dtype(batch, dtype):
     logits, target = batch
     assert torch.equal(DiceBCELoss()(logits, target.to(dtype)), DiceBCELoss()(logits, target))
 
 
-def test_a_perfect_answer_costs_next_to_nothing_also_where_a_region_is_absent():
+def test_a_perfect_prediction_has_a_loss_near_0_even_with_an_absent_region():
     target = torch.zeros(1, 3, 4, 4, 4)
     target[:, :2, :2] = 1
     assert DiceBCELoss()((target - 0.5) * 100, target).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match=r"bce_weight: expected 0 or more, got -1"):
+    with pytest.raises(UsageError) as error:
         DiceBCELoss(bce_weight=-1)
+    assert (error.value.subject, error.value.found) == ("bce_weight", -1)

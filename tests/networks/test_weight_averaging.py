@@ -1,4 +1,4 @@
-"""The moving average, by hand."""
+"""The moving average of weights, worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from brats3d.networks.ema import AverageWeights, average_of
+from brats3d.errors import UsageError
+from brats3d.networks.weight_averaging import AverageWeights, average_of
 
 
 def numbers(*values: float) -> list[nn.Linear]:
@@ -17,7 +18,7 @@ def numbers(*values: float) -> list[nn.Linear]:
     return layers
 
 
-def test_early_steps_count_much_and_later_ones_little():
+def test_early_steps_have_a_large_weight_and_later_ones_a_small_one():
     start, a, b, c = numbers(100, 1, 3, 5)
     average = average_of(start, decay=0.25)
     average.update_parameters(a)
@@ -32,7 +33,7 @@ def test_early_steps_count_much_and_later_ones_little():
     assert average.module.weight.item() == pytest.approx(0.25 * third + 0.75), "4/13 is more than the decay"
 
 
-def test_the_state_goes_on_where_it_was():
+def test_a_restored_average_continues():
     networks = numbers(0, 1, 2, 3)
     whole, part = average_of(networks[0]), average_of(networks[0])
     for network in networks:
@@ -47,7 +48,7 @@ def test_the_state_goes_on_where_it_was():
     assert rest.n_averaged == 4
 
 
-def test_the_network_that_is_trained_is_left_alone():
+def test_the_trained_network_is_unchanged():
     network, other = numbers(1, 2)
     average = average_of(network)
     average.update_parameters(network)
@@ -72,8 +73,9 @@ def test_the_average_is_updated_after_every_step():
 
 @pytest.mark.parametrize("decay", [-0.1, 1, 1.5])
 def test_a_decay_outside_its_range_is_refused(decay):
-    with pytest.raises(ValueError, match="ema_decay: expected at least 0 and below 1, got"):
+    with pytest.raises(UsageError) as error:
         average_of(nn.Linear(1, 1), decay)
+    assert (error.value.subject, error.value.found) == ("ema_decay", decay)
 
 
 def test_gradients_do_not_reach_the_average():

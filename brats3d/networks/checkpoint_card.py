@@ -1,0 +1,138 @@
+"""The card beside each checkpoint, a JSON file of the same name that describes the weights and is checked first.
+
+A card has ``modalities`` in order, ``regions`` and ``network_def``, and optionally ``patch_size``, ``epoch``,
+``scores``, ``best_metric`` (the unrounded score that chose the best weights of a run) and ``absent_sequences`` (true if
+the weights were trained with randomly dropped sequences, so that they work with any subset of their sequences and
+zeros in place of the others).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from brats3d.errors import DataError, NotFoundError
+from brats3d.files import read_json
+from brats3d.labels import order_modalities
+
+
+def card_path(checkpoint: str | Path) -> Path:
+    """Return the path of a checkpoint's card."""
+    return Path(checkpoint).with_suffix(".json")
+
+
+def read_card(checkpoint: str | Path) -> dict[str, Any]:
+    """Read the card of a checkpoint; the checkpoint itself is not opened.
+
+    Raises:
+        NotFoundError: if the checkpoint or its card is missing.
+        DataError: if the card is damaged, lacks a key, or has an invalid value.
+    """
+    checkpoint, path = Path(checkpoint), card_path(checkpoint)
+    if not checkpoint.is_file():
+        advice = "train a network first, or pass another file with --checkpoint"
+        raise NotFoundError("checkpoint", f"there is no file {checkpoint}", advice=advice)
+    if not path.is_file():
+        problem = (
+            f"{checkpoint} has no {path.name} beside it, which lists the sequences that the network was trained on"
+        )
+        raise NotFoundError("checkpoint", problem, advice="copy both files together")
+    try:
+        card = read_json(path)
+    except ValueError as error:
+        raise DataError(path, f"damaged ({error})", advice=_ADVICE) from error
+    if not isinstance(card, dict):
+        raise DataError(path, expected="a mapping", found=card, advice=_ADVICE)
+    _check(card, path)
+    return card
+
+
+def last_good(folder: str | Path) -> str:
+    """Return ``the last good checkpoint is of epoch 7`` for an error message; an empty text if there is none."""
+    try:
+        return f"the last good checkpoint is of epoch {read_card(Path(folder) / 'last.pt')['epoch']}"
+    except (ValueError, OSError, KeyError):
+        return ""
+
+
+def serves_absent_sequences(checkpoint: str | Path | None) -> bool:
+    """Return True if a checkpoint's weights work with cases that lack some sequences; False for random weights (None).
+
+    Raises:
+        NotFoundError, DataError: as :func:`read_card`.
+    """
+    return checkpoint is not None and read_card(checkpoint).get("absent_sequences", False)
+
+
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """Return the network's class and plain attributes (channels, strides, norm, ...) in terms of JSON."""
+    plain = {k: v for k, v in vars(network).items() if not k.startswith("_") and k != "training" and _is_plain(v)}
+    name = f"{type(network).__module__}.{type(network).__qualname__}"
+    return json.loads(json.dumps({"class": name, **plain}))
+
+
+_ADVICE = "copy the card that was written with the weights"
+
+
+def _check(card: Mapping[str, Any], path: Path) -> None:
+    for name, (is_valid, expected) in _KEYS.items():
+        if name not in card and name in _OPTIONAL:
+            continue
+        if name not in card:
+            raise DataError(path, f"{name!r} is missing", expected=expected, advice=_ADVICE)
+        if not is_valid(card[name]):
+            raise DataError(path, f"invalid {name!r}", expected=expected, found=card[name], advice=_ADVICE)
+    modalities = card["modalities"]
+    channels = card["network_def"].get("in_channels", len(modalities))
+    if channels != len(modalities):
+        raise DataError(
+            path,
+            f"the network has {channels!r:.40} input channels for the modalities {', '.join(modalities)}",
+            expected="one channel for each modality",
+            advice=_ADVICE,
+        )
+
+
+def _is_modalities(value: Any) -> bool:
+    try:
+        return isinstance(value, list) and list(order_modalities(value)) == value
+    except (ValueError, TypeError):
+        return False
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_count(n) and n > 0 for n in value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return isinstance(value, (bool, int, float, str))
+
+
+_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "modalities": (_is_modalities, 'a list of t1, t1ce, t2, flair in that order, such as ["t1", "flair"]'),
+    "regions": (_is_names, 'a list such as ["TC", "WT", "ET"]'),
+    "network_def": (lambda value: isinstance(value, dict), "a mapping of the network's arguments"),
+    "patch_size": (_is_size, "three voxel counts, such as [128, 128, 128]"),
+    "epoch": (_is_count, "a whole number"),
+    "absent_sequences": (lambda value: isinstance(value, bool), "true or false"),
+    "best_metric": (lambda value: isinstance(value, float) and math.isfinite(value), "a score"),
+}
+
+_OPTIONAL = ("patch_size", "epoch", "absent_sequences", "best_metric")
