@@ -28,7 +28,7 @@ from brats3d.bundle import (
     unknown_ids,
 )
 from brats3d.errors import ExplainedError, UsageError
-from brats3d.files import cause_of, read_json, writable_folder
+from brats3d.files import cause_of, refuse_foreign, writable_folder
 from brats3d.knobs import Knob, read_knobs
 from brats3d.labels import CONVENTIONS, get_convention, order_modalities
 
@@ -139,7 +139,7 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
 
     given = _about_data(options)
     if json_file is not None:
-        json_file = str(_check_json(json_file, "json", {"findings"}))
+        json_file = str(_check_json(json_file, "json"))
     if repair is not None:
         check_copy_folder([dataset_dir], repair)
     _quieten()
@@ -226,7 +226,7 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     """
     from brats3d.evaluation import csv_beside, format_scores, score_folders
 
-    file = _check_json(output, "output", {"rows", "summary"})
+    file = _check_json(output, "output")
     csv_beside(file)
     for name in ("pred_labels", "ref_labels"):
         if options[name] is not None and options[name] not in CONVENTIONS:
@@ -325,19 +325,13 @@ def _about_data(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_json(path: str, name: str, keys: set[str]) -> Path:
-    """Return the absolute path of a JSON file to write, which must not exist with other content than these keys."""
+def _check_json(path: str, name: str) -> Path:
+    """Return the absolute path of a JSON file to write; refuse to replace one that brats3d did not write."""
     file = Path(path).expanduser().absolute()
     if file.suffix.lower() != ".json" or file.is_dir():
         raise UsageError(name, expected="a file name that ends in .json", found=path)
     writable_folder(file.parent, name)
-    if file.exists():
-        try:
-            ours = keys <= read_json(file).keys()
-        except (ValueError, OSError, AttributeError):
-            ours = False
-        if not ours:
-            raise UsageError(name, f"{file} exists and is something else", advice="choose another file")
+    refuse_foreign(file, name)
     return file
 
 

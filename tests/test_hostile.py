@@ -28,7 +28,7 @@ from brats3d.convert.kaggle_h5 import find_volumes
 from brats3d.errors import DataError, NotFoundError
 from brats3d.evaluation.comparison import compare_scores
 from brats3d.evaluation.score_files import read_scores
-from brats3d.files.bounded import MAX_DEPTH, MAX_TEXT_BYTES, read_json
+from brats3d.files.bounded_read import MAX_DEPTH, MAX_TEXT_BYTES, read_json
 from brats3d.files.nifti import read_header, read_volume
 from brats3d.networks.checkpoint_card import read_card
 from brats3d.networks.checkpoint_file import MAX_CHECKPOINT_BYTES, read_checkpoint
@@ -315,8 +315,8 @@ def test_a_pipe_in_the_place_of_an_output_is_not_opened(make_dataset, run, tmp_p
     out.mkdir()
     pipe(out / name)
     code, _, err = run("predict", data, "--output", out, "--stats", "--roi_size", "[32,32,32]")
-    assert code == 1
-    assert f"{name} is there, and brats3d has not written it" in err
+    assert code == 2
+    assert f"{name} was not written by brats3d" in err
     assert [path.name for path in out.iterdir()] == [name]
 
 

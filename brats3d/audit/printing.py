@@ -10,7 +10,7 @@ from pathlib import Path
 
 from brats3d.audit.finding_kinds import KINDS, SEVERITIES, Finding
 from brats3d.audit.whole_dataset import Audit
-from brats3d.files import write_json
+from brats3d.files import write_json, write_owned
 
 SCHEMA = 2
 """Version of the JSON's structure."""
@@ -45,7 +45,7 @@ def write_audit_json(audit: Audit, path: str | Path) -> None:
         "findings": [{**asdict(each), "file": _relative(each.file, audit.roots)} for each in audit.findings],
         "statistics": audit.statistics,
     }
-    write_json(Path(path), content)
+    write_json(Path(path), content, write_owned)
 
 
 _MAX_LISTED = 10

@@ -17,7 +17,7 @@ from brats3d.cases.name_mapping import read_name_mappings, unite_patients, unmap
 from brats3d.cases.search import find_cases, find_unnamed, scan_cases
 from brats3d.cases.text import name_some, natural_key
 from brats3d.errors import DataError, UsageError
-from brats3d.files import Failures, share_of
+from brats3d.files import Failures, take_shard
 from brats3d.labels import MODALITIES, order_modalities
 
 logger = logging.getLogger("brats3d")
@@ -102,7 +102,8 @@ def load_cases(
     if failures is not None:
         cases = _usable_cases(dataset_dir, modalities, absent_sequences, failures, shard)
     if cases is None:
-        cases = share_of(_without_labels(find_cases(dataset_dir, modalities, absent_sequences=absent_sequences)), shard)
+        every = _without_labels(find_cases(dataset_dir, modalities, absent_sequences=absent_sequences))
+        cases = take_shard(every, shard)
         _require_sound_headers(cases, "inference cases")
     _warn_of_absent(cases, order_modalities(modalities))
     return [case_to_item(case) for case in cases]
@@ -127,7 +128,7 @@ def _usable_cases(
     for problem in [*scan.serious_problems(), *unnamed]:
         problems.setdefault(problem.case_id, [scan.advice]).insert(-1, problem.text)
         folders.setdefault(problem.case_id, problem.folder)
-    in_shard = set(share_of(sorted(found | problems.keys(), key=natural_key), shard))
+    in_shard = set(take_shard(sorted(found | problems.keys(), key=natural_key), shard))
     cases = [case for case in _without_labels(scan.cases) if case.case_id in in_shard]
     for case in cases:
         if case.case_id not in problems and (header := header_problems(case)):

@@ -11,10 +11,11 @@ from brats3d.cases import name_some
 from brats3d.errors import DataError, UsageError
 from brats3d.evaluation.pair_scores import PairScores, describe_labels, score_pair, suspicious_labels
 from brats3d.evaluation.rules import get_rules
-from brats3d.evaluation.score_files import csv_beside, write_csv, write_scores
+from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.evaluation.segmentation_files import find_segmentations
 from brats3d.evaluation.tables import format_scores
+from brats3d.files import write_owned
 
 MISSING = ("list", "zero")
 
@@ -52,13 +53,14 @@ class FolderScores:
         write_scores(
             path,
             self.rows,
+            write_owned,
             rules=self.rules,
             labels=self.labels,
             missing_count_as_0=self.counts_missing,
             missing=list(self.missing),
             extra=list(self.extra),
         )
-        return write_csv(csv_beside(path), self.rows)
+        return write_csv(Path(path).with_suffix(".csv"), self.rows)
 
 
 def score_folders(

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 
 from brats3d.cases import item_to_case
 from brats3d.data import regions_to_labels
-from brats3d.files import prepare_output, read_header, write_segmentation
+from brats3d.files import WrittenFiles, read_header, writable_folder, write_segmentation
 from brats3d.labels import BRATS2020
 
 
@@ -31,6 +31,7 @@ class SaveValidationSegmentations:
     def __init__(self, output_dir: str | Path, cases: Sequence[Mapping[str, Any]]) -> None:
         self.output_dir = Path(output_dir)
         self.images = {case.case_id: case.images for case in map(item_to_case, cases)}
+        self._files = WrittenFiles(output_dir)
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -38,7 +39,9 @@ class SaveValidationSegmentations:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _prepare(self, engine: Engine) -> None:
-        prepare_output(self.output_dir, self.images)
+        writable_folder(self.output_dir)
+        self._files = WrittenFiles(self.output_dir)
+        self._files.refuse_foreign(f"{case_id}.nii.gz" for case_id in self.images)
 
     def __call__(self, engine: Engine) -> None:
         """Write the batch's cases; pred is regions (3, h, w, d), and label a ``MetaTensor`` on the same grid."""
@@ -48,7 +51,8 @@ class SaveValidationSegmentations:
             header = read_header(like)
             label = regions_to_labels(torch.as_tensor(out["pred"]).cpu(), BRATS2020).numpy()[0]
             whole = place_in_grid(label, np.asarray(out["label"].affine), header.affine, header.shape)
-            write_segmentation(self.output_dir / f"{case_id}.nii.gz", whole, like, BRATS2020.name)
+            path = self.output_dir / f"{case_id}.nii.gz"
+            write_segmentation(path, whole, like, BRATS2020.name, self._files.write)
 
 
 def place_in_grid(label: np.ndarray, affine: np.ndarray, grid: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from brats3d.errors import DataError, NotFoundError, UsageError
+from brats3d.errors import DataError, NotFoundError
 from brats3d.evaluation.score_rows import SCORES_ADVICE, ScoreRow, group_by_case
 from brats3d.evaluation.summary import summarise
-from brats3d.files import ordinary_size, read_json, write_whole
+from brats3d.files import Writer, read_json, refuse_foreign, write_owned, write_whole
 from brats3d.labels import REGIONS_TO_READ
 
 
@@ -63,7 +63,7 @@ def read_scores(path: str | Path) -> Scores:
     return Scores(ordered, rules, epoch if isinstance(epoch, int) else None)
 
 
-def write_scores(path: str | Path, rows: Sequence[ScoreRow], **more: Any) -> None:
+def write_scores(path: str | Path, rows: Sequence[ScoreRow], write: Writer = write_whole, **more: Any) -> None:
     """Write ``{**more, summary, rows}`` as JSON, whole or not at all.
 
     Raises:
@@ -72,25 +72,17 @@ def write_scores(path: str | Path, rows: Sequence[ScoreRow], **more: Any) -> Non
     summary = {region: asdict(each) for region, each in summarise(rows).items()}
     content = {**more, "summary": summary, "rows": [row.to_json() for row in rows]}
     text = json.dumps(content, indent=2, allow_nan=False)
-    write_whole(path, lambda file: file.write(text.encode()))
+    write(Path(path), lambda file: file.write(text.encode()))
 
 
 def csv_beside(path: str | Path) -> Path:
     """Return the path of the CSV that belongs to a JSON file of scores.
 
     Raises:
-        UsageError: if there is a file of another kind.
+        UsageError: if the file exists and is not what brats3d wrote.
     """
     file = Path(path).with_suffix(".csv")
-    if file.exists():
-        try:
-            ordinary_size(file)
-            with file.open("rb") as stream:
-                is_ours = stream.read(len(_FIRST_COLUMNS)) == _FIRST_COLUMNS
-        except (OSError, ValueError):
-            is_ours = False
-        if not is_ours:
-            raise UsageError("output", f"{file} exists and does not hold scores", advice="choose another file")
+    refuse_foreign(file, "output")
     return file
 
 
@@ -102,7 +94,4 @@ def write_csv(path: str | Path, rows: Sequence[ScoreRow]) -> Path:
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(content)
-    return write_whole(path, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))
-
-
-_FIRST_COLUMNS = b"case_id,region,dice"
+    return write_owned(path, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))

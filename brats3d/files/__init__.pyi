@@ -1,4 +1,5 @@
-from .atomic import (
+from .atomic_write import (
+    Writer as Writer,
     explain_full_disk as explain_full_disk,
     flush_file as flush_file,
     remove_leftovers as remove_leftovers,
@@ -10,7 +11,7 @@ from .atomic import (
     write_json as write_json,
     write_whole as write_whole,
 )
-from .bounded import (
+from .bounded_read import (
     MAX_TEXT_BYTES as MAX_TEXT_BYTES,
     first_line as first_line,
     ordinary_size as ordinary_size,
@@ -40,12 +41,18 @@ from .nifti import (
     same_grid as same_grid,
     to_lps as to_lps,
 )
-from .nifti_writing import (
+from .nifti_write import (
     marked_convention as marked_convention,
     write_nifti as write_nifti,
     write_segmentation as write_segmentation,
 )
-from .ownership import prepare_output as prepare_output, refuse_foreign_stats as refuse_foreign_stats
+from .ownership import (
+    PREDICTIONS_NAME as PREDICTIONS_NAME,
+    RECORD_NAME as RECORD_NAME,
+    WrittenFiles as WrittenFiles,
+    refuse_foreign as refuse_foreign,
+    write_owned as write_owned,
+)
 from .pictures import (
     MODALITY_TITLES as MODALITY_TITLES,
     best_slice as best_slice,
@@ -54,7 +61,7 @@ from .pictures import (
     to_rgb as to_rgb,
 )
 from .run_folder import read_settings as read_settings
-from .shards import read_shard as read_shard, share_name as share_name, share_of as share_of
+from .shards import read_shard as read_shard, shard_file_name as shard_file_name, take_shard as take_shard
 from .walk import (
     MAX_FOLDER_DEPTH as MAX_FOLDER_DEPTH,
     is_nifti_name as is_nifti_name,

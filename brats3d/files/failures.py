@@ -1,4 +1,4 @@
-"""Cases that could not be segmented: set aside with the reason, so that the others go on."""
+"""Cases that failed: recorded with the reason, so that the run continues with the others."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from brats3d import __version__
-from brats3d.files.atomic import write_json
-from brats3d.files.bounded import read_json
-from brats3d.files.shards import share_name
+from brats3d.errors import DataError
+from brats3d.files.atomic_write import write_json
+from brats3d.files.ownership import PREDICTIONS_NAME, WrittenFiles
+from brats3d.files.shards import shard_file_name
 
 logger = logging.getLogger("brats3d")
 
 FAILURES_NAME = "failures.json"
 
 
-class FailedCasesError(ValueError):
-    """Some cases failed; the others are done."""
-
-
 @dataclass(frozen=True)
 class Failure:
-    """One case that could not be segmented.
+    """One case that failed.
 
     Args:
-        case_id: which.
-        folder: where its files lie; empty if that is not known.
+        case_id: the case.
+        folder: the folder of its files; empty if unknown.
         error: the reason, on one line.
     """
 
@@ -39,109 +36,109 @@ class Failure:
 
 
 class Failures:
-    """What went wrong, case by case, kept in ``<output_dir>/failures.json`` from :meth:`begin` on.
+    """The failed cases of a run. From :meth:`begin` on they are kept in ``<output_dir>/failures.json``.
 
-    The file is ``{"brats3d": version, "failures": [{"case_id", "folder", "error"}, ...]}``, written whole after each
-    failure. It is about the latest run alone: one in which nothing fails removes it.
+    The file is ``{"brats3d": version, "failures": [{"case_id", "folder", "error"}, ...]}`` and is rewritten after each
+    failure. It describes only the latest run: a run without failures removes it.
 
     Args:
-        output_dir: the folder of the file; nothing is written there before :meth:`begin`.
-        shard: which share of the cases the run has, such as ``"3/8"``: its file is ``failures-3-of-8.json``.
+        output_dir: folder of the file. Nothing is written before :meth:`begin`.
+        shard: the part of the cases that the run processes, such as ``"3/8"``; its file is ``failures-3-of-8.json``.
     """
 
     def __init__(self, output_dir: str | Path, shard: str | None = None) -> None:
-        self.path = Path(output_dir) / share_name(FAILURES_NAME, shard)
+        self.path = Path(output_dir) / shard_file_name(FAILURES_NAME, shard)
         self.folders: dict[str, str] = {}
-        """Case -> where its files lie, for what is added without saying so."""
-        self._found: dict[str, Failure] = {}
-        self._begun = False
+        """case_id -> folder of its files, for failures that are added without a folder."""
+        self._record_name = shard_file_name(PREDICTIONS_NAME, shard)
+        self._failures: dict[str, Failure] = {}
+        self._files: WrittenFiles | None = None
 
     def __len__(self) -> int:
-        """How many cases failed so far."""
-        return len(self._found)
+        """Number of failed cases."""
+        return len(self._failures)
 
     def __contains__(self, case_id: object) -> bool:
-        """Whether a case failed."""
-        return case_id in self._found
+        """Return True if a case failed."""
+        return case_id in self._failures
 
     def __iter__(self) -> Iterator[Failure]:
-        """The failures, in the order in which they came."""
-        return iter(self._found.values())
+        """Iterate over the failures in the order in which they occurred."""
+        return iter(self._failures.values())
 
     def add(self, case_id: str, error: str | BaseException, folder: str | Path | None = None) -> None:
-        """Set a case aside.
+        """Record a failed case and log a warning.
 
         Raises:
             OSError: if the file cannot be written.
         """
         text = error if isinstance(error, str) else one_line(error)
         text = text.removeprefix("case ").removeprefix(f"{case_id}: ")
-        self._found[case_id] = Failure(case_id, str(folder or self.folders.get(case_id, "")), text)
+        self._failures[case_id] = Failure(case_id, str(folder or self.folders.get(case_id, "")), text)
         logger.warning("%s failed: %s", case_id, text)
-        if self._begun:
-            self._write()
+        self._write()
 
     @contextmanager
-    def of(self, case_id: str) -> Iterator[None]:
-        """Where a case raises, set it aside and go on after the block.
+    def catch(self, case_id: str) -> Iterator[None]:
+        """Record a case as failed if the block raises, and continue after the block.
 
         Raises:
-            OSError, RuntimeError: what every other case would meet too: a full or read-only disk, a CUDA device that
-                has failed (memory that one case was too large for is that case's failure). Interrupts pass as well.
+            OSError, RuntimeError: errors that would affect every case: a full or read-only disk, a broken CUDA device.
+                (Running out of memory is a failure of the one case.) Interrupts are raised too.
         """
         try:
             yield
         except Exception as error:
-            if _concerns_all(error):
+            if _affects_every_case(error):
                 raise
             self.add(case_id, error)
 
     def begin(self) -> None:
-        """Replace what an earlier run has left by what is known of this one.
+        """Replace the file of an earlier run by the failures known so far.
 
         Raises:
-            ValueError: if a file of that name is there and is something else.
+            UsageError: if the existing file is not what brats3d wrote.
         """
-        _refuse_foreign(self.path)
-        self._begun = True
+        files = WrittenFiles(self.path.parent, self._record_name)
+        files.refuse_foreign([self.path.name])
+        self._files = files
         self._write()
 
     def raise_any(self, segmented: int, skipped: int) -> None:
-        """Say that cases failed, if any did.
+        """Raise if any case failed.
 
         Args:
-            segmented: how many cases the run has segmented.
-            skipped: how many it has left alone.
+            segmented: number of cases segmented by this run.
+            skipped: number of cases skipped.
 
         Raises:
-            FailedCasesError: with the counts and the first reasons; one line if there is one.
+            DataError: listing the failed cases.
         """
-        if not self._found:
-            return
-        total = len(self) + segmented + skipped
-        counts = f"{len(self)} of {total} cases failed ({segmented} segmented, {skipped} skipped)"
-        lines = [f"{failure.case_id}: {failure.error}" for failure in self]
-        if len(lines) == 1:
-            raise FailedCasesError(f"{counts}: {lines[0]}; see {self.path}")
-        more = [f"and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
-        raise FailedCasesError("\n  ".join([f"{counts}; see {self.path}", *lines[:_MAX_LISTED], *more]))
+        if self._failures:
+            total = len(self) + segmented + skipped
+            counts = f"{len(self)} of {total} cases failed ({segmented} segmented, {skipped} skipped)"
+            problems = [f"{failure.case_id}: {failure.error}" for failure in self]
+            raise DataError.of_many(counts, problems, f"see {self.path}")
 
     def _write(self) -> None:
-        if self._found:
-            write_json(self.path, {"brats3d": __version__, "failures": [asdict(failure) for failure in self]})
-        else:
+        if self._files is None:
+            return
+        if not self._failures:
             self.path.unlink(missing_ok=True)
+            return
+        content = {"brats3d": __version__, "failures": [asdict(failure) for failure in self]}
+        write_json(self.path, content, self._files.write)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What lies behind MONAI's "Failed to instantiate" and "applying transform"."""
+    """Return the error behind MONAI's "Failed to instantiate" and "applying transform"."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def one_line(error: BaseException) -> str:
-    """The cause of an error; with its type unless it is one that this package, or the system, explains."""
+    """Return the cause of an error on one line. ValueErrors and OSErrors explain themselves; others get their type."""
     error = cause_of(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ValueError | OSError) and lines:
@@ -149,30 +146,17 @@ def one_line(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *lines[:1]])
 
 
-_MAX_LISTED = 20
-
 _FULL = frozenset({errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-def _concerns_all(error: BaseException | None) -> bool:
-    """Whether the other cases would fail alike; what an error was raised from, or during, is looked at too."""
+def _affects_every_case(error: BaseException | None) -> bool:
+    """Return True if the error, or an error behind it, would occur for every other case too."""
     if error is None:
         return False
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    # torch's, by its name, so that torch need not be imported. After it the device answers nothing.
+    # torch's error, found by name so that torch need not be imported. The device does not recover from it.
     names = [kind.__name__ for kind in type(error).__mro__]
     if "AcceleratorError" in names and "out of memory" not in str(error):
         return True
-    return _concerns_all(error.__cause__ or error.__context__)
-
-
-def _refuse_foreign(path: Path) -> None:
-    if not path.exists():
-        return
-    try:
-        ours = {"brats3d", "failures"} <= read_json(path).keys()
-    except (OSError, ValueError, AttributeError):
-        ours = False
-    if not ours:
-        raise ValueError(f"output_dir: {path} is there, and brats3d has not written it; name another --output_dir")
+    return _affects_every_case(error.__cause__ or error.__context__)

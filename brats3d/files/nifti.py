@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from brats3d.files.bounded import ordinary_size
+from brats3d.files.bounded_read import ordinary_size
 
 AFFINE_TOLERANCE_MM = 1e-3
 """Two files whose affines differ by no more than this lie on the same grid."""

@@ -1,70 +1,128 @@
-"""Whether a file that is there may be replaced: one that brats3d has not written is not."""
+"""Which files brats3d wrote and may replace: those that are still, byte for byte, what it wrote."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Collection, Iterable
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO, Any
 
-from brats3d.files.atomic import writable_folder
-from brats3d.files.bounded import read_json
-from brats3d.files.nifti import read_header
-from brats3d.files.nifti_writing import MARK
+from brats3d.errors import UsageError
+from brats3d.files.atomic_write import write_whole
+from brats3d.files.bounded_read import ordinary_size
+
+RECORD_NAME = ".brats3d.jsonl"
+"""The record of the files in a folder, unless they are predictions."""
+
+PREDICTIONS_NAME = "predictions.jsonl"
+"""The record of predictions."""
+
+_RECORD = re.compile(r"(\.brats3d|predictions)(-\d+-of-\d+)?\.jsonl")
 
 
-def prepare_output(folder: Path, case_ids: Iterable[str], written: Collection[str] = ()) -> None:
-    """Make the folder for segmentations of these cases, none of which may replace a file that is not ours.
+class WrittenFiles:
+    """The files of a folder that brats3d wrote. Write files through this class if a later run may replace them.
+
+    A record in the folder has one line of JSON per written file, ``{"made_from": text, "files": {name: SHA-256}}``. The
+    line is appended before the file gets its name, so that a killed run leaves no file without a line. Lines that are
+    torn or that other programs wrote are ignored.
 
     Args:
-        folder: made if it is missing.
-        case_ids: whose segmentations are to come.
-        written: names of files that brats3d has written there; of these, what is too damaged to say whose it is may be
-            replaced.
-
-    Raises:
-        ValueError: naming the folder that cannot be written, or the file.
+        folder: the folder; it need not exist.
+        record: the record to append to; all records in the folder are read. Processes that write into one folder at
+            the same time need separate records, since network file systems do not append atomically: see
+            :func:`brats3d.files.shard_file_name`.
     """
-    writable_folder(folder)
-    for case_id in case_ids:
-        _refuse_foreign(folder / f"{case_id}.nii.gz", written)
+
+    def __init__(self, folder: str | Path, record: str = RECORD_NAME) -> None:
+        self.folder = Path(folder)
+        self.record = self.folder / record
+        self._written: dict[str, set[tuple[str, str]]] = {}
+        """Name -> (SHA-256, made_from) of every version."""
+        for path in self.folder.glob("*.jsonl"):
+            if _RECORD.fullmatch(path.name):
+                self._read(path)
+
+    def write(self, path: str | Path, write: Callable[[IO[bytes]], Any], made_from: str = "") -> Path:
+        """Record a file and write it as :func:`brats3d.files.write_whole` does. This does not check the old file.
+
+        Args:
+            path: the file, in the folder.
+            write: called with a binary file object.
+            made_from: a text that stands for everything that the content depends on.
+
+        Raises:
+            OSError: if the file or the record cannot be written.
+        """
+        name = Path(path).name
+
+        def record(temporary: Path) -> None:
+            digest = _sha256(temporary)
+            assert digest is not None  # it was just written
+            line = json.dumps({"made_from": made_from, "files": {name: digest}})
+            # One write call, so that lines of two processes do not mix. The line before may be torn and lack its end.
+            with self.record.open("ab", buffering=0) as file:
+                file.write(f"\n{line}\n".encode("ascii"))
+                os.fsync(file.fileno())
+            self._written.setdefault(name, set()).add((digest, made_from))
+
+        return write_whole(path, write, before_rename=record)
+
+    def are_unchanged(self, names: Iterable[str], made_from: str) -> bool:
+        """Return True if all these files exist and are what was written from ``made_from``."""
+        return all((_sha256(self.folder / name), made_from) in self._written.get(name, ()) for name in names)
+
+    def refuse_foreign(self, names: Iterable[str], argument: str = "output_dir") -> None:
+        """Raise if one of these files exists and is not what brats3d wrote.
+
+        Args:
+            names: files in the folder.
+            argument: the argument that chose the folder or file.
+
+        Raises:
+            UsageError: naming the file.
+        """
+        for name in names:
+            path = self.folder / name
+            if not os.path.lexists(path) or _sha256(path) in {digest for digest, _ in self._written.get(name, ())}:
+                continue
+            problem = "was changed after brats3d wrote it" if name in self._written else "was not written by brats3d"
+            raise UsageError(argument, f"{path} {problem}", advice=f"move it away, or choose another {argument}")
+
+    def _read(self, record: Path) -> None:
+        try:
+            lines = record.read_bytes().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            match entry:
+                case {"made_from": str() as made_from, "files": Mapping() as files}:
+                    for name, digest in files.items():
+                        self._written.setdefault(name, set()).add((str(digest), made_from))
 
 
-def _refuse_foreign(path: Path, written: Collection[str]) -> None:
-    """An image or an expert's segmentation may lie under the very name that ours would have: it is not replaced."""
-    if not path.exists():
-        return
+def write_owned(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
+    """Write a file that a later run may replace; see :meth:`WrittenFiles.write`."""
+    return WrittenFiles(Path(path).parent).write(path, write)
+
+
+def refuse_foreign(path: str | Path, argument: str) -> None:
+    """Raise if a file exists and is not what brats3d wrote; see :meth:`WrittenFiles.refuse_foreign`."""
+    WrittenFiles(Path(path).parent).refuse_foreign([Path(path).name], argument)
+
+
+def _sha256(path: Path) -> str | None:
+    """Return the digest of an ordinary file; None if it cannot be read."""
     try:
-        ours = bytes(read_header(path).nifti["descrip"].item()).startswith(MARK.encode())
+        ordinary_size(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):
-        ours = path.name in written and _is_damaged_gzip(path)
-    if not ours:
-        raise ValueError(
-            f"output_dir: {path} is there, and brats3d has not written it; expected no file, or an earlier "
-            "segmentation of brats3d; name another --output_dir"
-        )
-
-
-def _is_damaged_gzip(path: Path) -> bool:
-    """Whether it begins as a gzip file does, as far as it goes, and cannot be unpacked."""
-    try:
-        content = path.read_bytes()
-        if content[:2] != b"\x1f\x8b"[: len(content)]:
-            return False
-        gzip.decompress(content)
-    except (OSError, EOFError, zlib.error):
-        return True
-    return not content
-
-
-def refuse_foreign_stats(path: Path, written: Collection[str]) -> None:
-    if not path.exists():
-        return
-    try:
-        ours = {"brats3d", "label_convention"} <= read_json(path).keys()
-    except (OSError, AttributeError):
-        ours = False
-    except ValueError:  # no JSON any more, or never
-        ours = path.name in written
-    if not ours:
-        raise ValueError(f"output_dir: {path} is there, and brats3d has not written it; name another --output_dir")
+        return None

@@ -1,4 +1,4 @@
-"""Pictures of cases: slices with the regions drawn over them. Arrays in, arrays or files out."""
+"""Draw pictures of cases: slices, with the regions painted over them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from brats3d.files.atomic import write_whole
+from brats3d.files.atomic_write import Writer, write_whole
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS, REGIONS_TO_READ
 
 MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}
 
 
 def best_slice(regions: np.ndarray) -> int:
-    """The axial slice with the most tumour; the middle one where there is none.
+    """Return the index of the axial slice with the most tumour, or of the middle slice if there is no tumour.
 
     Args:
         regions: {0, 1}, shape (3, H, W, D), channels in the order of ``labels.REGIONS``.
@@ -24,13 +24,13 @@ def best_slice(regions: np.ndarray) -> int:
 
 
 def to_rgb(plane: np.ndarray) -> np.ndarray:
-    """A grey picture of one slice as a radiologist expects it: anterior up, the patient's right on the left.
+    """Return a grey picture of a slice in radiological orientation: anterior up, the patient's right on the left.
 
     Args:
         plane: intensities, shape (H, W), axes towards L and P.
 
     Returns:
-        uint8, shape (W, H, 3); the 1st and 99.5th percentile of what is not background become black and white.
+        uint8, shape (W, H, 3). The 1st and 99.5th percentiles of the foreground become black and white.
     """
     plane = np.asarray(plane, dtype=np.float32)
     inside = plane[plane != 0]
@@ -40,12 +40,12 @@ def to_rgb(plane: np.ndarray) -> np.ndarray:
 
 
 def overlay(plane: np.ndarray, regions: np.ndarray, opacity: float = 0.45) -> np.ndarray:
-    """A slice with its regions painted over it, the outermost first, each in its own colour.
+    """Paint the regions over a slice, the outermost first, each in its own colour.
 
     Args:
         plane: intensities, shape (H, W).
         regions: {0, 1}, shape (3, H, W), channels in the order of ``labels.REGIONS``.
-        opacity: of the paint, 0 to 1.
+        opacity: opacity of the paint, 0 to 1.
 
     Returns:
         uint8, shape (W, H, 3).
@@ -67,17 +67,19 @@ def save_preview(
     ref: np.ndarray | None = None,
     title: str = "",
     spacing_mm: Sequence[float] = (1, 1, 1),
+    write: Writer = write_whole,
 ) -> Path:
-    """A PNG of one case: each sequence in the slice with the most tumour, then the reference and the prediction.
+    """Write a PNG of a case: each sequence in the slice with the most tumour, then the reference and the prediction.
 
     Args:
-        path: of the PNG.
-        image: shape (C, H, W, D), axes towards L, P and S.
-        modalities: the channels' names.
-        pred: regions {0, 1}, shape (3, H, W, D).
-        ref: the same of the reference, if there is one.
-        title: stands above.
+        path: the PNG file.
+        image: intensities, shape (C, H, W, D), axes towards L, P and S.
+        modalities: names of the channels.
+        pred: predicted regions {0, 1}, shape (3, H, W, D).
+        ref: reference regions, if there is a reference.
+        title: text above the panels.
         spacing_mm: voxel size along each axis.
+        write: writes the file.
 
     Returns:
         The path.
@@ -104,14 +106,16 @@ def save_preview(
     patches = [Patch(color=REGION_COLOURS[r], label=f"{r}  {REGION_NAMES[r]}") for r in REGIONS_TO_READ]
     figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, labelcolor="white", fontsize=9)
     figure.suptitle(title, color="white", fontsize=11)
-    return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110, facecolor="black"))
+    return write(Path(path), lambda file: figure.savefig(file, format="png", dpi=110, facecolor="black"))
 
 
 def _brain_box(image: np.ndarray, margin: int = 4) -> tuple[slice, slice]:
-    """The brain's rows and columns in an image (C, H, W, D), over all slices; everything where there is no brain."""
+    """Return the rows and columns of an image (C, H, W, D) that hold brain in any slice; all if there is no brain."""
     inside = (image != 0).any(axis=(0, 3))
     if not inside.any():
         return slice(None), slice(None)
-    ranges = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-    first, second = (slice(max(0, r[0] - margin), r[-1] + 1 + margin) for r in ranges)
-    return first, second
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
+        slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
+    )

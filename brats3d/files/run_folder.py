@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from brats3d.files.bounded import read_json
+from brats3d.files.bounded_read import read_json
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What inference.yaml's ``run`` calls."""
+"""Run inference: the entry point of inference.yaml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from brats3d.cases import item_to_case, spacing_warning
 from brats3d.files import Failures, read_header
 from brats3d.inference.save_segmentations import SaveSegmentations
-from brats3d.networks import compare_windows, load_weights
+from brats3d.networks import check_flag, compare_windows, load_weights
 from brats3d.training import refuse_idle_processes
 
 logger = logging.getLogger("brats3d")
@@ -32,52 +32,50 @@ def run_inference(
     failures: Failures,
     skip_done: bool = True,
 ) -> None:
-    """Segment every case. One that fails does not stop the others; what an earlier run has done need not be repeated.
+    """Segment every case. Failed cases are recorded and do not stop the others.
 
-    Of several processes, each with its share of the cases, none ends before all are done: ``torchrun`` would end the
-    others as soon as one has failed.
+    With several processes, each of which segments a shard of the cases, all wait for the last one: ``torchrun`` would
+    stop the others as soon as one exits with an error.
 
     Args:
-        evaluator: with the handler that saves attached, and a :class:`brats3d.inference.CaseLoader`.
-        network: the bare network; receives the weights.
-        checkpoint: which weights.
-        modalities: the sequences that the input channels hold.
-        cases: the datalist items; their headers are looked at first.
-        roi_size: of the sliding windows; where the weights were trained on patches of another size, that is said.
-        saver: the handler that saves.
-        failures: take the cases that fail; may hold some already.
-        skip_done: leave alone the cases that ``saver`` says are done.
+        evaluator: the evaluator, with ``saver`` among its handlers and a :class:`brats3d.inference.CaseLoader`.
+        network: the evaluator's network; the weights are loaded into it.
+        checkpoint: the weights.
+        modalities: the sequences in the input channels.
+        cases: the datalist items. Their headers are checked first.
+        roi_size: size of the sliding windows; logs a warning if the weights were trained on patches of another size.
+        saver: the handler that writes the segmentations.
+        failures: the record of failed cases; it may hold some already.
+        skip_done: skip the cases that an earlier run segmented from the same input, weights and settings.
 
     Raises:
-        FileNotFoundError: if there is no such checkpoint.
-        ValueError: before the first case, if the checkpoint does not fit, the folder cannot be written, or the run has
-            more processes than cases.
-        FailedCasesError: after the last one, if cases failed.
-        OSError, RuntimeError: at once, if what fails would fail for every case: a full disk, a device that is gone.
+        NotFoundError: if the checkpoint does not exist.
+        UsageError, DataError: before the first case, if the checkpoint does not fit, the folder cannot be written or
+            holds foreign files, or there are more processes than cases.
+        DataError: after the last case, if cases failed.
+        OSError, RuntimeError: immediately, for errors that affect every case: a full disk, a broken device.
     """
-    if not isinstance(skip_done, bool):  # "--skip_done false" reaches a config as the string 'false', which is true
-        raise ValueError(f"skip_done: expected True or False, got {skip_done!r}")
+    check_flag("skip_done", skip_done)
     compare_windows(checkpoint, load_weights(network, checkpoint, modalities), roi_size)
     if (processes := idist.get_world_size()) > 1:
-        shares = [0] * processes
-        dist.all_gather_object(shares, len(cases) + len(failures))  # which gloo has for the CPU alone
-        refuse_idle_processes(sum(shares), "cases")
-    saver.prepare()
+        counts = [0] * processes
+        dist.all_gather_object(counts, len(cases) + len(failures))  # idist's all_gather needs the GPU, which gloo lacks
+        refuse_idle_processes(sum(counts), "cases")
+    done = saver.prepare(skip_done)
     failures.begin()
-    done = saver.done() if skip_done else set()
     if done:
         text = (
-            "%d of %d cases are skipped: done with the same weights, settings and input (--skip_done False redoes them)"
+            "%d of %d cases are done already, with the same input, weights and settings (--skip_done False redoes them)"
         )
         logger.info(text, len(done), len(cases) + len(failures))
     for case in map(item_to_case, cases):
         if case.case_id not in done:
-            with failures.of(case.case_id):
+            with failures.catch(case.case_id):
                 if warning := spacing_warning(read_header(case.files[0])):
                     logger.warning("%s", warning)
     evaluator.data_loader.dataset.exclude({*done, *(failure.case_id for failure in failures)})
-    evaluator.state.epoch_length = None  # the loader's end is the end
+    evaluator.state.epoch_length = None  # run until the loader is exhausted
     evaluator.run()
     idist.barrier()
     failures.raise_any(len(saver.saved), len(done))
-    logger.info("%d cases segmented, %d skipped, none failed: %s", len(saver.saved), len(done), saver.output_dir)
+    logger.info("Segmented %d cases (%d already done): %s", len(saver.saved), len(done), saver.output_dir)

@@ -1,25 +1,32 @@
-"""MONAI's evaluator with bfloat16 on CPU and CUDA."""
+"""Steps of MONAI's evaluator: with bfloat16 on CPU and CUDA, and with failures that stop only their own case."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.engines import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
+from brats3d.files import Failures
 from brats3d.inference.stitching import Stitcher
 from brats3d.networks import autocast, check_flag, compute_dtype
 
 
 class EvalStep:
-    """``iteration_update`` of a ``SupervisedEvaluator``: the inferer over the volume, windows under autocast.
+    """``iteration_update`` of a ``SupervisedEvaluator``: run the inferer over a volume under autocast.
 
-    Windows are blended in float32 whatever the network computes in. A volume that a GPU has no room for is stitched in
-    main memory; see :mod:`brats3d.inference.stitching`.
+    Windows are blended in float32 in any case. A volume that does not fit on the GPU is stitched in main memory; see
+    :mod:`brats3d.inference.stitching`.
 
     Args:
-        amp: run the network in bfloat16 where it is safe (torch.autocast); False is float32 throughout.
-        stitcher: decides where.
+        amp: run the network in bfloat16 where that is safe (torch.autocast); False = float32 throughout.
+        stitcher: chooses the device for stitching.
+
+    Raises:
+        UsageError: if ``amp`` is not a bool.
     """
 
     def __init__(self, amp: bool = True, stitcher: Stitcher | None = None) -> None:
@@ -27,9 +34,15 @@ class EvalStep:
         self.stitcher = stitcher or Stitcher()
 
     def __call__(self, engine: Evaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Image (B, C, H, W, D) -> pred, logits (B, 3, H, W, D) with its affine. Returns image, label and pred.
+        """Predict the logits of a batch.
 
-        All three are on one device, that on which the volume was stitched.
+        Args:
+            engine: the evaluator.
+            batchdata: ``image`` (B, C, H, W, D) and perhaps ``label``.
+
+        Returns:
+            ``image``, ``label`` and ``pred``, logits (B, 3, H, W, D) with the affine of the image; all on the device
+            on which the volume was stitched.
         """
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
@@ -48,3 +61,27 @@ class EvalStep:
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
+
+
+class CatchFailures:
+    """``iteration_update`` of an evaluator that records a case as failed if another step raises, and continues.
+
+    This covers the network, the windows and the post-processing. Handlers then see an empty batch.
+
+    Args:
+        step: the ``iteration_update`` that does the work.
+        failures: record the cases for which it raises.
+    """
+
+    def __init__(self, step: Callable[[Evaluator, dict[str, Any]], Any], failures: Failures) -> None:
+        self.step = step
+        self.failures = failures
+
+    def __call__(self, engine: Evaluator, batch: dict[str, Any]) -> Any:
+        """Return the output of the step, or an empty list if it raises."""
+        with self.failures.catch(batch["case_id"][0]):
+            return self.step(engine, batch)
+        engine.state.batch = engine.state.output = []
+        if torch.cuda.is_available():  # after "out of memory", the next case gets all of it
+            torch.cuda.empty_cache()
+        return []

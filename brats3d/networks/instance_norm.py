@@ -1,9 +1,9 @@
-"""InstanceNorm without copies of maps whose channels lie last in memory; in one pass, with the statistics of windows.
+"""InstanceNorm that is fast on channels-last feature maps on a CPU and can use the statistics of sliding windows.
 
-oneDNN's convolutions give, and are quickest with, maps in channels-last order. PyTorch's InstanceNorm copies each into
-the other order, and the convolution after it copies it back. Here, on a CPU, a map is read and written row by row, each
-of which fits into a core's cache, in the order in which it lies there; and where nobody else has the map, in its place,
-since fresh memory for a map of a whole brain costs more than to normalise it.
+oneDNN's convolutions return channels-last maps, and are fastest with them. PyTorch's InstanceNorm copies each map to
+the other memory format, and the next convolution copies it back. On a CPU, this module reads and writes the map row by
+row in its own memory format, and each row fits into the cache of a core. If no other module uses the map, it is
+normalised in place: allocating a map of a whole brain takes longer than normalising it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import deepcopy
 from functools import lru_cache
 from itertools import pairwise
 
@@ -19,20 +20,20 @@ from monai.networks.blocks import Convolution
 from torch import nn
 
 SIGMA = 0.125
-"""Of the Gaussian by which windows are blended, as a share of the window: MONAI's ``sigma_scale``."""
+"""Standard deviation of the Gaussian that blends windows, as a fraction of the window: MONAI's ``sigma_scale``."""
 
 Axis = tuple[int, list[tuple[int, int]]]
-"""An axis of a volume: its voxels, and the (start, end) of its windows."""
+"""An axis of a volume: its number of voxels and the (start, end) of each window."""
 
 
 class WindowNorm3d(nn.InstanceNorm3d):
-    """InstanceNorm with the statistics of windows within :func:`statistics_of`, and of the whole map elsewhere."""
+    """InstanceNorm over the whole map or, inside :func:`statistics_of`, with the statistics of windows."""
 
     in_place: bool = False
-    """Whether a map that comes in may be overwritten, where no gradients are wanted."""
+    """If True, the input may be overwritten when gradients are disabled."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W, D) -> the same shape and dtype; by rows, the same layout too."""
+        """Normalise a map (B, C, H, W, D). The output has its shape and dtype, and row by row also its layout."""
         axes, by_rows = _windows.get(), _lies_in_rows(x)
         if axes is None:
             if not by_rows:
@@ -43,7 +44,7 @@ class WindowNorm3d(nn.InstanceNorm3d):
 
     def _by_maps(self, x: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
         inside, blend = zip(*map(_weights, axes, x.shape[2:]), strict=True)
-        # Two buffers of the map's size: to allocate costs more than to compute. Rows of voxels are what is summed.
+        # Only two buffers of the map's size: allocating takes longer than computing.
         values = torch.empty(x.shape, device=x.device).copy_(x)
         values -= values.mean((2, 3, 4), keepdim=True)  # or the squares would cancel
         buffer = values.square()
@@ -58,18 +59,18 @@ class WindowNorm3d(nn.InstanceNorm3d):
         return values.to(x.dtype)
 
     def _scale(self, mean: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
-        """One by the standard deviation; where all of a window is the same, far from 0, rounding leaves less than 0."""
+        """Return 1 / standard deviation. Rounding can make the variance of a constant window negative."""
         return (square - mean.square()).clamp_(min=0).add_(self.eps).rsqrt()
 
     def _by_rows(self, x: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
         out = x if self.in_place else torch.empty_like(x)
-        # A subclass, such as MetaTensor, would dispatch the operations on each row in Python.
+        # A subclass such as MetaTensor would dispatch the operations on each row in Python.
         for map_, into in zip(x.as_subclass(torch.Tensor), out.as_subclass(torch.Tensor), strict=True):
             self._rows_of(map_.permute(1, 2, 3, 0), into.permute(1, 2, 3, 0), axes)
         return out
 
     def _rows_of(self, map_: torch.Tensor, out: torch.Tensor, axes: Sequence[Axis]) -> None:
-        """Of a map (H, W, D, C), into ``out``."""
+        """Normalise a map (H, W, D, C) into ``out``."""
         height, width, depth, channels = map_.shape
         rows, targets = map_.reshape(height, -1), out.view(height, -1)
         first, second, third = (_weights(axis, size) for axis, size in zip(axes, map_.shape[:3], strict=True))
@@ -94,22 +95,30 @@ class WindowNorm3d(nn.InstanceNorm3d):
 
 
 def with_window_norms(network: nn.Module) -> nn.Module:
-    """The network, each of its InstanceNorms made a :class:`WindowNorm3d`; weights and names stay as they are.
+    """Return a copy of a network with :class:`WindowNorm3d` in place of InstanceNorm. Parameter names do not change.
 
-    Those that keep running statistics, which they use in the place of a window's, are left alone.
-    What MONAI's ``Convolution`` does with the output of its convolution, which nobody else has, it does in its place.
+    Norms that use running statistics are kept. The layers after a convolution in MONAI's ``Convolution`` blocks work in
+    place, because no other module uses their input.
     """
-    for module in network.modules():
-        if type(module) is nn.InstanceNorm3d and not module.track_running_stats:
-            module.__class__ = WindowNorm3d  # which has no more than another forward
-    for module in network.modules():
-        if isinstance(module, Convolution):
-            for part in getattr(module, "adn", nn.Sequential()):
-                if isinstance(part, WindowNorm3d):
-                    part.in_place = True
-                elif isinstance(part, nn.LeakyReLU | nn.ReLU):
-                    part.inplace = True
+    network = deepcopy(network)
+    for parent in list(network.modules()):
+        for name, norm in parent.named_children():
+            if type(norm) is nn.InstanceNorm3d and not norm.track_running_stats:
+                setattr(parent, name, _window_norm_of(norm))
+    for block in network.modules():
+        if isinstance(block, Convolution):
+            for layer in getattr(block, "adn", ()):
+                if isinstance(layer, WindowNorm3d):
+                    layer.in_place = True
+                elif isinstance(layer, nn.LeakyReLU | nn.ReLU):
+                    layer.inplace = True
     return network
+
+
+def _window_norm_of(norm: nn.InstanceNorm3d) -> WindowNorm3d:
+    made = WindowNorm3d(norm.num_features, norm.eps, affine=norm.affine)
+    made.weight, made.bias = norm.weight, norm.bias
+    return made.train(norm.training)
 
 
 _windows: ContextVar[list[Axis] | None] = ContextVar("windows", default=None)
@@ -117,7 +126,7 @@ _windows: ContextVar[list[Axis] | None] = ContextVar("windows", default=None)
 
 @contextmanager
 def statistics_of(axes: list[Axis]) -> Iterator[None]:
-    """Within it, each :class:`WindowNorm3d` takes its statistics over these windows of the volume."""
+    """Inside this context, every :class:`WindowNorm3d` uses the statistics of these windows of the volume."""
     token = _windows.set(axes)
     try:
         yield
@@ -126,17 +135,22 @@ def statistics_of(axes: list[Axis]) -> Iterator[None]:
 
 
 def _lies_in_rows(x: torch.Tensor) -> bool:
-    """Whether to go by rows, in float32: on a CPU, of a map with its channels last, not where gradients are wanted."""
+    """Return True for a channels-last map on a CPU that can be normalised row by row, in float32, without gradients."""
     if x.device.type != "cpu" or x.dtype == torch.float64 or torch.is_grad_enabled():
         return False
     return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
 
 
 def _sums(rows: torch.Tensor, centre: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means over the windows of an axis, of rows (H, N) less the centre (N) and of their squares: (windows, N) each.
+    """Return the means of rows (H, N) minus the centre (N) over the windows of an axis, and the means of the squares.
 
     Args:
-        inside: how much of each window a row is, (windows, H).
+        rows: shape (H, N).
+        centre: shape (N,), subtracted from each row.
+        inside: weight of each row in the mean of each window, shape (windows, H).
+
+    Returns:
+        Two tensors of shape (windows, N).
     """
     borders = [0, *(1 + (inside[:, 1:] != inside[:, :-1]).any(0).nonzero().flatten()).tolist(), len(rows)]
     sums, squares = (torch.zeros(len(borders) - 1, rows.shape[1]) for _ in range(2))
@@ -146,12 +160,12 @@ def _sums(rows: torch.Tensor, centre: torch.Tensor, inside: torch.Tensor) -> tup
             torch.sub(row, centre, out=difference)
             total += difference
             square.addcmul_(difference, difference)
-    share = inside[:, borders[:-1]]
-    return share @ sums, share @ squares
+    weights = inside[:, borders[:-1]]
+    return weights @ sums, weights @ squares
 
 
 def _mix(windows: torch.Tensor, weights: Sequence[float], out: torch.Tensor) -> torch.Tensor:
-    """The mean of windows (windows, N) by weights that sum to 1: (N), put into ``out`` unless it is one of them."""
+    """Return the weighted mean (N) of windows (windows, N), in ``out`` unless a single window has all the weight."""
     (mixed, total), *others = [pair for pair in zip(windows, weights, strict=True) if pair[1]]
     for each, weight in others:
         total += weight
@@ -164,13 +178,14 @@ def _weights(axis: Axis, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return _weights_of(full, tuple(windows), size)
 
 
-@lru_cache(maxsize=1000)  # a few for each shape of a map: the maps of many cases have few shapes
+@lru_cache(maxsize=1000)  # feature maps of many cases have few shapes
 @torch.inference_mode(False)
 def _weights_of(full: int, windows: tuple[tuple[int, int], ...], size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """For an axis of a feature map: which voxels are in a window, and how much of each window is in a voxel.
+    """Return the weights of an axis of a feature map with ``size`` voxels, given the volume's axis and its windows.
 
     Returns:
-        (windows, size) whose rows sum to 1, and (windows, size) whose columns do.
+        ``inside``, shape (windows, size): the weight of each voxel in the mean of each window; rows sum to 1.
+        ``blend``, shape (windows, size): the weight of each window at each voxel; columns sum to 1.
     """
     places = [(round(a * size / full), max(round(b * size / full), round(a * size / full) + 1)) for a, b in windows]
     inside, blend = torch.zeros(len(places), size), torch.zeros(len(places), size)
@@ -178,19 +193,19 @@ def _weights_of(full: int, windows: tuple[tuple[int, int], ...], size: int) -> t
         inside[row, start:end] = 1 / (end - start)
         at = torch.arange(start, end) - (start + end - 1) / 2
         blend[row, start:end] = torch.exp(-0.5 * (at / (SIGMA * (end - start))) ** 2).clamp(min=1e-3)
-    outside = blend.sum(0) == 0  # the padding: as the nearest window
+    outside = blend.sum(0) == 0  # the padding uses the statistics of the nearest window
     blend[0, : size // 2] += outside[: size // 2]
     blend[-1, size // 2 :] += outside[size // 2 :]
     return inside, blend / blend.sum(0)
 
 
 def _of_windows(values: torch.Tensor, inside: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Means (B, C, windows on each axis) of values (B, C, H, W, D)."""
+    """Return the means of values (B, C, H, W, D) over the windows: (B, C, windows of each axis)."""
     h, w, d = (each.to(values.device) for each in inside)
     return torch.einsum("bchwk,ih,jw->bcijk", values @ d.T, h, w)
 
 
 def _of_voxels(windows: torch.Tensor, blend: Sequence[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
-    """Values (B, C, H, W, D), put into ``out``, from those of the windows (B, C, windows on each axis)."""
+    """Blend values of the windows (B, C, windows of each axis) to voxels (B, C, H, W, D), written to ``out``."""
     h, w, d = (each.to(windows.device) for each in blend)
     return torch.matmul(torch.einsum("bcijk,ih,jw->bchwk", windows, h, w), d, out=out)

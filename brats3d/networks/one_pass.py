@@ -1,10 +1,10 @@
-"""A whole brain in one pass of the network, normalised as its windows would have been.
+"""Segment a whole brain in one pass of the network, with InstanceNorm statistics as in a sliding window.
 
-Sliding windows of 128³ over a brain of 140 x 175 x 140 voxels are eight, which overlap: 4.6 times the work of one
-pass. But InstanceNorm takes its mean and variance over a window, and a network that has learnt with those of patches
-loses Dice where they are a whole brain's. So in one pass each voxel is normalised by the statistics of the windows that
-it would have been in, blended as MONAI blends windows. The network still sees beyond the borders of each window, and
-each voxel is predicted once rather than up to eight times: the scores differ a little, see benchmarks/RESULTS.md.
+A brain of 140 x 175 x 140 voxels takes eight overlapping windows of 128³: 4.6 times the work of one pass. A network
+that was trained on patches loses Dice if InstanceNorm computes its mean and variance over the whole brain. Therefore
+each voxel is normalised with the statistics of the windows that would contain it, blended as MONAI blends windows. The
+network still sees across the borders of the windows, and predicts each voxel once rather than up to eight times, so
+that scores differ a little; see benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -19,37 +19,35 @@ from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from brats3d.networks.instance_norm import Axis, statistics_of, with_window_norms
+from brats3d.networks.instance_norm import Axis, statistics_of
+from brats3d.networks.precision import check_flag
 
 logger = logging.getLogger("brats3d")
 
 MAX_VOXELS = 8 * 128**3
-"""Of one pass, which takes eight times the memory of a window then. A volume with more of them goes through windows."""
+"""Largest volume for one pass, which then needs eight times the memory of a window. Larger volumes use windows."""
 
 MULTIPLE = 16
-"""Of voxels, on each axis: the network halves a volume four times."""
+"""The network halves each axis four times, so that the number of voxels must be a multiple of this."""
 
 
-def choose_inferer(windows: SlidingWindowInferer, network: nn.Module, one_pass: bool) -> SlidingWindowInferer:
-    """The inferer as it is or, with ``one_pass``, one that has its options; the network's norms are made ready.
+def choose_inferer(windows: SlidingWindowInferer, one_pass: bool) -> SlidingWindowInferer:
+    """Return ``windows`` itself or, if ``one_pass``, a :class:`OnePassInferer` with the same options.
 
     Raises:
-        ValueError: if ``one_pass`` is no bool.
+        UsageError: if ``one_pass`` is not a bool.
     """
-    if not isinstance(one_pass, bool):  # "--one_pass false" reaches a config as the string 'false', which is true
-        raise ValueError(f"one_pass: expected True or False, got {one_pass!r}")
-    with_window_norms(network)
-    return OnePassInferer(windows) if one_pass else windows
+    return OnePassInferer(windows) if check_flag("one_pass", one_pass) else windows
 
 
 class OnePassInferer(SlidingWindowInferer):
-    """One pass of the network over a volume, in the place of windows; what is too large still goes through them.
+    """Run the network once over a volume instead of over sliding windows. Volumes that are too large use windows.
 
-    The network must be one of :func:`with_window_norms`. A volume that fits into one window gets the same logits either
-    way.
+    The network must come from :func:`with_window_norms`. A volume that fits into one window gets the same logits in
+    both ways.
 
     Args:
-        windows: gives their size and how they overlap.
+        windows: the inferer whose size and overlap of windows determine the statistics.
     """
 
     def __init__(self, windows: SlidingWindowInferer) -> None:
@@ -57,7 +55,7 @@ class OnePassInferer(SlidingWindowInferer):
         self.__dict__.update(vars(windows))
 
     def pass_size(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """What the network is given of a volume of this shape (H, W, D): the padded volume, or a window."""
+        """Return the input size of the network for a volume (H, W, D): the padded volume or, if too large, a window."""
         padded = tuple(max(roi, _multiple(n)) for n, roi in zip(shape, self._roi(shape), strict=True))
         return padded if math.prod(padded) <= MAX_VOXELS else self._roi(shape)
 
@@ -69,13 +67,13 @@ class OnePassInferer(SlidingWindowInferer):
         size, roi = self.pass_size(shape), self._roi(shape)
         device = torch.device(kwargs.get("device") or inputs.device)
         elsewhere = device.type != inputs.device.type or device.index not in (None, inputs.device.index)
-        if size != roi and elsewhere:  # since there is no room for it where the network is
-            logger.warning("a volume of %s voxels is put together on %s: windows instead of one pass", shape, device)
+        if size != roi and elsewhere:  # a device was given because the network's own has no room
+            logger.warning("a volume of %s voxels is stitched on %s: using windows instead of one pass", shape, device)
             size = roi
         if size == roi:
             return super().__call__(inputs, network, *args, **kwargs)
-        before = [(n - own) // 2 for n, own in zip(size, shape, strict=True)]
-        after = [n - own - b for n, own, b in zip(size, shape, before, strict=True)]
+        before = [(padded - n) // 2 for padded, n in zip(size, shape, strict=True)]
+        after = [padded - n - b for padded, n, b in zip(size, shape, before, strict=True)]
         pads = [pad for pair in zip(reversed(before), reversed(after), strict=True) for pad in pair]
         overlap = (self.overlap,) * 3 if isinstance(self.overlap, float | int) else self.overlap
         axes = [_axis(*each) for each in zip(shape, size, before, roi, overlap, strict=True)]
@@ -88,12 +86,12 @@ class OnePassInferer(SlidingWindowInferer):
         return tuple(r if r > 0 else _multiple(n) for r, n in zip(roi, shape, strict=True))
 
 
-def _axis(own: int, padded: int, before: int, window: int, overlap: float) -> Axis:
-    """Of a volume with ``own`` voxels, in front of which there are ``before`` of the padding."""
-    if own <= window:  # padded to the window
+def _axis(size: int, padded: int, before: int, window: int, overlap: float) -> Axis:
+    """Return the windows of an axis of ``size`` voxels that was padded, with ``before`` voxels in front."""
+    if size <= window:  # padded to the window
         return padded, [(0, padded)]
-    parts = dense_patch_slices((own,), (window,), (max(1, int(window * (1 - overlap))),))
-    return padded, [(before + part.start, before + part.stop) for (part,) in parts]
+    slices = dense_patch_slices((size,), (window,), (max(1, int(window * (1 - overlap))),))
+    return padded, [(before + each.start, before + each.stop) for (each,) in slices]
 
 
 def _multiple(n: int) -> int:

@@ -8,7 +8,7 @@ from .distributed import (
     distribute as distribute,
     distributed_device as distributed_device,
     is_helper as is_helper,
-    own_share as own_share,
+    process_shard as process_shard,
     refuse_idle_processes as refuse_idle_processes,
 )
 from .epoch_report import ReportEpoch as ReportEpoch

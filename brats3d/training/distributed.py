@@ -45,7 +45,7 @@ def distributed_device(backend: str | None = None, timeout_hours: float | None =
     return device
 
 
-def own_share(device: torch.device, shard: str | None = None) -> str:
+def process_shard(device: torch.device, shard: str | None = None) -> str:
     """Which share of the cases this process takes, such as ``"2/4"``; see :mod:`brats3d.files.shards`.
 
     Args:

@@ -40,7 +40,7 @@ def check_memory(
     trainer: Trainer | None = None,
     patch_size: Sequence[int] | None = None,
     patches: int = 1,
-    refuse: bool = True,
+    ignore_memory: bool = False,
     free: Callable[[torch.device], int] | None = None,
     total: Callable[[torch.device], int] | None = None,
 ) -> None:
@@ -55,7 +55,7 @@ def check_memory(
         trainer: None where nothing is trained.
         patch_size: of the training.
         patches: an iteration.
-        refuse: False only warns, however much it is.
+        ignore_memory: only warn, however much memory is needed.
         free: bytes that are free on a device; what the system says unless given.
         total: bytes that a device has.
 
@@ -86,7 +86,7 @@ def check_memory(
         levers = ["--one_pass to False"]
     for place, parts in where.items():
         if parts := {name: size for name, size in parts.items() if size}:
-            _tell(place, parts, free(place), total(place), levers if place == device else [], refuse, trainer)
+            _tell(place, parts, free(place), total(place), levers if place == device else [], ignore_memory)
 
 
 def describe_memory(where: str, parts: Mapping[str, int], free: int) -> str:
@@ -106,8 +106,7 @@ def _tell(
     free: int,
     total: int,
     levers: Sequence[str],
-    refuse: bool,
-    trainer: Trainer | None,
+    ignore_memory: bool,
 ) -> None:
     text = describe_memory("RAM" if place.type == "cpu" else str(place), parts, free)
     need = sum(parts.values())
@@ -119,9 +118,8 @@ def _tell(
         share = math.floor(10 * (free - need + parts["cache"]) / free) / 10
         advice.insert(0, f"--cache ({share:g} leaves enough)")
     text = f"{text}; lower {' or '.join(advice)}" if advice else text
-    if refuse and refuses(parts, total):
-        anyway = f"--{'training' if trainer else 'run'}#0#refuse False"
-        raise ValueError(f"{text}; there are {gib(total)} GiB in all ({anyway} goes on all the same)")
+    if not ignore_memory and refuses(parts, total):
+        raise ValueError(f"{text}; there are {gib(total)} GiB in all (--ignore_memory True goes on all the same)")
     logger.warning("%s", text)
 
 

@@ -94,7 +94,7 @@ def test_configs_hold_no_lambda_and_no_position_in_a_list(names: list[str]) -> N
 def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
     train, inference = merged(["train.yaml"]), merged(["inference.yaml"])
     assert train["network_def"] == inference["network_def"]
-    assert train["network"] == inference["network"]
+    assert train["network"] == inference["network"]["network"]
     assert train["validate"]["inferer"] == inference["inferer"]
     for knob in ("modalities", "overlap", "amp", "device"):
         assert train[knob] == inference[knob], knob
@@ -172,7 +172,7 @@ def test_knobs_are_explained() -> None:
     for name in ("train.yaml", "pretrain.yaml", "inference.yaml"):
         text = (CONFIGS / name).read_text()
         first = "size:" if name == "pretrain.yaml" else "dataset_dir:"
-        knobs = text[text.index(first) : text.index("settings:" if "settings:" in text else "bundle_root:")]
+        knobs = text[text.index(first) : text.index("\nsettings:" if "\nsettings:" in text else "bundle_root:")]
         silent = [line for line in knobs.splitlines() if re.match(r"[a-z_]+: ", line) and "  #" not in line]
         assert [line for line in silent if not line.startswith("device")] == [], name
 

@@ -63,7 +63,7 @@ def test_a_disk_without_room_for_the_next_checkpoint_ends_a_run_that_then_goes_o
     line = err.splitlines()[-1].rpartition("brats3d: error: ")[2]
     assert line.startswith(f"{place}/run/checkpoints: ")
     assert " MB are needed for " in line
-    assert line.endswith("; the last good checkpoint is of epoch 1; make room, and give the same command again")
+    assert line.endswith("; the last good checkpoint is of epoch 1; free some space and run the same command again")
     content, card = read_checkpoint(place / "run" / "checkpoints" / "last.pt")
     assert content["epoch"] == card["epoch"] == 1
     assert not list(place.rglob("*.tmp"))

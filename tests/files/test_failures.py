@@ -1,4 +1,4 @@
-"""Cases set aside: what is one case's failure, what concerns all, and what is told of it."""
+"""Failed cases: which errors fail one case, which stop the run, and what is recorded."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from brats3d.files.failures import FailedCasesError, Failures, one_line
+from brats3d.errors import DataError, UsageError
+from brats3d.files.failures import Failures, one_line
 
 
-def test_failures_are_kept_on_disk_from_the_beginning_on_and_the_last_one_of_a_case_counts(tmp_path: Path) -> None:
+def test_failures_are_written_from_begin_on_and_the_latest_of_a_case_counts(tmp_path: Path) -> None:
     failures = Failures(tmp_path)
     failures.folders["b"] = "/data/b"
     failures.add("a", "missing t1", "/data/a")
-    assert not failures.path.exists(), "nothing is written before"
+    assert not failures.path.exists(), "begin() was not called"
     failures.begin()
-    with failures.of("b"):
+    with failures.catch("b"):
         raise ValueError("b: first\n  second\n")
     failures.add("a", "missing t2", "/data/a")
     assert json.loads(failures.path.read_text())["failures"] == [
@@ -28,7 +29,7 @@ def test_failures_are_kept_on_disk_from_the_beginning_on_and_the_last_one_of_a_c
     assert len(failures) == 2 and "a" in failures and "c" not in failures
 
 
-def test_a_run_without_failures_removes_what_an_earlier_one_has_left(tmp_path: Path) -> None:
+def test_a_run_without_failures_removes_the_file_of_an_earlier_run(tmp_path: Path) -> None:
     earlier = Failures(tmp_path)
     earlier.begin()
     earlier.add("a", "x")
@@ -36,20 +37,19 @@ def test_a_run_without_failures_removes_what_an_earlier_one_has_left(tmp_path: P
     now = Failures(tmp_path)
     now.begin()
     now.raise_any(3, 0)
-    assert list(tmp_path.iterdir()) == []
+    assert not now.path.exists()
 
 
-def test_one_failure_is_told_on_one_line_and_many_are_cut_at_twenty(tmp_path: Path) -> None:
+def test_the_error_counts_the_cases_and_lists_the_failures(tmp_path: Path) -> None:
     failures = Failures(tmp_path)
+    failures.raise_any(2, 3)
     failures.add("a", "x")
-    with pytest.raises(FailedCasesError, match=r"^1 of 6 cases failed \(2 segmented, 3 skipped\): a: x; see .*json$"):
+    failures.add("b", "y")
+    with pytest.raises(DataError) as caught:
         failures.raise_any(2, 3)
-    for i in range(24):
-        failures.add(f"b{i}", "y")
-    with pytest.raises(FailedCasesError) as caught:
-        failures.raise_any(0, 0)
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 22 and lines[1] == "  a: x" and lines[-1] == "  and 5 more"
+    assert caught.value.subject == "2 of 7 cases failed (2 segmented, 3 skipped)"
+    assert caught.value.problems == ("a: x", "b: y")
+    assert str(failures.path) in caught.value.advice
 
 
 def from_(error: Exception, cause: Exception) -> Exception:
@@ -69,9 +69,9 @@ def from_(error: Exception, cause: Exception) -> Exception:
     ],
     ids=repr,
 )
-def test_what_concerns_every_case_is_raised(error: BaseException, tmp_path: Path) -> None:
+def test_errors_that_affect_every_case_are_raised(error: BaseException, tmp_path: Path) -> None:
     failures = Failures(tmp_path)
-    with pytest.raises(type(error)), failures.of("a"):
+    with pytest.raises(type(error)), failures.catch("a"):
         raise error
     assert len(failures) == 0
 
@@ -88,9 +88,9 @@ def test_what_concerns_every_case_is_raised(error: BaseException, tmp_path: Path
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_anything_else_is_that_cases_failure(error: Exception, text: str, tmp_path: Path) -> None:
+def test_other_errors_fail_only_their_case(error: Exception, text: str, tmp_path: Path) -> None:
     failures = Failures(tmp_path)
-    with failures.of("a"):
+    with failures.catch("a"):
         raise error
     assert [failure.error for failure in failures] == [text]
     assert "\n" not in one_line(error)
@@ -98,8 +98,8 @@ def test_anything_else_is_that_cases_failure(error: Exception, text: str, tmp_pa
 
 def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     failures = Failures(tmp_path)
-    for content in ("[]", "{", '{"failures": []}'):
-        failures.path.write_text(content)
-        with pytest.raises(ValueError, match="brats3d has not written it"):
-            failures.begin()
-        assert failures.path.read_text() == content
+    failures.path.write_text("mine")
+    with pytest.raises(UsageError) as caught:
+        failures.begin()
+    assert caught.value.subject == "output_dir"
+    assert failures.path.read_text() == "mine"

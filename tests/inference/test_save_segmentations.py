@@ -1,4 +1,4 @@
-"""Segmentations on disk: in the case's own space, whatever that is."""
+"""SaveSegmentations on an engine: segmentations, previews, stats, and files that must not be replaced."""
 
 from __future__ import annotations
 
@@ -16,83 +16,15 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from torch.utils.data import DataLoader
 
-from brats3d.files.nifti_writing import write_segmentation
+from brats3d.cases import find_cases
+from brats3d.errors import UsageError
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.labels import MODALITIES
-
-SHAPE = (5, 4, 3)
-AFFINES = {
-    "RAS": np.array([[1.0, 0, 0, -3], [0, 2, 0, 4], [0, 0, 3, 5], [0, 0, 0, 1]]),
-    "LPS": np.array([[-1.0, 0, 0, 3], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]]),
-    "SAR": np.array([[0, 0, 1.0, -9], [0, 1, 0, 8], [1, 0, 0, 7], [0, 0, 0, 1]]),
-    "oblique": np.array([[0.8, -0.6, 0, 1], [0.6, 0.8, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]),
-}
-
-
-def write_input(path: Path, affine: np.ndarray, sform: int = 1, qform: int = 2, kind=nib.Nifti1Image) -> Path:
-    """A scan of int16 whose header scales its values."""
-    image = kind(np.arange(60, dtype=np.int16).reshape(SHAPE), affine)
-    image.header.set_slope_inter(0.5, 100)
-    image.header["cal_max"] = 130
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, sform)
-    image.set_qform(affine, qform)
-    nib.save(image, path)
-    return path
-
-
-@pytest.fixture
-def label() -> np.ndarray:
-    return np.random.default_rng(0).choice([0, 1, 2, 4], SHAPE).astype(np.int64)
-
-
-@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
-@pytest.mark.parametrize("codes", [(1, 2), (1, 0), (0, 1), (4, 4)], ids=str)
-def test_the_geometry_is_that_of_the_input_and_the_values_are_plain_uint8(tmp_path, label, affine, codes):
-    like = write_input(tmp_path / "in.nii.gz", affine, *codes)
-    assert nib.load(like).dataobj.slope == 0.5  # what must not be taken over
-    out = nib.load(write_segmentation(tmp_path / "out" / "a.nii.gz", label, like))
-    source = nib.load(like)
-    assert out.get_data_dtype() == np.uint8 and (out.dataobj.slope, out.dataobj.inter) == (1, 0)
-    assert np.array_equal(np.asanyarray(out.dataobj), label)
-    assert np.array_equal(out.affine, source.affine)
-    for name in ("get_sform", "get_qform"):
-        (a, code_a), (b, code_b) = (getattr(image, name)(coded=True) for image in (out, source))
-        assert code_a == code_b and (a is b is None or np.array_equal(a, b))
-    assert out.header.get_zooms() == source.header.get_zooms()
-    assert out.header.get_xyzt_units()[0] == "mm"
-    assert (out.header["cal_min"], out.header["cal_max"]) == (0, 0)
-
-
-@pytest.mark.parametrize("name", ["in.nii", "in.nii.gz"])
-@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
-def test_inputs_of_either_suffix_and_nifti_version_will_do(tmp_path, label, name, kind):
-    like = write_input(tmp_path / name, AFFINES["LPS"], kind=kind)
-    out = nib.load(write_segmentation(tmp_path / "a.nii.gz", label, like))
-    assert np.array_equal(out.affine, AFFINES["LPS"])
-    assert np.array_equal(np.asanyarray(out.dataobj), label)
-
-
-def test_another_shape_is_refused_and_nothing_is_written(tmp_path, label):
-    like = write_input(tmp_path / "in.nii.gz", AFFINES["RAS"])
-    with pytest.raises(ValueError, match=rf"a\.nii\.gz: expected the shape of {like}, \(5, 4, 3\), got \(4, 5, 3\)"):
-        write_segmentation(tmp_path / "a.nii.gz", label.transpose(1, 0, 2), like)
-    assert not (tmp_path / "a.nii.gz").exists()
-
-
-def test_equal_input_gives_equal_bytes(tmp_path, label, monkeypatch):
-    like = write_input(tmp_path / "in.nii.gz", AFFINES["RAS"])
-    first = write_segmentation(tmp_path / "a.nii.gz", label, like).read_bytes()
-    monkeypatch.setattr("time.time", lambda: 4e9)
-    assert write_segmentation(tmp_path / "b.nii.gz", label, like).read_bytes() == first
-
-
-# --- on an engine
 
 
 @pytest.fixture
 def segment(make_dataset, tmp_path):
-    """Runs two cases of conftest's box through an engine whose network says box, with the handler under test."""
+    """``segment(...)``: run the handler on two cases of conftest's box, whose prediction is always the same box."""
 
     def run(
         modalities=("t1ce", "flair"), empty: bool = False, label: bool = False, files=None, out="out", **options
@@ -125,7 +57,7 @@ def segment(make_dataset, tmp_path):
 
 def test_every_case_of_a_batch_is_written_under_its_name(segment, log):
     run = segment()
-    assert sorted(path.name for path in run.out.iterdir()) == [f"{case_id}.nii.gz" for case_id in run.ids]
+    assert sorted(path.name for path in run.out.glob("*.nii.gz")) == [f"{case_id}.nii.gz" for case_id in run.ids]
     for case_id, item in zip(run.ids, run.items, strict=True):
         image = nib.load(run.out / f"{case_id}.nii.gz")
         assert np.array_equal(np.asanyarray(image.dataobj), run.pred)
@@ -134,32 +66,32 @@ def test_every_case_of_a_batch_is_written_under_its_name(segment, log):
     assert "t1ce" not in log.text
 
 
-def test_without_t1ce_the_enhancing_tumour_is_said_to_be_a_guess(segment, log):
+def test_a_warning_is_logged_without_t1ce(segment, log):
     segment(modalities=("t1", "flair"))
     (warning,) = [r.getMessage() for r in log.records if r.levelname == "WARNING"]
-    assert warning.startswith("no t1ce among the sequences t1, flair: enhancing tumour cannot be told")
+    assert warning.startswith("no t1ce among the sequences t1, flair: enhancing tumour cannot be distinguished")
 
 
 def blue_pixels(path: Path) -> int:
-    """How many are the whole tumour's sky blue, the legend below left out."""
+    """Count the pixels in the sky blue of the whole tumour, without the legend below."""
     picture = imread(path)[..., :3]
     above = picture[: int(0.8 * len(picture))]
     return int((above[..., 2] - above[..., 0] > 0.15).sum())
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_preview_has_colour_where_there_is_tumour(segment, empty):
+def test_a_preview_shows_tumour_in_colour(segment, empty):
     run = segment(preview=True, empty=empty)
     blue = [blue_pixels(run.out / f"{case_id}.png") for case_id in run.ids]
     assert blue == [0, 0] if empty else min(blue) > 500
 
 
-def test_a_preview_shows_the_segmentation_that_lies_beside_the_case(segment):
+def test_a_preview_shows_the_segmentation_in_the_folder_of_the_case(segment):
     run = segment(preview=True, empty=True, label=True)
     assert min(blue_pixels(run.out / f"{case_id}.png") for case_id in run.ids) > 500
 
 
-def test_a_preview_of_a_case_that_lacks_sequences_shows_those_that_it_has_and_its_reference(segment):
+def test_a_preview_of_a_case_without_some_sequences_shows_the_others_and_the_reference(segment):
     whole = segment(preview=True, label=True, out="whole")
     shown = imread(whole.out / f"{whole.ids[0]}.png").shape[1]
     run = segment(preview=True, label=True, files=("t2", "flair"), modalities=MODALITIES, out="part")
@@ -168,38 +100,61 @@ def test_a_preview_of_a_case_that_lacks_sequences_shows_those_that_it_has_and_it
     assert np.array_equal(np.asanyarray(image.dataobj), run.pred)
 
 
+def test_a_preview_searches_a_folder_with_many_cases_only_once(segment, monkeypatch, tmp_path):
+    first = segment(preview=True, empty=True, label=True, out="first")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in (tmp_path / "data_first").rglob("*.nii.gz"):
+        path.rename(flat / path.name)
+    for item in first.items:
+        item["image"] = [str(flat / Path(path).name) for path in item["image"]]
+    searched = []
+
+    def find(folder, *arguments, **options):
+        searched.append(folder)
+        return find_cases(folder, *arguments, **options)
+
+    monkeypatch.setattr("brats3d.inference.save_segmentations.find_cases", find)
+    handler = SaveSegmentations(tmp_path / "second", "brats2020", ("t1ce", "flair"), first.items, preview=True)
+    handler.prepare()
+    for case_id in first.ids:
+        handler._save(case_id, np.zeros((16, 16, 12), np.uint8))
+    assert searched == [flat]
+    assert min(blue_pixels(tmp_path / "second" / f"{case_id}.png") for case_id in first.ids) > 500
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_the_first_case(segment, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(ValueError, match="output_dir: cannot write to"):
+    with pytest.raises(UsageError) as caught:
         segment()
+    assert caught.value.subject == "output_dir"
 
 
-@pytest.mark.parametrize("content", ["image", "labels", "text"])
-def test_a_file_that_is_not_ours_is_never_replaced(segment, content):
-    done = segment()
-    path = done.out / f"{done.ids[0]}.nii.gz"
-    ours = path.read_bytes()
-    segment()  # ours is
-    assert path.read_bytes() == ours
-    if content == "text":
-        path.write_text("notes")
-    else:  # the Decathlon names images and labels so
-        values = np.zeros((16, 16, 12, 4) if content == "image" else (16, 16, 12), np.uint8)
-        nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+@pytest.mark.parametrize("suffix", [".nii.gz", ".png", ".json"])
+@pytest.mark.parametrize("earlier", [False, True], ids=["never written", "changed"])
+def test_files_that_are_not_unchanged_output_are_never_replaced(segment, suffix, earlier):
+    options = {"preview": True, "stats": True}
+    done = segment(**options)
+    if not earlier:
+        (done.out / "predictions.jsonl").unlink()
+        for path in done.out.iterdir():
+            if path.name != done.ids[0] + suffix:
+                path.unlink()
+    path = done.out / f"{done.ids[0]}{suffix}"
+    path.write_bytes(path.read_bytes() + b"\0")  # corrected by hand, for example
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=rf"{path} is there, and brats3d has not written it; .* --output_dir"):
-        segment()
+    with pytest.raises(UsageError) as caught:
+        segment(**options)
+    assert caught.value.subject == "output_dir" and str(path) in caught.value.problem
     assert path.read_bytes() == before
 
 
-def test_stats_are_written_where_asked_and_never_over_what_is_not_ours(segment):
+def test_stats_are_written_where_asked_and_replaced_by_a_later_run(segment):
     done = segment(stats=True)
     path = done.out / f"{done.ids[0]}.json"
-    said = json.loads(path.read_text())
-    assert said["case_id"] == done.ids[0] and said["sequences"] == ["t1ce", "flair"] and said["weights"] is None
-    assert said["regions"]["WT"]["voxels"] == np.count_nonzero(done.pred)
-    segment(stats=True)  # over our own
-    path.write_text('{"mine": 1}')
-    with pytest.raises(ValueError, match="is there, and brats3d has not written it"):
-        segment(stats=True)
-    assert path.read_text() == '{"mine": 1}'
+    content = json.loads(path.read_text())
+    assert content["case_id"] == done.ids[0] and content["sequences"] == ["t1ce", "flair"]
+    assert content["weights"] is None
+    assert content["regions"]["WT"]["voxels"] == np.count_nonzero(done.pred)
+    segment(stats=True, modalities=("t1", "flair"))
+    assert json.loads(path.read_text())["sequences"] == ["t1", "flair"]

@@ -1,4 +1,4 @@
-"""InstanceNorm by rows, over windows, in place: always what PyTorch's gives."""
+"""InstanceNorm row by row, over windows and in place agrees with PyTorch's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def plain_of(norm: WindowNorm3d) -> nn.InstanceNorm3d:
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("offset", [0.0, -5.0, 1000.0])
-def test_by_rows_it_is_instance_norm(affine, batch, offset):
+def test_row_by_row_agrees_with_instance_norm(affine, batch, offset):
     x = (torch.randn(batch, 3, 11, 6, 7) * torch.tensor([0.1, 1, 9])[:, None, None, None] + offset).to(
         memory_format=LAST
     )
@@ -55,7 +55,7 @@ def test_by_rows_it_is_instance_norm(affine, batch, offset):
 @pytest.mark.parametrize("axes", [TWO, MANY])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("affine", [False, True])
-def test_windows_by_rows_are_windows_by_maps(axes, dtype, affine):
+def test_windows_row_by_row_agree_with_windows_over_whole_maps(axes, dtype, affine):
     shape = [size for size, _ in axes]
     x = (torch.randn(2, 3, *shape) * 2 + 3).to(dtype)
     x[:, :, 20:] *= 3
@@ -66,7 +66,7 @@ def test_windows_by_rows_are_windows_by_maps(axes, dtype, affine):
     assert torch.allclose(by_rows.float(), by_maps.float(), atol=1e-5 if dtype == torch.float32 else 0.05)
 
 
-def test_in_place_it_is_the_same():
+def test_in_place_gives_the_same_values():
     x, norm = torch.randn(1, 3, 40, 8, 8).to(memory_format=LAST), norm_of(3)
     with torch.no_grad(), statistics_of(TWO):
         wanted = norm(x)
@@ -75,7 +75,7 @@ def test_in_place_it_is_the_same():
     assert torch.equal(x, wanted)
 
 
-def test_where_gradients_are_wanted_it_is_pytorchs():
+def test_with_gradients_pytorchs_norm_is_used():
     x, norm = torch.randn(1, 3, 5, 6, 7).to(memory_format=LAST).requires_grad_(), norm_of(3)
     norm.in_place = True
     found = norm(x)
@@ -84,7 +84,7 @@ def test_where_gradients_are_wanted_it_is_pytorchs():
     assert x.grad is not None
 
 
-def test_a_meta_tensor_is_normalised_too():
+def test_meta_tensors_are_normalised():
     x, norm = torch.randn(1, 3, 5, 6, 7).to(memory_format=LAST), norm_of(3)
     with torch.no_grad():
         assert torch.equal(torch.Tensor(norm(MetaTensor(x))), norm(x))
@@ -92,7 +92,7 @@ def test_a_meta_tensor_is_normalised_too():
 
 @pytest.mark.parametrize("act", ["LEAKYRELU", "RELU", "PRELU"])
 @pytest.mark.parametrize("ordering", ["NDA", "AND"])
-def test_a_network_gives_the_logits_that_it_gave(act, ordering):
+def test_logits_of_a_network_do_not_change(act, ordering):
     x = torch.randn(1, 2, 32, 48, 32).to(memory_format=LAST)
     before = x.clone()
     plain = unet(act=act, adn_ordering=ordering).to(memory_format=LAST)
@@ -103,7 +103,7 @@ def test_a_network_gives_the_logits_that_it_gave(act, ordering):
     assert torch.equal(x, before)
 
 
-def test_norms_with_running_statistics_are_left_alone():
+def test_norms_with_running_statistics_are_kept():
     norm = ("INSTANCE", {"track_running_stats": True})
     network = with_window_norms(unet(norm=norm))
     assert {type(m) for m in network.modules() if isinstance(m, nn.InstanceNorm3d)} == {nn.InstanceNorm3d}
@@ -115,24 +115,26 @@ def test_float64_stays_float64():
         assert torch.equal(norm(x), plain_of(norm).double()(x))
 
 
-def test_what_others_still_need_is_not_overwritten():
-    """SegResNet's blocks normalise their input, to which they add what comes out."""
-    plain, made = (SegResNet(init_filters=8, in_channels=2, out_channels=3, norm="INSTANCE").eval() for _ in range(2))
-    made.load_state_dict(plain.state_dict())
-    with_window_norms(made.to(memory_format=LAST))
+def test_a_map_that_other_modules_use_is_not_overwritten():
+    """SegResNet's blocks normalise their input and add the result to it."""
+    plain = SegResNet(init_filters=8, in_channels=2, out_channels=3, norm="INSTANCE").eval()
+    made = with_window_norms(plain.to(memory_format=LAST))
     assert not any(module.in_place for module in made.modules() if isinstance(module, WindowNorm3d))
     x = torch.randn(1, 2, 32, 32, 16)
     with torch.no_grad():
         assert torch.allclose(made(x.to(memory_format=LAST)), plain(x), atol=1e-4)
 
 
-def test_outside_of_a_pass_it_is_instance_norm():
+def test_outside_statistics_of_it_is_instance_norm():
     x = torch.randn(2, 3, 5, 6, 7)
     assert torch.equal(WindowNorm3d(3)(x), nn.InstanceNorm3d(3)(x))
 
 
-def test_weights_and_names_stay():
-    plain, made = unet(), with_window_norms(unet())
+def test_the_network_itself_stays_plain_and_its_copy_has_the_same_weights():
+    plain = unet(norm=("INSTANCE", {"affine": True}))
+    made = with_window_norms(plain)
+    assert not any(isinstance(module, WindowNorm3d) for module in plain.modules())
+    assert not any(module.inplace for module in plain.modules() if isinstance(module, nn.LeakyReLU))
     assert plain.state_dict().keys() == made.state_dict().keys()
     norms = [m for m in made.modules() if isinstance(m, nn.InstanceNorm3d)]
     assert norms and all(type(norm) is WindowNorm3d for norm in norms)
@@ -143,7 +145,7 @@ def test_weights_and_names_stay():
 
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_a_voxel_of_one_window_is_normalised_by_that_window(affine, offset):
+def test_a_voxel_in_one_window_is_normalised_with_that_window(affine, offset):
     x = torch.randn(2, 3, 40, 8, 8) + offset
     x[:, :, 20:] *= 3
     norm = WindowNorm3d(3, affine=affine)
@@ -163,8 +165,7 @@ def test_a_voxel_of_one_window_is_normalised_by_that_window(affine, offset):
     assert ((between <= torch.maximum(a, b) + tolerance) & (between >= torch.minimum(a, b) - tolerance)).all()
 
 
-def test_the_same_statistics_at_half_the_resolution():
-    """The windows follow the feature maps, whose voxels are larger."""
+def test_windows_scale_with_the_resolution_of_the_feature_map():
     x = torch.randn(1, 2, 40, 16, 16).repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
     norm, axes = WindowNorm3d(2), [(80, [(0, 64), (16, 80)]), (32, [(0, 32)]), (32, [(0, 32)])]
     with statistics_of(axes):
@@ -189,7 +190,7 @@ def test_statistics_are_summed_in_float32_under_autocast():
 
 @pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize("offset", [30.0, 1000.0, -1000.0])
-def test_a_window_in_which_all_is_the_same_stays_finite_beside_one_far_from_it(rows, offset):
+def test_a_constant_window_beside_a_very_different_one_stays_finite(rows, offset):
     x = torch.randn(1, 4, 40, 8, 8) + offset
     x[:, :, :24] = 0.1
     x = x.to(memory_format=LAST if rows else torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""A whole volume in one pass, normalised as its windows would have been."""
+"""One pass over a volume, normalised with the statistics of its windows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch import nn
 
+from brats3d.errors import UsageError
 from brats3d.networks.instance_norm import _windows, with_window_norms
 from brats3d.networks.one_pass import MAX_VOXELS, OnePassInferer, choose_inferer
 
@@ -24,17 +25,17 @@ def windows(roi: int = 32) -> SlidingWindowInferer:
 
 def infer(network: nn.Module, image: torch.Tensor, one_pass: bool, roi: int = 32) -> torch.Tensor:
     with torch.no_grad():
-        return choose_inferer(windows(roi), network, one_pass)(image, network)
+        return choose_inferer(windows(roi), one_pass)(image, network)
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 32), (20, 31, 32), (9, 9, 9)])
-def test_what_fits_into_a_window_gets_the_logits_of_windows(shape):
+def test_a_volume_that_fits_into_a_window_gets_the_same_logits(shape):
     network, image = with_window_norms(unet()), torch.randn(1, 2, *shape)
     assert torch.equal(infer(network, image, True), infer(network, image, False))
 
 
 @pytest.mark.parametrize("shape", [(40, 50, 33), (70, 32, 20)])
-def test_a_larger_volume_takes_one_pass_of_its_own_size(shape):
+def test_a_larger_volume_is_padded_and_passes_once(shape):
     network, seen = with_window_norms(unet()), []
     network.register_forward_pre_hook(lambda module, given: seen.append(tuple(given[0].shape[2:])))
     image = torch.randn(1, 2, *shape)
@@ -44,8 +45,8 @@ def test_a_larger_volume_takes_one_pass_of_its_own_size(shape):
     assert all(n % 16 == 0 and n >= own for n, own in zip(seen[0], shape, strict=True))
 
 
-def test_it_is_nearer_to_windows_than_statistics_of_the_whole_volume_are():
-    """A volume one end of which is as dark as its windows, the other as bright."""
+def test_logits_are_closer_to_those_of_windows_than_with_statistics_of_the_whole_volume():
+    """One half of the volume is much brighter than the other."""
     plain, made = unet(), with_window_norms(unet())
     image = torch.randn(1, 2, 80, 32, 32)
     image[:, :, 40:] = image[:, :, 40:] * 4 + 3
@@ -55,16 +56,16 @@ def test_it_is_nearer_to_windows_than_statistics_of_the_whole_volume_are():
     assert (infer(made, image, True) - windows).abs().mean() < 0.5 * (whole - windows).abs().mean()
 
 
-def test_without_being_asked_it_is_monais():
+def test_without_one_pass_the_inferer_is_monais():
     given = windows()
-    assert choose_inferer(given, unet(), False) is given
+    assert choose_inferer(given, False) is given
 
 
-def test_the_options_are_those_of_the_windows():
-    assert vars(choose_inferer(windows(), unet(), True)) == vars(windows())
+def test_the_options_of_the_windows_are_kept():
+    assert vars(choose_inferer(windows(), True)) == vars(windows())
 
 
-def test_what_is_too_large_goes_through_windows():
+def test_volumes_that_are_too_large_use_windows():
     inferer = OnePassInferer(windows(128))
     assert inferer.pass_size((140, 175, 140)) == (144, 176, 144)
     assert inferer.pass_size((240, 240, 155)) == (240, 240, 160)
@@ -72,13 +73,13 @@ def test_what_is_too_large_goes_through_windows():
     assert 240 * 240 * 160 < MAX_VOXELS < 304**3
 
 
-def test_without_room_where_the_network_is_windows_are_taken_and_it_is_said(log):
+def test_with_another_device_for_stitching_windows_are_used_and_a_warning_is_logged(log):
     network, image = with_window_norms(unet()), torch.randn(1, 2, 40, 50, 33)
     with torch.no_grad():
-        found = OnePassInferer(windows())(image, network, device=torch.device("cpu:0"))  # another than "cpu"
+        found = OnePassInferer(windows())(image, network, device=torch.device("cpu:0"))  # differs from "cpu"
     assert torch.equal(found, infer(network, image, False))
     assert [r.message for r in log.records] == [
-        "a volume of (40, 50, 33) voxels is put together on cpu:0: windows instead of one pass"
+        "a volume of (40, 50, 33) voxels is stitched on cpu:0: using windows instead of one pass"
     ]
 
 
@@ -90,6 +91,7 @@ def test_each_axis_has_its_own_overlap():
     assert seen == [[(64, [(0, 32), (32, 64)]), (64, [(0, 32), (16, 48), (32, 64)]), (32, [(0, 32)])]]
 
 
-def test_a_string_is_refused_since_it_would_be_true():
-    with pytest.raises(ValueError, match="one_pass: expected True or False, got 'false'"):
-        choose_inferer(windows(), unet(), "false")
+def test_a_string_is_refused():
+    with pytest.raises(UsageError) as caught:
+        choose_inferer(windows(), "false")  # what "--one_pass false" becomes in a config; it would count as true
+    assert (caught.value.subject, caught.value.found) == ("one_pass", "false")

@@ -213,7 +213,7 @@ def test_no_layout_overwrites_or_leaves_anything_half_written(tmp_path, layout, 
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("brats3d.files.atomic.os.fsync", fail)
+        patch.setattr("brats3d.files.atomic_write.os.fsync", fail)
         with pytest.raises(OSError, match="No space"):
             write(tmp_path, layout)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

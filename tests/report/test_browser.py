@@ -18,7 +18,7 @@ from brats3d.cases.search import find_cases
 from brats3d.data.label_transforms import labels_to_regions
 from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.score_files import write_scores
-from brats3d.files.nifti_writing import write_segmentation
+from brats3d.files.nifti_write import write_segmentation
 from brats3d.labels import BRATS2020, MODALITIES
 from brats3d.phantoms.releases import write_phantoms
 from brats3d.report.make import make_report

@@ -175,7 +175,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(toy_run, t
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     made.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), fill)
-    with pytest.raises(OSError, match="the last good checkpoint is of epoch 1; make room") as caught:
+    with pytest.raises(OSError, match="the last good checkpoint is of epoch 1; free some space") as caught:
         made.trainer.run()
     assert caught.value.errno == errno.ENOSPC
     assert str(caught.value).startswith(f"{tmp_path}")

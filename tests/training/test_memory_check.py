@@ -58,7 +58,7 @@ def check():
             network=network,
             state=SimpleNamespace(device=CPU),
             data_loader=DataLoader(Cases(edge=edge)),
-            inferer=choose_inferer(SlidingWindowInferer(roi_size=(32, 32, 32)), network, one_pass),
+            inferer=choose_inferer(SlidingWindowInferer(roi_size=(32, 32, 32)), one_pass),
         )
         sizes = {"roi_size": [32] * 3, "patch_size": [patch] * 3, "patches": patches, "channels": 4, "amp": False}
         check_memory(
@@ -122,11 +122,9 @@ def test_what_cannot_be_lowered_is_not_named(check, log):
 
 
 def test_what_cannot_work_is_an_error_unless_it_is_to_be_tried(check, log):
-    with pytest.raises(
-        ValueError, match=r"there are 0\.1 GiB in all \(--training#0#refuse False goes on all the same\)"
-    ):
+    with pytest.raises(ValueError, match="--ignore_memory True"):
         check(free=0.05, total=0.1)
-    check(free=0.05, total=0.1, refuse=False)
+    check(free=0.05, total=0.1, ignore_memory=True)
     assert [r.levelname for r in log.records] == ["WARNING"]
 
 

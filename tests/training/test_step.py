@@ -16,11 +16,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
-from brats3d.files.shards import share_of
+from brats3d.files.shards import take_shard
 from brats3d.inference.step import EvalStep
 from brats3d.inference.stitching import Stitcher
 from brats3d.networks import precision
-from brats3d.training.distributed import distributed_device, is_helper, own_share
+from brats3d.training.distributed import distributed_device, is_helper, process_shard
 from brats3d.training.step import TrainStep
 
 CPU = torch.device("cpu")
@@ -312,8 +312,8 @@ def test_processes_share_a_share(monkeypatch, shard, processes):
     monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
     for rank in range(processes):
         monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
-        parts.append(share_of(cases, own_share(torch.device("cpu"), shard)))
-    assert sorted(itertools.chain(*parts)) == share_of(cases, shard)
+        parts.append(take_shard(cases, process_shard(torch.device("cpu"), shard)))
+    assert sorted(itertools.chain(*parts)) == take_shard(cases, shard)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 

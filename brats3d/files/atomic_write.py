@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all: written under a hidden name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -14,55 +14,77 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-if TYPE_CHECKING:
-    pass
+from brats3d.errors import UsageError
 
 LEFTOVER_SECONDS = 24 * 3600
-"""A hidden folder of another machine in which nothing has changed for so long belongs to a run that was killed."""
+"""A hidden folder of another machine that has not changed for this long is assumed to belong to a killed run."""
+
+Writer = Callable[[Path, Callable[[IO[bytes]], Any]], Any]
+"""A function that is called as :func:`write_whole`: with a path, and with a function that writes to an open file."""
 
 
 class DiskFullError(OSError):
-    """There is no room for a file. Reads as one line, without the error's number, that ends with what to do."""
+    """The disk, or the user's quota, is full. The message is one line that ends with what to do."""
 
     def __init__(self, text: str) -> None:
         super().__init__(errno.ENOSPC, text)
 
     def __str__(self) -> str:
-        return f"{self.strerror}; make room, and give the same command again"
+        return f"{self.strerror}; free some space and run the same command again"
 
 
-def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
-    """Write a file beside its place, flush it to the disk, then rename it: a reader sees the old file or the new one.
+def write_whole(
+    path: str | Path,
+    write: Callable[[IO[bytes]], Any],
+    before_rename: Callable[[Path], Any] | None = None,
+) -> Path:
+    """Write a file under a temporary name, flush it to the disk and rename it. Readers see the old file or the new one.
 
     Args:
-        path: where the file is to stand; missing parent folders are made.
+        path: the file; missing parent folders are created.
         write: called with a binary file object.
+        before_rename: called with the complete temporary file.
 
     Returns:
         The path.
 
     Raises:
-        DiskFullError: if there is no room; the old file stays, and nothing else is left behind.
+        DiskFullError: if the disk is full. The old file is kept and nothing else is left behind.
         OSError: if the folder cannot be written.
     """
     path = Path(path)
     with explain_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _write_beside(path, write)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        # tempfile would create a file that only its owner can read; undoing that needs the umask, which is per process.
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if before_rename is not None:
+                before_rename(temporary)
+            temporary.replace(path)
+            _flush_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    return path
 
 
 def require_space(path: str | Path, size: int, more: str = "") -> None:
-    """Before a file is written: the disk has room for it beside the old one.
+    """Raise if the disk has no room for a new file beside the old one.
 
     Args:
-        path: of the file.
-        size: its bytes.
-        more: what else the error is to say.
+        path: the file.
+        size: its size in bytes.
+        more: text to add to the error message.
 
     Raises:
-        DiskFullError: naming the folder, the file, what it needs and what is free.
+        DiskFullError: naming the folder, the file, the space needed and the space left.
     """
     path = Path(path)
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
@@ -74,14 +96,14 @@ def require_space(path: str | Path, size: int, more: str = "") -> None:
 
 @contextmanager
 def explain_full_disk(path: str | Path, more: str = "") -> Iterator[None]:
-    """Where something in it fails since the disk, or the user's share of it, is full, raise the error that says so.
+    """Raise a :class:`DiskFullError` if the block fails because the disk or the user's quota is full.
 
     Args:
-        path: what is being written.
-        more: what else the error is to say.
+        path: the file or folder that the block writes.
+        more: text to add to the error message.
 
     Raises:
-        DiskFullError: naming the path and what is free.
+        DiskFullError: naming the path and the space left.
     """
     try:
         yield
@@ -98,29 +120,12 @@ def explain_full_disk(path: str | Path, more: str = "") -> Iterator[None]:
         raise DiskFullError("; ".join(filter(None, [f"{path}: {left}", more]))) from error
 
 
-def _write_beside(path: Path, write: Callable[[IO[bytes]], Any]) -> Path:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    # Not tempfile's, whose permissions are the owner's alone: to undo that, the umask of all threads must be touched.
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _flush_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
-
-
 def remove_temporary(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> None:
-    """Remove what :func:`write_whole` was writing in a folder when it was killed. Nothing else may write that now.
+    """Remove the temporary files of :func:`write_whole` calls that were killed. No other run may be writing them now.
 
     Args:
-        folder: where to look, not in its subfolders.
-        names: of the files that were to come; None = any.
+        folder: the folder; subfolders are not searched.
+        names: only the temporary files of these files; None = all.
     """
     for file in Path(folder).glob(".*.tmp"):
         match = _TEMPORARY.fullmatch(file.name)
@@ -128,17 +133,17 @@ def remove_temporary(folder: str | os.PathLike[str], names: Collection[str] | No
             file.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all; in ASCII, since MONAI opens datalists in the system's encoding."""
+def write_json(path: Path, content: Any, write: Writer = write_whole) -> None:
+    """Write JSON as :func:`write_whole` does; in ASCII, because MONAI opens datalists in the system's encoding."""
     data = json.dumps(content, indent=2).encode("ascii") + b"\n"
-    write_whole(path, lambda file: file.write(data))
+    write(path, lambda file: file.write(data))
 
 
 def writable_folder(path: str | os.PathLike[str], argument: str = "output_dir") -> Path:
-    """Make the folder if it is missing, and prove that files can be written there.
+    """Create a folder if it is missing, and test that files can be written there.
 
     Raises:
-        ValueError: naming the argument, the folder and the system's reason.
+        UsageError: naming the argument, the folder and the system's reason.
     """
     path = Path(path)
     try:
@@ -146,18 +151,17 @@ def writable_folder(path: str | os.PathLike[str], argument: str = "output_dir") 
         with tempfile.NamedTemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise ValueError(
-            f"{argument}: cannot write to {path} ({error.strerror}); expected a folder that you may write to"
-        ) from error
+        problem = f"cannot write to {path} ({error.strerror})"
+        raise UsageError(argument, problem, advice="choose a folder that you may write to") from error
     return path
 
 
 @contextmanager
 def scratch_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A hidden folder beside a path, gone at the end if it has not been renamed.
+    """Create a hidden folder beside a path, and remove it at the end of the block unless it was renamed.
 
-    Its name tells :func:`remove_leftovers` who made it; a random part of it keeps what a killed run has left from being
-    in the way: in a restarted container every process has the number that it had before.
+    Its name tells :func:`remove_leftovers` which process created it. A random part avoids collisions with the folder of
+    a killed run: in a restarted container, processes get the same numbers again.
     """
     path = Path(path)
     hidden = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(6)}.part")
@@ -170,10 +174,10 @@ def scratch_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill a hidden folder beside its place, which is then renamed: a reader sees the whole folder, or none.
+    """Create a hidden folder to be filled in the block, then rename it. Readers see the whole folder or none.
 
     Raises:
-        FileExistsError: at the end, if a folder with something in it is there by now; that one stays.
+        FileExistsError: at the end, if a non-empty folder of that name exists by now; it is kept.
     """
     path = Path(path)
     with scratch_folder(path) as hidden:
@@ -183,14 +187,15 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():
                 raise
-            raise FileExistsError(f"{path}: is there already; remove it, or choose another name") from None
+            raise FileExistsError(f"{path}: exists already; remove it, or choose another name") from None
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove the hidden folders of :func:`scratch_folder` whose runs were killed.
+    """Remove the hidden folders of :func:`scratch_folder` that killed runs left behind.
 
-    Of this machine's, those whose process has ended, and those with this process's own number: whoever had it before
-    has ended. So call it before the first folder is made. Another machine's go after :data:`LEFTOVER_SECONDS`.
+    On this machine, folders of processes that have ended are removed, and those with the number of this process, whose
+    earlier owner must have ended: call this before creating the first folder. Folders of other machines are removed
+    after :data:`LEFTOVER_SECONDS`.
     """
     import psutil
 
@@ -205,13 +210,13 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Wait until a file is on the disk."""
+    """Flush a file to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _full_disk(error: BaseException | None) -> OSError | None:
-    """The error behind one, where it is a full disk's or that of a quota; torch.save hides it behind its own."""
+    """Return the "disk full" or "quota exceeded" error behind an error, if any; torch.save hides it behind its own."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return error
@@ -220,7 +225,7 @@ def _full_disk(error: BaseException | None) -> OSError | None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk; not every system and file system can."""
+    """Flush the names in a folder to the disk, where the system supports that."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -241,12 +246,12 @@ _SCRATCH = re.compile(r"\..+\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d{1,18})(-[0-9
 
 
 def _host() -> str:
-    """This machine's name, as part of a file name."""
+    """Return this machine's name without special characters."""
     return re.sub(r"[^A-Za-z0-9]", "", platform.node()) or "here"
 
 
 def _age_seconds(folder: Path) -> float:
-    """Since something last changed in it; 0 where that cannot be seen."""
+    """Return the seconds since the last change in a folder; 0 if it cannot be read."""
     try:
         return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
     except OSError:
