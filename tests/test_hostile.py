@@ -260,8 +260,9 @@ def test_a_mapping_that_never_ends_is_refused(tmp_path, harm):
 
 def test_a_mapping_of_empty_cells_is_refused(tmp_path):
     (tmp_path / "name_mapping.csv").write_text(",,,\n,,\n")
-    with pytest.raises(ValueError, match="has no cell with text in it"):
-        read_name_mappings([tmp_path])
+    with pytest.raises(DataError) as error:
+        read_name_mappings(tmp_path)
+    assert error.value.subject == str(tmp_path / "name_mapping.csv")
 
 
 @pytest.mark.parametrize("change", [{"dice": 10**400}, {"dice": float("nan")}, {"region": ["WT"]}, {"case_id": 7}])

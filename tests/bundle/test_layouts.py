@@ -170,5 +170,5 @@ def test_labels_that_contradict_the_names_stop_before_training(
     cause: BaseException = error.value
     while isinstance(cause, RuntimeError) and cause.__cause__ is not None:
         cause = cause.__cause__
-    assert re.search(r"_seg.nii.gz: holds labels .*, 4 in .* voxels; expected brats2023's labels", str(cause))
+    assert re.search(r"_seg.nii.gz: contains labels .*, 4 in .* voxels; expected brats2023's labels", str(cause))
     assert not (tmp_path / "checkpoints").exists()
