@@ -7,7 +7,7 @@ it would refuse is an error here.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,45 +26,7 @@ def image_findings(case_id: str, path: Path, values: np.ndarray) -> list[Finding
         path: the file.
         values: voxels, shape (x, y, z), integers or floats.
     """
-    findings = []
-
-    def add(kind: str, problem: str, repairable: bool = True) -> None:
-        findings.append(make_finding(kind, case_id, path, problem, repairable))
-
-    low, high = values.min(), values.max()
-    if not np.isfinite([low, high]).all():
-        finite = np.isfinite(values)
-        bad = values.size - np.count_nonzero(finite)
-        problem = f"{bad:,} of {values.size:,} voxels are NaN or Inf; expected finite intensities"
-        add("NaN or Inf", problem, bool(bad <= MAX_NON_FINITE * values.size))
-        values = np.where(finite, values, 0)
-        low, high = values.min(), values.max()
-    if low == high:
-        add("constant image", f"every voxel is {low:g}; expected a brain")
-        return findings
-    if max(-float(low), float(high)) > _FLOAT32_MAX / values.size:
-        add("NaN or Inf", f"intensities from {low:g} to {high:g} overflow float32; expected smaller ones", False)
-        return findings
-    background = background_of(values)
-    if high <= 0:
-        problem = f"intensities from {low:g} to {high:g}; expected a brain above 0"
-        add("no positive voxels", problem, bool(background))
-    elif (only := _only_intensity(values)) is not None:
-        add("constant image", f"every voxel above 0 is {only:g}; expected a brain, not a mask")
-    if background is None:
-        add("noisy background", "the corners of the volume hold various values; expected 0 outside the brain")
-    elif background:
-        add("non-zero background", f"the background is {background:g}; expected 0")
-    elif low < 0:
-        negative = int(np.count_nonzero(values < 0))
-        kind = "ringing" if is_ringing(values, low, high, negative) else "negative intensities"
-        add(kind, f"{negative:,} voxels are negative, down to {low:g} (maximum {high:g}); expected none below 0")
-    if high == _INT16_MAX or (values.dtype.kind in "iu" and high == np.iinfo(values.dtype).max):
-        clipped = np.count_nonzero(values == high)
-        if clipped > _MAX_SATURATED:
-            problem = f"{clipped:,} voxels have the maximum, {high:g}; expected at most {_MAX_SATURATED}"
-            add("saturated", problem)
-    return findings
+    return [make_finding(kind, case_id, path, problem, repairable) for kind, problem, repairable in _problems(values)]
 
 
 def fingerprint(values: np.ndarray) -> tuple[object, ...]:
@@ -146,6 +108,43 @@ def is_ringing(values: np.ndarray, low: float, high: float, negative: int) -> bo
     # As floats: in int16, -(-32768) is -32768.
     is_low = -float(low) <= _RINGING_HEIGHT * float(high)
     return bool(is_low and negative <= _RINGING_FRACTION * np.count_nonzero(values))
+
+
+def _problems(values: np.ndarray) -> Iterator[tuple[str, str, bool]]:
+    """Yield the kind of each finding, the problem, and whether it can be repaired."""
+    low, high = values.min(), values.max()
+    if not np.isfinite([low, high]).all():
+        finite = np.isfinite(values)
+        bad = values.size - np.count_nonzero(finite)
+        problem = f"{bad:,} of {values.size:,} voxels are NaN or Inf; expected finite intensities"
+        yield "NaN or Inf", problem, bool(bad <= MAX_NON_FINITE * values.size)
+        values = np.where(finite, values, 0)
+        low, high = values.min(), values.max()
+    if low == high:
+        yield "constant image", f"every voxel is {low:g}; expected a brain", False
+        return
+    if max(-float(low), float(high)) > _FLOAT32_MAX / values.size:
+        yield "NaN or Inf", f"intensities from {low:g} to {high:g} overflow float32; expected smaller ones", False
+        return
+    background = background_of(values)
+    if high <= 0:
+        problem = f"intensities from {low:g} to {high:g}; expected a brain above 0"
+        yield "no positive voxels", problem, bool(background)
+    elif (only := _only_intensity(values)) is not None:
+        yield "constant image", f"every voxel above 0 is {only:g}; expected a brain, not a mask", False
+    if background is None:
+        yield "noisy background", "the corners of the volume hold various values; expected 0 outside the brain", False
+    elif background:
+        yield "non-zero background", f"the background is {background:g}; expected 0", True
+    elif low < 0:
+        negative = int(np.count_nonzero(values < 0))
+        problem = f"{negative:,} voxels are negative, down to {low:g} (maximum {high:g}); expected none below 0"
+        yield "ringing" if is_ringing(values, low, high, negative) else "negative intensities", problem, True
+    if high == _INT16_MAX or (values.dtype.kind in "iu" and high == np.iinfo(values.dtype).max):
+        clipped = np.count_nonzero(values == high)
+        if clipped > _MAX_SATURATED:
+            problem = f"{clipped:,} voxels have the maximum, {high:g}; expected at most {_MAX_SATURATED}"
+            yield "saturated", problem, False
 
 
 def _only_intensity(values: np.ndarray) -> float | None:
