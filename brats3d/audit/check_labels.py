@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from brats3d.audit.finding_kinds import Finding, make_finding
-from brats3d.cases import LabelledVoxels, check_labels, region_voxels
+from brats3d.audit.label_voxels import LabelledVoxels
+from brats3d.cases import check_labels, region_voxels
 from brats3d.labels import REGIONS_TO_READ, LabelConvention
 
 MAX_ROUNDING = 1e-3

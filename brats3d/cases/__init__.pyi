@@ -10,7 +10,6 @@ from .header_checks import (
 )
 from .items import case_to_item as case_to_item, item_to_case as item_to_case
 from .label_checks import check_labels as check_labels, whole_labels as whole_labels
-from .label_voxels import LabelledVoxels as LabelledVoxels, labelled_voxels as labelled_voxels
 from .load import load_cases as load_cases, load_fold as load_fold
 from .name_mapping import (
     NameMapping as NameMapping,

@@ -14,8 +14,7 @@ from brats3d.cases.datalist import DATALIST_NAME, write_datalist
 from brats3d.cases.duplicates import shared_images
 from brats3d.cases.folds import check_folds
 from brats3d.cases.header_checks import header_problems
-from brats3d.cases.label_checks import check_labels
-from brats3d.cases.label_voxels import labelled_voxels
+from brats3d.cases.label_checks import check_labels, whole_labels
 from brats3d.cases.name_mapping import (
     NameMapping,
     join_overlapping,
@@ -207,7 +206,7 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
     volume = read_volume(case.label)
     convention = get_convention(case.convention)
     check_labels(volume.values, convention, str(case.label))
-    wt, tc, et = region_volumes_ml(labelled_voxels(volume.values).values, convention, volume.header.voxel_ml).values()
+    wt, tc, et = region_volumes_ml(whole_labels(volume.values), convention, volume.header.voxel_ml).values()
     return wt, tc, et
 
 

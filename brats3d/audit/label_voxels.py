@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brats3d.cases.label_checks import whole_labels
+from brats3d.cases import whole_labels
 
 
 @dataclass(frozen=True, eq=False)
