@@ -58,10 +58,8 @@ def find_files(
         return {}, [CaseProblem(None, text)]
     where = dataset_dir or run.settings.get("dataset_dir")
     if not where:
-        settings = run.folder / "settings.json"
-        return {}, [
-            CaseProblem(None, f"the cases cannot be shown: {settings} has no dataset_dir; pass --dataset-dir DIR")
-        ]
+        text = f"{run.folder / 'settings.json'} has no dataset_dir; pass --dataset-dir DIR to show the cases"
+        return {}, [CaseProblem(None, text)]
     try:
         cases = _find_cases(run, where, moved=dataset_dir is not None)
     except (ValueError, OSError, TypeError) as error:  # TypeError: nonsense in settings.json

@@ -11,24 +11,23 @@ from brats3d.errors import UsageError
 from brats3d.files import writable_folder, write_whole
 from brats3d.report.case_files import Folders, find_files
 from brats3d.report.charts import Chart, draw_boxes, draw_curves
-from brats3d.report.commands import RepeatCommand, evaluate_command, repeat_commands
 from brats3d.report.failed_regions import find_failed_regions
 from brats3d.report.gallery import Gallery
 from brats3d.report.page import GENERATOR, PageContent, render_page
+from brats3d.report.repeat_commands import RepeatCommand, evaluate_command, repeat_commands
 from brats3d.report.run_facts import describe_run
 from brats3d.report.run_folder import read_run
 
 logger = logging.getLogger("brats3d")
 
 FIGURES = frozenset(
-    f"{name}.png"
-    for name in (
+    [
         *("best", "median", "worst"),
         *("train_loss", "learning_rate", "dice_curve"),
         *("dice", "hd95_mm", "lesion_dice"),
-    )
+    ]
 )
-"""The files that a report may write beside its page. A folder that holds anything else is not touched."""
+"""The PNGs that a report may write beside its page. A folder that holds anything else is not touched."""
 
 
 def make_report(
@@ -63,7 +62,6 @@ def make_report(
         check_folder(each)
     target = _check_output(run.folder / "report.html" if output is None else Path(output).expanduser())
     folder = writable_folder(target.with_suffix(""), "output")
-    earlier = set(folder.iterdir())
     evaluate = evaluate_command(run, repeat) if repeat else "brats3d evaluate"
     files, problems = find_files(run, dataset_dir, evaluate)
     gallery = Gallery(run, files)
@@ -85,10 +83,8 @@ def make_report(
     )
     page = render_page(content).encode(errors="replace")  # names of files need not be valid text
     write_whole(target, lambda file: file.write(page))
-    figures = {f"{name}.png" for name in (*curves, *boxes, *(case.rank for case in shown))}
-    for path in earlier:
-        if path.name not in figures:
-            path.unlink()  # a figure of an earlier report
+    for name in FIGURES.difference(curves, boxes, (case.rank for case in shown)):
+        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report
     for problem in problems:
         logger.warning("%s%s", f"{problem.case_id}: " if problem.case_id else "", problem.text)
     return target
@@ -101,7 +97,8 @@ def _check_output(path: Path) -> Path:
     if path.exists() and GENERATOR.encode() not in path.read_bytes()[:4000]:
         raise UsageError("output", f"{path} exists and is not a brats3d report", advice="choose another file")
     folder = path.with_suffix("")
-    foreign = sorted({file.name for file in folder.iterdir()} - FIGURES) if folder.is_dir() else []
+    ours = {f"{name}.png" for name in FIGURES}
+    foreign = sorted({file.name for file in folder.iterdir()} - ours) if folder.is_dir() else []
     if foreign:
         problem = f"{folder}, the folder for the figures, contains {foreign[0]}"
         raise UsageError("output", problem, advice="choose another file")

@@ -1,4 +1,4 @@
-"""The facts about a run that head its report: network, data, knobs and versions."""
+"""The facts at the top of a report: network, data, main knobs and versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def describe_run(run: Run) -> dict[str, str]:
         "fold": settings.get("fold"),
         "training cases": _count(settings.get("training_cases")),
         "validation cases": len(run.by_case),
-        "labels": _conventions(settings.get("label_conventions")),
+        "label conventions": _conventions(settings.get("label_conventions")),
         "epochs": settings.get("epochs"),
         "patch size, voxels": settings.get("patch_size"),
         "learning rate": settings.get("learning_rate"),

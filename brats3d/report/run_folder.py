@@ -16,7 +16,7 @@ from brats3d.files import read_json
 from brats3d.labels import MODALITIES, order_modalities
 from brats3d.report.curves import read_scalars
 
-_ADVICE = "run brats3d evaluate again, or copy the run's whole folder again"
+_ADVICE = "restore the file, or remove it"
 
 
 @dataclass(frozen=True)
@@ -113,4 +113,4 @@ def _modalities(settings: Mapping[str, Any], card: Mapping[str, Any], folder: Pa
     try:
         return order_modalities(settings.get("modalities") or card.get("modalities") or MODALITIES)
     except (ValueError, TypeError) as error:
-        raise DataError(folder, str(error), advice=_ADVICE) from None
+        raise DataError(folder / "settings.json", str(error), advice=_ADVICE) from None

@@ -58,7 +58,7 @@ def test_unknown_sequences_are_refused(run_dir, write_settings):
     write_settings(run_dir, modalities=["t9"])
     with pytest.raises(DataError) as caught:
         read_run(run_dir)
-    assert caught.value.subject == str(run_dir) and "t9" in caught.value.problem
+    assert caught.value.subject == str(run_dir / "settings.json") and "t9" in caught.value.problem
 
 
 def test_impossible_scores_are_refused(run_dir):

@@ -7,7 +7,7 @@ import shlex
 
 from brats3d.bundle import repeat_command
 from brats3d.labels import MODALITIES
-from brats3d.report.commands import evaluate_command, repeat_commands
+from brats3d.report.repeat_commands import evaluate_command, repeat_commands
 from brats3d.report.run_folder import read_run
 
 
