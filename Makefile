@@ -68,22 +68,22 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY) .venv-peers/.ready
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --record
 	$(BIN)/python benchmarks/step.py --record
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/memory.py --record
 	$(BIN)/python benchmarks/startup.py --record
 	$(BIN)/python benchmarks/where.py --record
-	.venv-peers/bin/python benchmarks/inference.py
+	.venv-peers/bin/python benchmarks/inference.py --record
 	.venv-peers/bin/python benchmarks/published.py --record
 	.venv-peers/bin/python benchmarks/equal_minutes.py networks --record
 	$(BIN)/python benchmarks/one_pass.py --record
 	$(BIN)/python benchmarks/flat.py --record
 	$(BIN)/python benchmarks/scaling.py --record
-	$(BIN)/python benchmarks/phantoms.py
-	$(BIN)/python benchmarks/scoring.py
-	$(BIN)/python benchmarks/convert.py
-	$(BIN)/python benchmarks/audit.py
-	$(BIN)/python benchmarks/waiting.py
+	$(BIN)/python benchmarks/phantoms.py --record
+	$(BIN)/python benchmarks/scoring.py --record
+	$(BIN)/python benchmarks/convert.py --record
+	$(BIN)/python benchmarks/audit.py --record
+	$(BIN)/python benchmarks/waiting.py --record
 	$(BIN)/python benchmarks/phantom_regions.py
 	$(BIN)/python benchmarks/subsets.py --record
 	$(BIN)/python benchmarks/finetuning.py --record

@@ -1,6 +1,6 @@
 """Time and memory of the audit, compared with only decompressing the same files; time to find 2,000 cases.
 
-python benchmarks/audit.py [--cases 6] [--repeats 7]
+python benchmarks/audit.py [--cases 6] [--repeats 7] [--record]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from machine import record, rows
+from machine import rows, show
 
 from brats3d.audit import audit_dataset
 from brats3d.cases import scan_cases
@@ -40,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(folder, options.cases, setting="plain", progress=False)
@@ -48,9 +49,9 @@ def main() -> None:
         memory = [measure_memory(Path(folder, str(n)), n) for n in (10, 200)]
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure_discovery(Path(folder), 2000)
-    record(f"Audit of {options.cases} full-size phantoms, {THREADS} threads", speed)
+    show("data", f"Audit of {options.cases} full-size phantoms, {THREADS} threads", speed, options.record)
     header = ["peak memory, 10 small cases, MiB", "200 small cases, MiB", "finding 2,000 cases, s"]
-    record("Audit, memory and discovery", rows(header, [[*memory, seconds]]))
+    show("data", "Audit: memory and discovery", rows(header, [[*memory, seconds]]), options.record)
 
 
 def measure_speed(folder: Path, repeats: int) -> list[str]:

@@ -1,6 +1,6 @@
-"""Seconds to convert a full-size case into BraTS 2020's NIfTI layout, with one process.
+"""Time to convert a full-size case into BraTS 2020's NIfTI layout, with one process.
 
-python benchmarks/convert.py [--cases 3]
+python benchmarks/convert.py [--cases 3] [--record]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import record, rows
+from machine import rows, show
 
 from brats3d.convert import convert_dataset
 from brats3d.phantoms import write_phantoms
@@ -23,6 +23,7 @@ def megabytes(folder: Path, cases: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=3)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     cells: list[list[object]] = []
     for layout, form in {"h5": "Kaggle's HDF5 slices", "msd": "Decathlon"}.items():
@@ -34,8 +35,8 @@ def main() -> None:
             seconds = (time.perf_counter() - start) / len(done.written)
             ambiguous = len(done.ambiguous) / options.cases if layout == "h5" else "none"
             cells.append([form, seconds, megabytes(src, options.cases), megabytes(out, options.cases), ambiguous])
-    header = ["from", "seconds a case", "MB in", "MB out", "slices of uncertain factor"]
-    record("Conversion of full-size phantoms, one process", rows(header, cells))
+    header = ["from", "seconds per case", "MB in", "MB out", "slices of uncertain factor"]
+    show("data", "Conversion of full-size phantoms, one process", rows(header, cells), options.record)
 
 
 if __name__ == "__main__":

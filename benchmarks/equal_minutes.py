@@ -1,18 +1,17 @@
-"""Trainings that get the same minutes: peers' networks in our loop, or other recipes, by the Dice on held-out cases.
+"""Trainings of equal duration, compared by the Dice on held-out cases: networks of other tools, or other recipes.
 
     python benchmarks/equal_minutes.py networks [--minutes 15] [--seeds 1]
     python benchmarks/equal_minutes.py recipes  [--minutes 15] [--seeds 3] [--only default "batch Dice" ...]
 
-Every contender is ``train.yaml`` with a few ids changed: same cases, same order, same patches, same optimizer, and a
-learning rate that falls to 0 when the minutes are over. On the CPU a minute is one of processor time, of the thread
-that learns and of the one that prepares its batches, so that a machine that is busy elsewhere is no handicap; with
-``--device cuda`` it is one of the clock. Filling the cache and scoring are not counted. Each training is a process of
-its own; ``--side`` of them run at a time. Results of single trainings are kept in ``--folder``, from which an
-interrupted comparison goes on.
+Every contender is ``train.yaml`` with a few ids changed: same cases, order, patches and optimizer, and a learning rate
+that falls to 0 at the end. On the CPU the minutes are processor time of the training thread and of the thread that
+prepares its batches, so other load on the machine does not matter; with ``--device cuda`` they are wall-clock time.
+Filling the cache and scoring are not counted. Each training is a separate process; ``--side`` of them run in parallel.
+Results of single trainings are kept in ``--folder``, so that an interrupted comparison can be resumed.
 
-nnU-Net's network is the one that its planner makes for these patches (PlainConvUNet, 32 to 320 features, two
-convolutions a stage), from the package that nnU-Net itself takes it from; it takes part where that is installed (the
-Makefile's ``.venv-peers``). The zoo's is the SegResNet of ``brats_mri_segmentation``.
+nnU-Net's network is the one that its planner chooses for these patches (PlainConvUNet, 32 to 320 features, two
+convolutions per stage), from nnU-Net's own package; it is included if that is installed (the Makefile's
+``.venv-peers``). The zoo's network is the SegResNet of ``brats_mri_segmentation``.
 """
 
 from __future__ import annotations
@@ -40,18 +39,18 @@ from brats3d.phantoms import write_phantoms
 REGIONS = ("WT", "TC", "ET")
 HELD_OUT = 8
 FEATURES = (32, 64, 128, 256, 320, 320)
-"""Of nnU-Net's stages, at most 320 in three dimensions."""
+"""Features of nnU-Net's stages, at most 320 in 3D."""
 
 Ids = dict[str, Any]
 
 
 def unet(channels: tuple[int, ...]) -> Ids:
-    """The default network with other widths, or another depth."""
+    """Return the default network with other widths or another depth."""
     return {"network_def": {**_network_def(), "channels": list(channels), "strides": [2] * (len(channels) - 1)}}
 
 
 def nnunet(patch: int) -> Ids:
-    """What nnU-Net plans: it halves while at least four voxels are left."""
+    """Return the network that nnU-Net plans: it halves while at least four voxels are left."""
     stages = 1 + next(n for n in itertools.count() if patch >> (n + 1) < 4 or patch % 2 ** (n + 1))
     stages = min(stages, len(FEATURES))
     return {
@@ -76,7 +75,7 @@ def nnunet(patch: int) -> Ids:
 
 
 def segresnet() -> Ids:
-    """Of the zoo's bundle."""
+    """Return the network of the zoo's bundle."""
     return {
         "network_def": {
             "_target_": "SegResNet",
@@ -91,7 +90,7 @@ def segresnet() -> Ids:
 
 
 def contenders(comparison: str, patch: int, batch: int) -> dict[str, Ids]:
-    """Name -> the ids that differ from ``train.yaml``."""
+    """Return name -> the ids that differ from ``train.yaml``."""
     if comparison == "networks":
         found = {"brats3d, U-Net 16-256": {}, "MONAI zoo, SegResNet": segresnet()}
         if importlib.util.find_spec("dynamic_network_architectures"):
@@ -105,7 +104,7 @@ def contenders(comparison: str, patch: int, batch: int) -> dict[str, Ids]:
         "bce_weight 3": {"bce_weight": 3.0},
         "batch Dice": {"loss#batch": True, "batch_size": max(2, batch)},
         **({"batches of two": {"batch_size": 2}} if batch == 1 else {"batches of one": {"batch_size": 1}}),
-        "focal in place of cross-entropy": {"loss": focal},
+        "focal loss instead of cross-entropy": {"loss": focal},
         f"patches of {patch * 2 // 3}³": {"patch_size": [patch * 2 // 3] * 3, "roi_size": [patch * 2 // 3] * 3},
         "widths 12-192": unet((12, 24, 48, 96, 192)),
         "widths 24-256": unet((24, 48, 96, 192, 256)),
@@ -115,10 +114,10 @@ def contenders(comparison: str, patch: int, batch: int) -> dict[str, Ids]:
 
 
 class DeepSupervision(torch.nn.Module):
-    """The U-Net that, while it learns, also gives logits at its lower scales, upsampled: their mean loss counts half.
+    """The U-Net with deep supervision: in training it also computes upsampled logits of lower scales.
 
-    The scales are those that the decoder's upsampling layers give, each with a 1x1x1 convolution of its own (Isensee et
-    al., nnU-Net, Nature Methods 2021, weigh them by halves and leave out the lowest).
+    The scales are the outputs of the decoder's upsampling layers, each with its own 1x1x1 convolution (Isensee et al.,
+    nnU-Net, Nature Methods 2021, halve their weight from scale to scale and omit the lowest).
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -135,7 +134,7 @@ class DeepSupervision(torch.nn.Module):
         self.lower: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (B, 3, H, W, D); those of the lower scales are left in ``lower``."""
+        """Compute logits (B, 3, H, W, D); those of the lower scales are stored in ``lower``."""
         self._seen.clear()
         out = self.network(x)
         if self.training:
@@ -149,15 +148,15 @@ class DeepSupervision(torch.nn.Module):
 
 
 class DeepLoss(torch.nn.Module):
-    """A loss over all scales, weighed 1, 1/2, 1/4 and divided by their sum."""
+    """The weighted mean of a loss over all scales, with weights 1, 1/2, 1/4."""
 
     def __init__(self, loss: torch.nn.Module, network: DeepSupervision) -> None:
         super().__init__()
         self.loss = loss
-        self._network = [network]  # no child
+        self._network = [network]  # in a list, so that it is not a submodule
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The loss, a scalar."""
+        """Compute the scalar loss."""
         total, weights = self.loss(logits, target), 1.0
         for scale, lower in enumerate(self._network[0].lower, 1):
             total = total + self.loss(lower.float(), target) / 2**scale
@@ -166,7 +165,7 @@ class DeepLoss(torch.nn.Module):
 
 
 def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """One training in this process, and what it has learnt."""
+    """Train once in this process, and return scores and sizes."""
     from ignite.engine import Events
 
     from brats3d.training import KeepTime, TimeBudget
@@ -211,11 +210,11 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     trainer.run()
     evaluator.run()
     scores = evaluator.state.metric_details["val_mean_dice"]
-    found = {region: statistics.mean(row.dice for row in scores if row.region == region) for region in REGIONS}
+    dice = {region: statistics.mean(row.dice for row in scores if row.region == region) for region in REGIONS}
     steps = trainer.state.iteration
     return {
-        "dice": found,
-        "mean": statistics.mean(found.values()),
+        "dice": dice,
+        "mean": statistics.mean(dice.values()),
         "steps": steps,
         "patches": steps * int(ids["batch_size"]),
         "voxels": steps * int(ids["batch_size"]) * ids["patch_size"][0] ** 3,
@@ -237,7 +236,7 @@ def _network_def() -> Ids:
 
 
 def write_cases(folder: Path, options: argparse.Namespace) -> Path:
-    """Phantoms to learn from, and the held-out ones: made once, with a datalist in which those are fold 0."""
+    """Generate training and held-out phantoms once, with a datalist in which the held-out ones are fold 0."""
     data = folder / f"{options.cases}_{options.size}_{options.setting}_{options.seed}"
     if (data / "datalist.json").is_file():
         return data
@@ -259,7 +258,7 @@ def write_cases(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def spread(values: list[float]) -> str:
-    """Mean and, of several, the range."""
+    """Format the mean and, for several values, the range."""
     mean = f"{statistics.mean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
 
@@ -272,11 +271,11 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=24)
     parser.add_argument("--size", choices=["full", "small"], default="full")
     parser.add_argument("--setting", default="plain")
-    parser.add_argument("--seed", type=int, default=4, help="of the phantoms")
+    parser.add_argument("--seed", type=int, default=4, help="seed of the phantoms")
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--side", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--side", type=int, default=1, help="number of trainings in parallel")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--folder", type=Path, default=Path("runs/equal_minutes"))
@@ -318,28 +317,28 @@ def main() -> None:
         found = dict(zip(jobs, pool.map(one, jobs), strict=True))
     cells: list[list[object]] = []
     for name in chosen:
-        own = [found[name, seed] for seed in range(options.seeds)]
+        runs = [found[name, seed] for seed in range(options.seeds)]
         cells.append(
             [
                 name,
-                own[0]["parameters"] / 1e6,
-                statistics.mean(each["patches"] for each in own) / (60 * options.minutes),
-                statistics.mean(each["voxels"] for each in own) / (60 * options.minutes) / 1e6,
-                *(spread([each["dice"][region] for each in own]) for region in REGIONS),
-                spread([each["mean"] for each in own]),
+                runs[0]["parameters"] / 1e6,
+                statistics.mean(each["patches"] for each in runs) / (60 * options.minutes),
+                statistics.mean(each["voxels"] for each in runs) / (60 * options.minutes) / 1e6,
+                *(spread([each["dice"][region] for each in runs]) for region in REGIONS),
+                spread([each["mean"] for each in runs]),
             ]
         )
     header = ["", "parameters, million", "patches/s", "million voxels/s", *REGIONS, "mean Dice"]
     what = "processor minutes" if options.device == "cpu" else "minutes"
     title = (
         f"{options.comparison.capitalize()} at equal minutes: {options.minutes:g} {what} each, {options.device}, "
-        f"{options.cases} + {HELD_OUT} {options.size} {options.setting} phantoms of seed {options.seed}, batches of "
+        f"{options.cases} + {HELD_OUT} {options.size} {options.setting} phantoms of seed {options.seed}, batch size "
         f"{options.batch}, patches of {options.patch}³, seeds 0 to {options.seeds - 1}"
     )
     if others:
-        title += f"; {len(others)} of {len(jobs)} results were kept from: {'; '.join(sorted(set(others)))}"
+        title += f"; {len(others)} of {len(jobs)} results are from earlier runs: {'; '.join(sorted(set(others)))}"
     threads = options.threads if options.device == "cpu" else None
-    show(title, rows(header, cells), options.record, options.device, threads)
+    show("recipes", title, rows(header, cells), options.record, options.device, threads)
 
 
 if __name__ == "__main__":

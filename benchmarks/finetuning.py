@@ -1,10 +1,10 @@
-"""Steps to a given Dice, from the weights that ship and from random ones, on the phantoms of another scanner.
+"""Steps to reach a given Dice from the shipped weights and from random weights, on phantoms of another scanner.
 
     python benchmarks/finetuning.py [--cases 15] [--epochs 24] [--patch 96] [--seed 11] [--modalities t1 t2 flair]
+        [--record]
 
-Both trainings are ``train.yaml``'s, on the same cases, in the same order, one after the other; only ``checkpoint``
-differs. A fifth of the cases validates, every few epochs; step 0 is ``evaluate.yaml`` with the weights as they are.
-``--record`` appends the table to RESULTS.md.
+Both trainings run ``train.yaml`` on the same cases in the same order; only ``checkpoint`` differs. A fifth of the cases
+is for validation every few epochs; step 0 is ``evaluate.yaml`` with the initial weights.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from brats3d.report import read_curves
 GOALS = (0.3, 0.4, 0.5, 0.6, 0.7)
 TAGS = {"WT": "val_dice_wt", "TC": "val_dice_tc", "ET": "val_dice_et", "mean": "val_mean_dice"}
 INTERVAL = 4
-"""Epochs from one validation to the next."""
+"""Epochs between validations."""
 
 
 def run(workflow: str, cases: Path, output: Path, options: argparse.Namespace, checkpoint: str | None) -> None:
-    """``train.yaml``, or ``evaluate.yaml`` over it, by MONAI's command."""
+    """Run a workflow by MONAI's command."""
     ids = {
         "dataset_dir": cases,
         "output_dir": output,
@@ -50,20 +50,20 @@ def run(workflow: str, cases: Path, output: Path, options: argparse.Namespace, c
 def train(
     cases: Path, output: Path, options: argparse.Namespace, checkpoint: str | None
 ) -> dict[str, dict[int, float]]:
-    """One training; region -> step -> Dice."""
+    """Train once; return region -> step -> Dice."""
     run("train", cases, output, options, checkpoint)
     curves = read_curves(output)
-    found = {name: dict(curves[tag]) for name, tag in TAGS.items()}
+    dice = {name: dict(curves[tag]) for name, tag in TAGS.items()}
     if checkpoint:
         run("evaluate", cases, output / "before", options, checkpoint)
         before = json.loads((output / "before" / "metrics.json").read_text())
         for name in TAGS:
-            found[name][0] = before["mean_dice"] if name == "mean" else before["summary"][name]["dice"]
-    return found
+            dice[name][0] = before["mean_dice"] if name == "mean" else before["summary"][name]["dice"]
+    return dice
 
 
 def first_step(curve: dict[int, float], goal: float) -> str:
-    """The first validated step at which the goal is reached."""
+    """Return the first validated step that reaches the goal."""
     steps = [step for step, dice in sorted(curve.items()) if dice >= goal]
     return str(steps[0]) if steps else f"more than {max(curve)}"
 
@@ -103,13 +103,13 @@ def main() -> None:
         for step in sorted(tuned["mean"])
     ]
     tables = {
-        "Fine-tuning, steps to a Dice": rows(["region", "Dice", "from the weights", "from random"], steps),
+        "Fine-tuning, steps to a Dice": rows(["region", "Dice", "from the shipped weights", "from random"], steps),
         "Fine-tuning, Dice by step": rows(
             ["step", *(f"{name}, {start}" for start in ("weights", "random") for name in TAGS)], curve
         ),
     }
     for title, table in tables.items():
-        show(f"{title}: {what}", table, options.record)
+        show("weights", f"{title}: {what}", table, options.record)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Memory of a prediction of many cases, from the tenth to the last.
+"""Memory of a prediction of many cases, from the tenth case to the last.
 
     python benchmarks/flat.py [--cases 200] [--phantoms 4] [--ids one_pass=True ...] [--record]
 
 The cases are links to a few full-size phantoms. ``inference.yaml`` runs in this process; its resident memory is read
-when each case has been written.
+after each case.
 """
 
 from __future__ import annotations
@@ -26,21 +26,15 @@ TENTH = 10
 
 
 def predict(folder: Path, output: Path, ids: dict[str, object]) -> list[int]:
-    """Bytes of memory after each case."""
+    """Return the bytes of memory after each case."""
     from ignite.engine import Events
 
-    workflow = workflow_of(
-        "predict",
-        dataset_dir=str(folder),
-        output_dir=str(output),
-        **ids,
-    )
+    workflow = workflow_of("predict", dataset_dir=str(folder), output_dir=str(output), **ids)
     workflow.initialize()
-    process, found = psutil.Process(), []
-    read = lambda _: found.append(process.memory_info().rss)  # noqa: E731
-    workflow.evaluator.add_event_handler(Events.ITERATION_COMPLETED, read)
+    process, memory = psutil.Process(), []
+    workflow.evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda _: memory.append(process.memory_info().rss))
     workflow.run()
-    return found
+    return memory
 
 
 def main() -> None:
@@ -55,15 +49,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder, "phantoms"), options.phantoms, seed=7, setting="plain", progress=False)
         link_cases(Path(folder, "phantoms"), Path(folder, "cases"), options.cases)
-        found = predict(Path(folder, "cases"), Path(folder, "out"), ids)
-    gib = [each / 2**30 for each in found]
-    # of as many cases as there are phantoms, since each leaves another amount
+        memory = predict(Path(folder, "cases"), Path(folder, "out"), ids)
+    gib = [each / 2**30 for each in memory]
+    # means over as many cases as there are phantoms, because each takes a different amount
     around = [statistics.mean(gib[end - options.phantoms : end]) for end in (TENTH, len(gib))]
     cells: list[list[object]] = [[gib[TENTH - 1], gib[-1], *around, around[1] / around[0], max(gib)]]
     few = options.phantoms
     header = ["after the tenth, GiB", "after the last", f"mean of {few} to the tenth", "to the last", "ratio"]
     what = ", ".join(options.ids) or "inference.yaml as shipped"
-    show(f"Memory of predicting {options.cases} cases, {what}", rows([*header, "largest"], cells), options.record)
+    title = f"Memory of predicting {options.cases} cases, {what}"
+    show("memory", title, rows([*header, "largest"], cells), options.record)
 
 
 if __name__ == "__main__":

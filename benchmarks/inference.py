@@ -1,21 +1,21 @@
-"""Full-size cases, file in to file out: the bundle, its floor, and the peers' real code on the same phantoms.
+"""Inference on full-size cases, file in to file out: the bundle, its floor, and the code of other tools.
 
-    python benchmarks/inference.py [--cases 5] [--peer-cases 3] [--device cpu] [--only ours floor ...] [--dry]
+    python benchmarks/inference.py [--cases 5] [--peer-cases 3] [--device cpu] [--only ours floor ...] [--record]
 
-Each pipeline runs in a process of its own, one after another; ours and the floor a second time at the end, so that a
-machine that slows down is seen. Start-up is the time from the process's start until it can take a case (of ours: until
-network, cases and handlers are there; the 10 MB of weights come after it). Seconds a case is the median from one
-written segmentation to the next, so that the first case warms up. Ratios are of the medians over the cases that both
-had. Peak memory is main memory, that of the process and of its largest child; beside it that of the GPU where there is
-one. ``--dry`` leaves RESULTS.md as it is.
+Each pipeline runs in a separate process, one after another; brats3d and the floor run a second time at the end, which
+shows if the machine has become slower. Start-up is the time from the start of the process until it is ready for the
+first case (brats3d: until network, cases and handlers exist; its 10 MB of weights are loaded later). Seconds per case
+is the median time between two written segmentations, so the first case is a warm-up. Ratios are those of the medians
+over the cases that both pipelines had. Peak memory is main memory, that of the process and of its largest child, and
+GPU memory on CUDA.
 
 - ours: ``inference.yaml`` as shipped; one_pass: the same with ``--one_pass True``
-- floor: the files unpacked, our network once on the brain's box in the type that ours computes in, the labels packed;
+- floor: unpack the files, run brats3d's network once on the brain's bounding box in the same type, pack the labels;
   nothing is checked, oriented or normalised
 - zoo: ``brats_mri_segmentation`` of MONAI's model zoo: SegResNet, windows of 240x240x160, four reading processes;
-  float32 on the CPU, autocast and cuDNN's benchmark on CUDA, as its inference.json has them
-- nnunet: nnU-Net's planner, the network of its plan with random weights as its trainer saves them, and its predictor;
-  it runs where it is installed: ``make .venv-peers/.ready``, then ``.venv-peers/bin/python benchmarks/inference.py``
+  float32 on the CPU, autocast and cuDNN's benchmark on CUDA, as in its inference.json
+- nnunet: nnU-Net's planner, the planned network with random weights saved by its trainer, and its predictor;
+  to install it: ``make .venv-peers/.ready``, then ``.venv-peers/bin/python benchmarks/inference.py``
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from workflows import workflow_of
 
 from brats3d.bundle import config_files
 from brats3d.cases import load_cases, load_fold
+from brats3d.evaluation import box_with_margin
 from brats3d.files import use_huge_pages, write_segmentation
 from brats3d.networks import autocast, with_window_norms
 from brats3d.phantoms import write_phantoms
@@ -62,7 +63,7 @@ def ours(data: Path, output: Path, device: str, ready: Ready, one_pass: bool = F
         one_pass=one_pass,
     )
     workflow.initialize()
-    _ = workflow.evaluator  # with network, cases and handlers
+    _ = workflow.evaluator  # creates network, cases and handlers
     ready()
     workflow.run()
 
@@ -72,7 +73,7 @@ def ours_in_one_pass(data: Path, output: Path, device: str, ready: Ready) -> Non
 
 
 def to_labels(regions: np.ndarray) -> np.ndarray:
-    """Labels of BraTS 2020 from TC, WT and ET."""
+    """Convert the regions TC, WT and ET to labels of BraTS 2020."""
     core, whole, enhancing = regions
     return np.select([enhancing, core, whole], [4, 1, 2]).astype(np.uint8)
 
@@ -90,22 +91,15 @@ def floor(data: Path, output: Path, device: str, ready: Ready) -> None:
     ready()
     for item in load_cases(data):
         images = np.stack([read_volume(Path(path)).values for path in item["image"]])
-        box = box_of(images)
+        box = box_with_margin(images.any(0), margin=0)
         brain = torch.from_numpy(images[(slice(None), *box)].astype(np.float32))[None]
-        short = [-size % 16 for size in reversed(brain.shape[2:])]  # the network halves four times
-        padded = torch.nn.functional.pad(brain, [pad for size in short for pad in (0, size)])
+        missing = [-size % 16 for size in reversed(brain.shape[2:])]  # the network halves four times
+        padded = torch.nn.functional.pad(brain, [pad for size in missing for pad in (0, size)])
         with torch.inference_mode(), autocast(torch.device(device), amp=True):
             inside = (network(padded.to(device))[0] > 0).cpu().numpy()
         labels = np.zeros(images.shape[1:], np.uint8)
         labels[box] = to_labels(inside[(..., *(slice(size) for size in brain.shape[2:]))])
         write_segmentation(output / f"{item['case_id']}.nii.gz", labels, item["image"][0])
-
-
-def box_of(images: np.ndarray) -> tuple[slice, ...]:
-    """Of what is not 0 in any of the images (C, H, W, D)."""
-    any_ = images.any(0)
-    rows_ = [np.flatnonzero(any_.any(tuple(other for other in range(3) if other != axis))) for axis in range(3)]
-    return tuple(slice(found[0], found[-1] + 1) for found in rows_)
 
 
 def zoo(data: Path, output: Path, device: str, ready: Ready) -> None:
@@ -137,7 +131,7 @@ def zoo(data: Path, output: Path, device: str, ready: Ready) -> None:
 
 
 def plan_nnunet(data: Path, device: str) -> None:
-    """Plan for the cases with nnU-Net's planner, and save a network of the plan with its trainer."""
+    """Plan with nnU-Net's planner, and save a network of that plan with its trainer."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -153,7 +147,7 @@ def plan_nnunet(data: Path, device: str) -> None:
     plans["continue_training"] = False
     trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device=torch.device(device))
     trainer.initialize()
-    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # sets the axes that it may mirror
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # sets the mirror axes
     fold = Path(trainer.output_folder)
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
     shutil.copy(preprocessed / "nnUNetPlans.json", fold.parent / "plans.json")
@@ -195,7 +189,7 @@ PIPELINES: dict[str, tuple[str, Callable[[Path, Path, str, Ready], None]]] = {
 
 
 def run_child(name: str, data: Path, device: str, started: float) -> None:
-    """One pipeline in this process; the last line says start-up, seconds of each case, peak GiB and that of the GPU."""
+    """Run one pipeline; print start-up, seconds of each case, peak GiB and peak GiB of the GPU as the last line."""
     startup: list[float] = []
     with tempfile.TemporaryDirectory(dir=data.parent) as folder:
         PIPELINES[name][1](data, Path(folder), device, lambda: startup.append(time.time() - started))
@@ -206,13 +200,13 @@ def run_child(name: str, data: Path, device: str, started: float) -> None:
 
 
 def peers_environment(data: Path) -> dict[str, str]:
-    """This process's, and where nnU-Net finds its folders; on few cores one worker augments: two stood still on two."""
+    """Add nnU-Net's folders to the environment. One augmentation worker on two cores: with two it stalled."""
     folders = {f"nnUNet_{part}": str(data.parent / part) for part in ("raw", "preprocessed", "results")}
     return {"nnUNet_n_proc_DA": str(max(1, (os.cpu_count() or 1) // 2)), **os.environ, **folders}
 
 
 def call(name: str, data: Path, device: str) -> str:
-    """This script in a process of its own; the last line that it printed."""
+    """Run this script in a separate process; return the last line of its output."""
     arguments = ["--run", name, "--data", str(data), "--device", device, "--started", str(time.time())]
     done = subprocess.run(
         [sys.executable, __file__, *arguments], capture_output=True, text=True, env=peers_environment(data)
@@ -225,12 +219,12 @@ def call(name: str, data: Path, device: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=5)
-    parser.add_argument("--peer-cases", type=int, default=3, help="how many of them the peers get")
+    parser.add_argument("--peer-cases", type=int, default=3, help="number of cases for the other tools")
     parser.add_argument("--only", nargs="+", choices=PIPELINES)
     parser.add_argument("--size", choices=["full", "small"], default="full")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--mirroring", action="store_true")
-    parser.add_argument("--dry", action="store_true")
+    parser.add_argument("--record", action="store_true")
     parser.add_argument("--run", choices=[*PIPELINES, "plan"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
@@ -247,7 +241,9 @@ def main() -> None:
         names += ["nnunet", *(["nnunet_mirrored"] if options.mirroring else [])]
         title += f", nnunetv2 {importlib.metadata.version('nnunetv2')}"
     else:
-        print("nnU-Net is left out: make .venv-peers/.ready, then .venv-peers/bin/python benchmarks/inference.py")
+        print(
+            "nnU-Net is not installed: run make .venv-peers/.ready, then .venv-peers/bin/python benchmarks/inference.py"
+        )
     names = [name for name in names if name in (options.only or PIPELINES)]
     with tempfile.TemporaryDirectory() as folder:
         many, few = Path(folder, "cases"), Path(folder, "few")
@@ -265,7 +261,7 @@ def main() -> None:
     def ratio(name: str, base: str) -> float | str:
         if base not in found:
             return ""
-        shared = min(len(found[each][1][0]) for each in (name, base))  # the cases are the same, and in one order
+        shared = min(len(found[each][1][0]) for each in (name, base))  # both had the same cases in the same order
         one, other = (statistics.median(s for run in found[each][1] for s in run[:shared]) for each in (name, base))
         return one / other
 
@@ -276,10 +272,15 @@ def main() -> None:
         spread = f"{min(seconds):.3g}-{max(seconds):.3g}"
         peaks = [peak, *([of_gpu] if options.device == "cuda" else [])]
         cells.append([PIPELINES[name][0], startup, statistics.median(seconds), spread, *peaks, *ratios])
-    header = ["pipeline", "start-up, s", "seconds a case", "range", "peak GiB"]
-    header += [*(["of the GPU"] if options.device == "cuda" else []), "times the floor", "times ours", "times one pass"]
-    title += f": {options.cases} {options.size} phantoms ({options.peer_cases} for peers), {options.device}"
-    show(title, rows(header, cells), not options.dry, options.device)
+    header = ["pipeline", "start-up, s", "seconds per case", "range", "peak GiB"]
+    header += [
+        *(["of the GPU"] if options.device == "cuda" else []),
+        "times the floor",
+        "times brats3d",
+        "times one pass",
+    ]
+    title += f": {options.cases} {options.size} phantoms ({options.peer_cases} for other tools), {options.device}"
+    show("inference", title, rows(header, cells), options.record, options.device)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Trainings killed with SIGKILL and started again: do they end as the one that was not?
+"""Trainings killed with SIGKILL and resumed, compared with an uninterrupted one.
 
     python benchmarks/killing.py [--runs 100] [--seed 0] [--record]
 
-Each run is the bundle's training on tiny phantoms, in a process of its own: killed at a random moment, or while it
-writes its state, or twice at random moments, then started again and left to end. What it has then is compared with an
-uninterrupted run's: the weights, the optimizer and the rest of last.pt, best.pt and its card, metrics.json (all bit by
-bit), and TensorBoard's scalars, each once (of those that a clock gives, the steps alone).
+Each run is the bundle's training on tiny phantoms in a separate process. It is killed at a random moment, while it
+saves its state, or twice at random moments, and then resumed to the end. Its outcome must be that of an uninterrupted
+run: last.pt (weights, optimizer and the rest), best.pt and its card, and metrics.json must be bit-identical, and every
+scalar must occur once in TensorBoard (for times and memory only the steps are compared).
 
-Exit code: 0 if all are the same.
+Exit code: 0 if all are identical.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 WAYS = ("at a random moment", "while saving", "twice at random moments")
-CLOCKED = ("patches_per_second", "memory_gib")
+NOT_REPRODUCIBLE = ("patches_per_second", "memory_gib")
 MODULES = [
     "torch",
     "monai.bundle",
@@ -48,12 +48,12 @@ SETTINGS: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 1,
     "val_interval": 1,
-    "checkpoint_minutes": 0.0005,  # that is after every step or two
+    "checkpoint_minutes": 0.0005,  # after every step or two
 }
 
 
 def train(cases: str, output_dir: str) -> None:
-    """The training; runs in a process of its own."""
+    """Run the training; called in a separate process."""
     import torch
 
     from brats3d.bundle import run_workflow
@@ -65,10 +65,10 @@ def train(cases: str, output_dir: str) -> None:
 
 
 class Trainings:
-    """Starts trainings of the same cases, from a process that has imported what they need.
+    """Starts trainings on the same cases, from a process that has imported their modules.
 
     Args:
-        cases: folder of them.
+        cases: folder of the cases.
     """
 
     def __init__(self, cases: Path) -> None:
@@ -77,13 +77,13 @@ class Trainings:
         self.context.set_forkserver_preload(MODULES)
 
     def start(self, output_dir: Path) -> multiprocessing.context.ForkServerProcess:
-        """A process that trains."""
+        """Start a training process."""
         process = self.context.Process(target=train, args=(str(self.cases), str(output_dir)))
         process.start()
         return process
 
     def finish(self, output_dir: Path) -> float:
-        """Train to the end; returns the seconds that it took.
+        """Train to the end and return the seconds.
 
         Raises:
             RuntimeError: if the training fails.
@@ -96,7 +96,7 @@ class Trainings:
         return time.monotonic() - started
 
     def kill(self, output_dir: Path, due: Callable[[float], bool]) -> bool:
-        """Start a training and kill it when ``due(seconds)`` says so; False if it came to its end before."""
+        """Start a training and kill it when ``due(seconds)`` is true. Return False if it ended before."""
         process, started = self.start(output_dir), time.monotonic()
         while process.is_alive() and not due(time.monotonic() - started):
             time.sleep(0.0005)
@@ -106,23 +106,23 @@ class Trainings:
 
 
 def is_saving(output_dir: Path, least: float) -> bool:
-    """Whether ``least`` bytes of a state are written and it does not stand in its place yet."""
+    """Return True if ``least`` bytes of a state have been written and not yet renamed into place."""
     try:
         return any(f.stat().st_size >= least for f in (output_dir / "checkpoints").glob(".last.pt.*.tmp"))
-    except FileNotFoundError:  # it does now
+    except FileNotFoundError:  # renamed meanwhile
         return False
 
 
 def kill_once(trainings: Trainings, run: Path, way: str, draw: random.Random, seconds: float, size: int) -> bool:
-    """Start the training and kill it; whether it was met alive.
+    """Start the training and kill it. Return False if it ended before.
 
     Args:
-        trainings: start it.
+        trainings: starts the training.
         run: its output folder.
         way: one of :data:`WAYS`.
-        draw: the moment comes from it.
-        seconds: that the whole training takes.
-        size: of its saved state, in bytes.
+        draw: draws the moment.
+        seconds: duration of the whole training.
+        size: bytes of the saved state.
     """
     moment, least = draw.uniform(0, seconds), draw.uniform(0, size)
 
@@ -133,21 +133,21 @@ def kill_once(trainings: Trainings, run: Path, way: str, draw: random.Random, se
 
 
 def outcome(output_dir: Path) -> dict[str, Any]:
-    """All that a run has to show, as values that can be compared."""
+    """Read everything that a run leaves, as values that can be compared."""
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(output_dir / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     scalars = {
-        tag: [point.step if tag in CLOCKED else (point.step, point.value) for point in events.Scalars(tag)]
+        tag: [point.step if tag in NOT_REPRODUCIBLE else (point.step, point.value) for point in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]
     }
     states = {}
     for name in ("last", "best"):
         content = torch.load(output_dir / "checkpoints" / f"{name}.pt", weights_only=True)
-        content.pop("settings", None)  # they name the folder
-        states[name] = flat(content)
+        content.pop("settings", None)  # contain the folder
+        states[name] = comparable(content)
     return {
         **states,
         "card": json.loads((output_dir / "checkpoints" / "best.json").read_text()),
@@ -156,23 +156,27 @@ def outcome(output_dir: Path) -> dict[str, Any]:
     }
 
 
-def flat(value: Any) -> Any:
-    """Tensors as their bytes."""
+def comparable(value: Any) -> Any:
+    """Replace tensors by their bytes."""
     if isinstance(value, dict):
-        return {key: flat(part) for key, part in value.items()}
+        return {key: comparable(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [flat(part) for part in value]
+        return [comparable(part) for part in value]
     if hasattr(value, "numpy"):
         return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
     return value
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """Names of what is not the same; of clocked scalars a step may lack where its epoch was cut before it ended."""
+    """Name what differs. A step of a non-reproducible scalar may be missing if its epoch was interrupted."""
     names = [name for name in a if name != "scalars" and a[name] != b[name]]
     for tag in a["scalars"].keys() | b["scalars"].keys():
         first, second = a["scalars"].get(tag, []), b["scalars"].get(tag, [])
-        same = set(second) <= set(first) and len(second) == len(set(second)) if tag in CLOCKED else first == second
+        same = (
+            set(second) <= set(first) and len(second) == len(set(second))
+            if tag in NOT_REPRODUCIBLE
+            else first == second
+        )
         if not same:
             names.append(tag)
     return names
@@ -203,7 +207,7 @@ def main() -> int:
         for number in range(options.runs):
             way, run = WAYS[number % len(WAYS)], Path(folder) / f"run{number}"
             while not kill_once(trainings, run, way, draw, seconds, size):
-                shutil.rmtree(run, ignore_errors=True)  # it had come to its end before
+                shutil.rmtree(run, ignore_errors=True)  # it ended before it was killed
             kills[way] += 1
             if way == WAYS[2]:
                 kills[way] += kill_once(trainings, run, WAYS[0], draw, seconds, size)
@@ -214,13 +218,14 @@ def main() -> int:
                 broken.append(f"run {number}, killed {way}: {', '.join(wrong)}")
                 print(broken[-1], flush=True)
             shutil.rmtree(run)
-            print(f"{number + 1} runs, {sum(good.values())} the same, {sum(kills.values())} kills", flush=True)
+            print(f"{number + 1} runs, {sum(good.values())} identical, {sum(kills.values())} kills", flush=True)
     counts = Counter(WAYS[number % len(WAYS)] for number in range(options.runs))
     cells = [[way, counts[way], kills[way], good[way]] for way in WAYS if counts[way]]
     cells.append(["in all", options.runs, sum(kills.values()), sum(good.values())])
     show(
-        f"Trainings killed and started again, seed {options.seed}",
-        rows(["killed", "runs", "kills that met a running training", "ended bit by bit the same"], cells) + broken,
+        "robustness",
+        f"Trainings killed and resumed, seed {options.seed}",
+        rows(["killed", "runs", "kills of a running training", "bit-identical at the end"], cells) + broken,
         options.record,
     )
     return 0 if sum(good.values()) == options.runs else 1

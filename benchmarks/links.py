@@ -1,4 +1,4 @@
-"""Folders of many cases that take the room of a few: every file is a hard link."""
+"""Folders of many cases made of hard links to a few."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def link_cases(phantoms: Path, folder: Path, cases: int) -> None:
-    """Fill ``folder`` with ``cases`` cases of BraTS 2020's layout, whose files are those of the phantoms in turn."""
+    """Fill ``folder`` with cases in BraTS 2020's layout that link to the files of the phantoms in turn."""
     sources = itertools.cycle(sorted(path for path in phantoms.iterdir() if path.is_dir()))
     for number, source in zip(range(1, cases + 1), sources):
         name = f"BraTS20_Training_{number:06d}"

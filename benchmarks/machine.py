@@ -1,4 +1,4 @@
-"""What a measurement was taken on and by which clock, and where it is kept."""
+"""The machine, the clock and the tables of a measurement."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import torch
 
 import brats3d
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
+RESULTS = Path(__file__).parent / "results"
 
 
 def now(device: torch.device | str) -> float:
-    """Seconds of the clock, when the device has done what it was given."""
+    """Return the clock's seconds after the device has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def peak_kib() -> int:
-    """Most memory that this process has had; its ru_maxrss may be that of the one which started it."""
+    """Return the peak memory of this process. Its ru_maxrss may be that of the parent process."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1])
 
 
 def describe(device: torch.device | str | None = None, threads: int | None = None) -> str:
-    """One line: date, processor, threads, versions.
+    """Describe date, processor, threads and versions in one line.
 
     Args:
-        device: that was measured on; None = CUDA if there is one.
-        threads: of each process that was measured; None = this one's.
+        device: the device that was measured; None = CUDA if available.
+        threads: threads of each measured process; None = those of this one.
     """
     kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
     if kind == "cuda":
@@ -51,7 +51,7 @@ def describe(device: torch.device | str | None = None, threads: int | None = Non
 
 
 def commit() -> str:
-    """Of the code that was measured; "+" if more than RESULTS.md has been changed since."""
+    """Return the commit of the measured code, with "+" if anything but the results has been changed since."""
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parents[1])
@@ -64,32 +64,26 @@ def commit() -> str:
 
 
 COMMIT = commit()
-"""When the measurement begins: the code may change while it runs."""
-
-
-def record(title: str, table: list[str], device: torch.device | str | None = None, threads: int | None = None) -> None:
-    """Print the table, and append it to RESULTS.md, below what :func:`describe` says."""
-    text = "\n".join([f"## {title}", "", describe(device, threads), "", *table, ""])
-    print(text)
-    with RESULTS.open("a") as file:
-        file.write(text + "\n")
+"""Read when the measurement begins, because the code may change while it runs."""
 
 
 def show(
+    page: str,
     title: str,
     table: list[str],
-    keep: bool,
+    record: bool,
     device: torch.device | str | None = None,
     threads: int | None = None,
 ) -> None:
-    """Print the table, and append it to RESULTS.md if it is to be kept."""
-    if keep:
-        record(title, table, device, threads)
-    else:
-        print("\n".join(["", title, "", *table]))
+    """Print a table; with ``record``, also append it to ``results/<page>.md`` with a description of the machine."""
+    text = "\n".join([f"## {title}", "", describe(device, threads), "", *table])
+    print(f"\n{text}")
+    if record:
+        with (RESULTS / f"{page}.md").open("a", encoding="utf-8") as file:
+            file.write(f"\n{text}\n")
 
 
 def rows(header: list[str], cells: list[list[object]]) -> list[str]:
-    """A Markdown table; numbers with three significant digits."""
+    """Format a Markdown table; floats have three significant digits."""
     text = [[f"{c:.3g}" if isinstance(c, float) else str(c) for c in line] for line in cells]
     return [f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *text]]

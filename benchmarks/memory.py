@@ -1,9 +1,9 @@
 """Peak memory of a training step, estimated and measured, on this machine's CPU or GPU.
 
-    python benchmarks/memory.py [--patches 64 96 128] [--batches 1 2] [--device cpu]
+    python benchmarks/memory.py [--patches 64 96 128] [--batches 1 2] [--device cpu] [--record]
 
-Each is measured in a process of its own, as the peak of its resident memory (of a GPU's: of PyTorch's tensors) over
-three steps, less what it was after a step on 32³ voxels: libraries, weights and AdamW's moments are in that.
+Each value is measured in a separate process: peak resident memory (on a GPU: PyTorch's tensors) over three steps, minus
+the memory after a step on 32³ voxels, which contains libraries, weights and AdamW's moments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 import torch
-from machine import record, rows
+from machine import rows, show
 from monai.networks.nets import UNet
 
 from brats3d.networks import DiceBCELoss, autocast, compute_dtype, step_need
@@ -32,7 +32,7 @@ def peak(device: torch.device) -> int:
 
 
 def measure(patch: int, batch: int, device: torch.device) -> int:
-    """Bytes that three steps add."""
+    """Return the bytes that three steps add."""
     network = default_network().to(device)
     optimizer, loss = torch.optim.AdamW(network.parameters(), 1e-3), DiceBCELoss()
 
@@ -57,7 +57,8 @@ def main() -> None:
     parser.add_argument("--patches", type=int, nargs="+", default=[64, 96, 128])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--measure", action="store_true", help="one patch and batch, in this process")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     if options.measure:
         print(measure(options.patches[0], options.batches[0], options.device))
@@ -72,7 +73,8 @@ def main() -> None:
             estimated = need.on(options.device) / 2**30
             cells.append([f"{patch}³", batch, need.total_bytes / 2**30, estimated, measured, estimated / measured])
     header = ["patch", "batch", "tensors, GiB", "estimated, GiB", "measured, GiB", "estimated / measured"]
-    record(f"Memory of a training step, {options.device}, {str(dtype).removeprefix('torch.')}", rows(header, cells))
+    title = f"Memory of a training step, {options.device}, {str(dtype).removeprefix('torch.')}"
+    show("memory", title, rows(header, cells), options.record, options.device)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cases of BraTS in the form of an nnU-Net data set (documentation/dataset_format.md of nnU-Net)."""
+"""BraTS cases as an nnU-Net data set (see documentation/dataset_format.md of nnU-Net)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from brats3d.labels import BRATS2020, BRATS2023, MODALITIES, REGIONS_TO_READ
 
 
 def dataset_json(cases: int) -> dict[str, Any]:
-    """Four channels, and regions that overlap: nnU-Net wants labels without gaps, as BraTS 2023 has them."""
+    """Describe four channels and overlapping regions. nnU-Net needs consecutive labels, such as those of BraTS 2023."""
     return {
         "channel_names": {str(channel): name for channel, name in enumerate(MODALITIES)},
         "labels": {"background": 0, **{name: list(BRATS2023.regions[name]) for name in REGIONS_TO_READ}},
@@ -27,7 +27,7 @@ def dataset_json(cases: int) -> dict[str, Any]:
 
 
 def link_images(images: Sequence[Path], case_id: str, folder: Path) -> list[str]:
-    """Link a case's files, one a channel, under the names that nnU-Net reads."""
+    """Link a case's files, one for each channel, under the names that nnU-Net reads."""
     folder.mkdir(parents=True, exist_ok=True)
     links = [folder / f"{case_id}_{channel:04d}.nii.gz" for channel in range(len(images))]
     for link, image in zip(links, images, strict=True):

@@ -1,9 +1,8 @@
-"""One pass of the network over a whole brain beside sliding windows: seconds and Dice, with the weights that ship.
+"""One pass of the network over a whole brain compared with sliding windows: time and Dice of the shipped weights.
 
     python benchmarks/one_pass.py [--cases 24] [--seed 900] [--setting varied] [--record]
 
-The third row is what one pass gives where InstanceNorm takes the statistics of the whole brain. Seconds are those of
-the network alone.
+The third row is one pass with InstanceNorm over the whole brain. The time is that of the network alone.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from workflows import workflow_of
 from brats3d.bundle import installed_bundle
 from brats3d.cases import load_fold
 from brats3d.data import labels_to_regions
-from brats3d.labels import BRATS2020, MODALITIES, REGIONS, REGIONS_TO_READ
+from brats3d.evaluation import score_case
+from brats3d.labels import BRATS2020, MODALITIES, REGIONS_TO_READ
 from brats3d.networks import OnePassInferer, load_weights, with_window_norms
 from brats3d.phantoms import write_phantoms
 
@@ -30,23 +30,15 @@ ROI = (128, 128, 128)
 
 
 def prepared(folder: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Image (1, 4, H, W, D) and regions (3, H, W, D) of each case, as an evaluation takes them."""
+    """Yield image (1, 4, H, W, D) and regions (3, H, W, D) of each case, as in an evaluation."""
     from monai.transforms import Compose
 
-    workflow = workflow_of(
-        "train",
-        dataset_dir=folder,
-    )
+    workflow = workflow_of("train", dataset_dir=folder)
     transform = Compose(workflow.parser.get_parsed_content("train#deterministic_transforms"))
     for section in ("training", "validation"):
         for item in load_fold(folder, section):
             case = transform(item)
             yield case["image"].as_tensor()[None], labels_to_regions(case["label"].as_tensor(), BRATS2020)
-
-
-def dice(pred: torch.Tensor, ref: torch.Tensor) -> float:
-    total = int(pred.sum() + ref.sum())
-    return 2 * int((pred & ref).sum()) / total if total else 1.0
 
 
 def main() -> None:
@@ -57,9 +49,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    workflow = workflow_of(
-        "predict",
-    )
+    workflow = workflow_of("predict")
     network = workflow.parser.get_parsed_content("network_def").eval()
     load_weights(network, installed_bundle() / "models" / "model.pt", MODALITIES)
     network = with_window_norms(network.to(options.device, memory_format=torch.channels_last_3d))
@@ -81,16 +71,16 @@ def main() -> None:
         for image, regions in prepared(folder):
             for name, infer in ways.items():
                 start = time.perf_counter()
-                found = infer(image.to(options.device)).sigmoid().cpu()[0] > 0.5
+                pred = infer(image.to(options.device)).sigmoid().cpu()[0] > 0.5
                 seconds[name].append(time.perf_counter() - start)
-                each = [dice(p, r) for p, r in zip(found, regions.bool(), strict=True)]
-                scores[name].append([each[REGIONS.index(region)] for region in REGIONS_TO_READ])
+                rows_ = score_case(pred, regions.bool(), "case", (1, 1, 1), rules=None)
+                scores[name].append([row.dice for row in rows_])
     cells: list[list[object]] = [
         [name, statistics.median(seconds[name][1:]), *(statistics.fmean(s) for s in zip(*scores[name], strict=True))]
         for name in ways
     ]
-    title = f"One pass over a brain beside windows: {options.cases} {options.setting} phantoms, seed {options.seed}"
-    show(title, rows(["", "seconds", *REGIONS_TO_READ], cells), options.record, options.device)
+    title = f"One pass and sliding windows: {options.cases} {options.setting} phantoms, seed {options.seed}"
+    show("inference", title, rows(["", "seconds", *REGIONS_TO_READ], cells), options.record, options.device)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How large the regions of phantoms are, how many cases enhance, and in how many parts: beside BraTS 2020.
+"""Region volumes, enhancing cases and components of phantoms, compared with BraTS 2020.
 
 python benchmarks/phantom_regions.py [--cases 200] [--size full]
 
-Small phantoms have voxels of 64 mm³, enough for volumes, and take a tenth of the time.
+Small phantoms have voxels of 64 mm³, which is enough for volumes, and take a tenth of the time.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ import numpy as np
 from machine import rows
 from scipy import ndimage
 
+from brats3d.cases import region_volumes_ml
 from brats3d.labels import BRATS2020, REGIONS_TO_READ
 from brats3d.phantoms import SETTINGS, SIZES, make_phantom
 
 THIRDS_ML = {"WT": (63.1, 125.3), "TC": (19.2, 49.9), "ET": (9.1, 26.2)}
-"""Where the 369 training cases of BraTS 2020 divide into a small, a middle and a large third, see docs/phantoms.md."""
-PART_ML = 1
-"""Smaller parts of a tumour are not counted."""
+"""Limits of the smallest and middle third of the 369 training cases of BraTS 2020; see docs/phantoms.md."""
+COMPONENT_ML = 1
+"""Smaller components of a tumour are not counted."""
 
 
 def measure(setting: str, cases: int, size: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Volumes in ml by region, and the number of parts of the whole tumour, one value a case."""
+    """Return region -> volumes in ml, and the number of components of the whole tumour, one value for each case."""
     voxel_ml = SIZES[size].step_mm ** 3 / 1000
     volumes: dict[str, list[float]] = {region: [] for region in REGIONS_TO_READ}
-    parts = []
+    components = []
     for seed in range(cases):
         label = make_phantom(seed, size, setting=setting).label
-        for region in REGIONS_TO_READ:
-            volumes[region].append(np.isin(label, BRATS2020.regions[region]).sum() * voxel_ml)
+        for region, volume in region_volumes_ml(label, BRATS2020, voxel_ml).items():
+            volumes[region].append(volume)
         numbers, _ = ndimage.label(label > 0, np.ones((3, 3, 3)))
-        parts.append(int((np.bincount(numbers.ravel())[1:] * voxel_ml >= PART_ML).sum()))
-    return {region: np.array(values) for region, values in volumes.items()}, np.array(parts)
+        components.append(int((np.bincount(numbers.ravel())[1:] * voxel_ml >= COMPONENT_ML).sum()))
+    return {region: np.array(values) for region, values in volumes.items()}, np.array(components)
 
 
 def main() -> None:
@@ -43,23 +44,26 @@ def main() -> None:
     options = parser.parse_args()
     cells = []
     for setting in SETTINGS:
-        volumes, parts = measure(setting, options.cases, options.size)
+        volumes, components = measure(setting, options.cases, options.size)
         enhancing = (volumes["ET"] > 0).mean()
         for region in REGIONS_TO_READ:
-            found = volumes[region][volumes[region] > 0]
+            present = volumes[region][volumes[region] > 0]
             low, high = THIRDS_ML[region]
-            shares = [(found <= low).mean(), ((found > low) & (found <= high)).mean(), (found > high).mean()]
-            quantiles = np.percentile(found, (5, 100 / 3, 200 / 3, 95))
+            thirds = [(present <= low).mean(), ((present > low) & (present <= high)).mean(), (present > high).mean()]
+            quantiles = np.percentile(present, (5, 100 / 3, 200 / 3, 95))
             cells.append(
                 [
                     setting,
                     region,
-                    f"{found.mean():.0f}",
+                    f"{present.mean():.0f}",
                     " / ".join(f"{q:.0f}" if q >= 10 else f"{q:.1f}" for q in quantiles),
-                    " / ".join(f"{share:.0%}" for share in shares),
+                    " / ".join(f"{fraction:.0%}" for fraction in thirds),
                 ]
             )
-        print(f"{setting}: {enhancing:.0%} enhance; {(parts > 1).mean():.0%} in several parts of {PART_ML} ml or more")
+        several = (components > 1).mean()
+        print(
+            f"{setting}: {enhancing:.0%} enhance; {several:.0%} have several components of at least {COMPONENT_ML} ml"
+        )
     header = [
         "setting",
         "region",

@@ -1,13 +1,13 @@
-"""A training step of ours and of the peers as published: each its own patch, batch, network, loss and loader.
+"""A training step of brats3d and of other tools as published, each with its own patch, batch, network, loss and loader.
 
     .venv-peers/bin/python benchmarks/published.py [--steps 4] [--device cpu] [--only ours zoo nnunet] [--record]
 
-Each runs in a process of its own on the same two full-size phantoms; what counts is the time from the end of one step
-to the end of the next, with the waiting for the batch; the first warms up. Peak memory is that of the process.
+Each runs in a separate process on the same two full-size phantoms. The time is measured from the end of one step to the
+end of the next, including the wait for the batch; the first step is a warm-up. Peak memory is that of the process.
 
 - ours: ``train.yaml`` as shipped
 - zoo: ``brats_mri_segmentation`` of MONAI's model zoo: SegResNet, one patch of 224x224x144, DiceLoss, Adam, float32 on
-  the CPU, autocast and cuDNN's benchmark on CUDA, four loading processes, transforms as its train.json has them
+  the CPU, autocast and cuDNN's benchmark on CUDA, four loading processes, the transforms of its train.json
 - nnunet: planner, preprocessor, loader, augmentation and trainer of nnunetv2
 """
 
@@ -46,7 +46,7 @@ def ours(data: Path, steps: int, device: str) -> tuple[list[int], Marks]:
         dataset_dir=str(data),
         output_dir=str(data.parent / "ours"),
         device=f"$torch.device('{device}')",
-        epochs=steps + 1,  # one step each, of the phantoms that train
+        epochs=steps + 1,  # one step for each training phantom
         val_interval=steps + 2,
     )
     workflow.initialize()
@@ -143,7 +143,7 @@ PIPELINES: dict[str, tuple[str, Callable[[Path, int, str], tuple[list[int], Mark
 
 
 def peak_gib(device: str) -> float:
-    """Of this process; on CUDA, of the device's memory."""
+    """Return the peak memory of this process; on CUDA, of the device."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return peak_kib() / 2**20
@@ -168,7 +168,9 @@ def main() -> None:
         versions = f", nnunetv2 {importlib.metadata.version('nnunetv2')}"
     else:
         names = [name for name in names if name != "nnunet"]
-        print("nnU-Net is left out: make .venv-peers/.ready, then .venv-peers/bin/python benchmarks/published.py")
+        print(
+            "nnU-Net is not installed: run make .venv-peers/.ready, then .venv-peers/bin/python benchmarks/published.py"
+        )
     cells: list[list[object]] = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +189,7 @@ def main() -> None:
         cells.append([PIPELINES[name][0], f"{batch} of {size}", step, batch / step, voxels, peak])
     header = ["training as published", "batch", "step, s", "patches/s", "million voxels/s", "peak GiB"]
     title = f"Training as published, {options.device}{versions}"
-    show(title, rows(header, cells), options.record, options.device)
+    show("training", title, rows(header, cells), options.record, options.device)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What saving costs a training of the default network: its share of the time at the default interval.
+"""Cost of saving the state of a training of the default network, at the default interval.
 
     python benchmarks/saving.py [--saves 20] [--minutes 10] [--folder DIR] [--record]
 
-The state of a real run of ``train.yaml`` (network, optimizer with its moments, schedule) is saved again and again by
-the run's own handler, flushed to the disk each time; the share is that of one save in ``--minutes``.
+The state of a real run of ``train.yaml`` (network, optimizer with its moments, schedule) is saved repeatedly by the
+run's own handler, which flushes it to the disk each time. The fraction of time is for one save every ``--minutes``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--saves", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--folder", help="on the disk to be measured; a temporary one unless given")
+    parser.add_argument("--folder", help="folder on the disk to measure; default: a temporary folder")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -54,14 +54,11 @@ def main() -> None:
         workflow.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=1), save)
         workflow.run()
         size = (run / "checkpoints" / "last.pt").stat().st_size
-    share = 100 * statistics.median(seconds) / (60 * options.minutes)
+    fraction = 100 * statistics.median(seconds) / (60 * options.minutes)
     worst = 100 * max(seconds) / (60 * options.minutes)
-    cells = [[f"{size / 1e6:.1f}", statistics.median(seconds), max(seconds), options.minutes, share, worst]]
-    show(
-        "Saving the state of a run",
-        rows(["MB", "seconds, median", "slowest", "minutes from save to save", "share, %", "of the slowest, %"], cells),
-        options.record,
-    )
+    cells = [[f"{size / 1e6:.1f}", statistics.median(seconds), max(seconds), options.minutes, fraction, worst]]
+    header = ["MB", "seconds, median", "slowest", "minutes between saves", "fraction of time, %", "of the slowest, %"]
+    show("robustness", "Saving the state of a run", rows(header, cells), options.record)
 
 
 if __name__ == "__main__":

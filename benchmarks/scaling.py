@@ -1,10 +1,10 @@
-"""What grows with the number of cases before the first one is segmented or learnt from.
+"""Start-up work that grows with the number of cases.
 
     python benchmarks/scaling.py [--cases 10 100 1000 10000] [--record]
 
-A folder of so many cases is made of links to the files of one small phantom, so that the volumes cost nothing and what
-is measured is the looking through names, headers and records. Each step is a function that a run calls at its start;
-the last column is seconds for each thousand cases of the largest folder.
+The cases are links to the files of one small phantom, so that only names, headers and records are measured, not
+volumes. Each step is a function that a run calls at its start. The last column is seconds per thousand cases of the
+largest folder.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from brats3d.files import Failures
 from brats3d.inference import Predictions
 from brats3d.phantoms import write_phantoms
 
-SHARES = 100
+SHARDS = 100
 
 
 def write_records(folder: Path, cases: int) -> None:
-    """Such a record of each case as a prediction leaves."""
+    """Write the record that a prediction leaves for each case."""
     folder.mkdir()
     file = folder / "segmentation"
     file.write_bytes(b"labels")
@@ -38,14 +38,14 @@ def write_records(folder: Path, cases: int) -> None:
 
 
 def steps(cases: Path, records: Path) -> dict[str, Callable[[], object]]:
-    """Name -> what a run does at its start."""
+    """Return name -> what a run does at its start."""
     failures = records / "none"
     return {
         "find the cases": lambda: find_cases(cases),
         "training: find, split by patient, check headers": lambda: load_fold(cases, "training"),
         "inference: find, check headers": lambda: load_cases(cases, failures=Failures(failures)),
-        f"inference: one of {SHARES} shares": lambda: load_cases(
-            cases, failures=Failures(failures), shard=f"1/{SHARES}"
+        f"inference: one of {SHARDS} shards": lambda: load_cases(
+            cases, failures=Failures(failures), shard=f"1/{SHARDS}"
         ),
         "inference: read what is done": lambda: Predictions(records),
     }
@@ -72,7 +72,8 @@ def main() -> None:
     ]
     peak = psutil.Process().memory_info().rss / 2**30
     header = ["seconds for", *(f"{count:,} cases" for count in options.cases), "a thousand"]
-    show(f"What grows with the number of cases (memory at the end {peak:.2f} GiB)", rows(header, cells), options.record)
+    title = f"Growth with the number of cases (memory at the end {peak:.2f} GiB)"
+    show("data", title, rows(header, cells), options.record)
 
 
 if __name__ == "__main__":

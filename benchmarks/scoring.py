@@ -1,9 +1,9 @@
-"""Seconds to score one full-size case: Dice, HD95 and lesion-wise scores of all three regions.
+"""Time to score one full-size case: Dice, HD95 and lesion-wise scores of all three regions.
 
-    python benchmarks/scoring.py [--cases 4]
+    python benchmarks/scoring.py [--cases 4] [--record]
 
-Each phantom is scored against itself moved by 3 voxels with specks added, which is about what a network leaves: large
-surfaces, several components.
+Each phantom is scored against itself, shifted by 3 voxels and with specks added. That resembles the output of a
+network: large surfaces and several components.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 import time
 
 import torch
-from machine import record, rows
+from machine import rows, show
 
 from brats3d.data import labels_to_regions
 from brats3d.evaluation import score_case
@@ -22,7 +22,7 @@ from brats3d.phantoms import make_phantom
 
 
 def seconds_to_score(seed: int, full: bool) -> float:
-    """Of one case, with or without what takes surfaces and components."""
+    """Score one case, with or without distances and lesion-wise scores."""
     ref = labels_to_regions(torch.from_numpy(make_phantom(seed).label)[None], BRATS2020)
     pred = ref.roll((3, 2, 1), (1, 2, 3))
     specks = torch.rand(ref.shape[1:], generator=torch.Generator().manual_seed(seed)) > 0.999998
@@ -38,13 +38,15 @@ def seconds_to_score(seed: int, full: bool) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    seconds_to_score(0, full=True)  # imports
+    seconds_to_score(0, full=True)  # warm-up
     cells: list[list[object]] = []
     for title, full in (("Dice, sensitivity, specificity, volumes", False), ("with HD95 and lesions", True)):
         seconds = [seconds_to_score(seed, full) for seed in range(options.cases)]
         cells.append([title, statistics.median(seconds), max(seconds)])
-    record("Scoring, seconds a full-size case", rows(["", "median", "slowest"], cells))
+    title = "Scoring, seconds per full-size case"
+    show("scores", title, rows(["", "median", "slowest"], cells), options.record)
 
 
 if __name__ == "__main__":

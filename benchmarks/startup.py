@@ -1,10 +1,10 @@
-"""Seconds until the command line answers, beside what its libraries take to be imported.
+"""Time until the command line responds, compared with importing its libraries.
 
     python benchmarks/startup.py [--turns 5] [--record]
 
-Every line is a process of its own; in turns, so that a machine that slows down slows all of them. Of ``predict`` on one
-full-size phantom these are the seconds until its first line, until its first line of progress (what it computes in, or
-how much memory it needs), and until the first segmentation. The median of all turns but the first, which warms up.
+Every row is a separate process. They run in alternation, so that other load affects all of them. For ``predict`` on one
+full-size phantom these are the seconds until its first line, until its first log message, and until the first
+segmentation. The first turn is a warm-up and not counted.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from machine import rows, show
 
 from brats3d.phantoms import write_phantoms
 
-PROGRESS = re.compile(rb"^\d\d:\d\d:\d\d  ")
-"""How the lines of a run begin, unlike those of the bundle's start."""
+LOG_MESSAGE = re.compile(rb"^\d\d:\d\d:\d\d  ")
+"""The beginning of a log message."""
 
 
 def seconds_of(*command: str) -> float:
-    """Until it has ended."""
+    """Run a command and return its duration."""
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
 def lines_of(*command: str) -> list[tuple[float, bytes]]:
-    """Seconds after which each line was there."""
+    """Run a command and return each line with the time at which it appeared."""
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout
-        found = [(time.perf_counter() - start, line) for line in process.stdout]
+        lines = [(time.perf_counter() - start, line) for line in process.stdout]
     if process.returncode:
-        sys.exit(b"".join(line for _, line in found).decode())
-    return found
+        sys.exit(b"".join(line for _, line in lines).decode())
+    return lines
 
 
 def main() -> None:
@@ -60,15 +60,15 @@ def main() -> None:
             seconds["import torch, monai"].append(seconds_of(sys.executable, "-c", "import torch, monai"))
             lines = lines_of(program, "predict", str(Path(folder, "cases")), "--output", output)
             seconds["predict: first line"].append(lines[0][0])
-            seconds["predict: first line of progress"].append(next(s for s, line in lines if PROGRESS.match(line)))
+            seconds["predict: first log message"].append(next(s for s, line in lines if LOG_MESSAGE.match(line)))
             seconds["predict: first segmentation"].append(next(s for s, line in lines if b".nii.gz" in line))
     imported = statistics.median(seconds["import torch, monai"][1:])
     cells: list[list[object]] = []
     for name, each in seconds.items():
         median, spread = statistics.median(each[1:]), f"{min(each[1:]):.3g}-{max(each[1:]):.3g}"
         cells.append([name, median, spread, median - imported if name.startswith("predict") else ""])
-    header = ["", "seconds, median", "range", "beyond the import"]
-    show(f"Start-up, {options.turns} turns", rows(header, cells), options.record)
+    header = ["", "seconds, median", "range", "minus the import"]
+    show("start_up", f"Start-up, {options.turns} turns", rows(header, cells), options.record)
 
 
 if __name__ == "__main__":

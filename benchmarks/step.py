@@ -1,13 +1,13 @@
-"""An iteration of the training beside the bare step on tensors that lie in memory, in turns, in one process.
+"""A training iteration compared with the bare step on tensors in memory, alternating in one process.
 
     python benchmarks/step.py [--cases 10] [--epochs 8] [--threads 2] [--patch 128] [--batch 2] [--record]
 
-The training is ``train.yaml`` as shipped, prepared cases in memory: an iteration is what passes from the end of one to
-the end of the next, with loading, augmentation, handlers, TensorBoard and progress bar. The bare step is forward, loss,
-backward and AdamW's step of a copy of the network on a batch that the training has had, in the same autocast; after
-each epoch as many of them are made as the epoch had iterations. The first epoch warms up. One batch an epoch, the next
-one's first, may be made beside the bare steps: on a fast device take many cases. ``--plain-pages`` keeps PyTorch from
-asking for pages of 2 MiB.
+The training is ``train.yaml`` as shipped, with prepared cases in memory. An iteration lasts from the end of one to the
+end of the next, including loading, augmentation, handlers, TensorBoard and progress bar. The bare step is forward,
+loss, backward and AdamW on a copy of the network and a batch of the training, under the same autocast. After each
+epoch, as many bare steps run as the epoch had iterations. The first epoch is a warm-up. One batch of each epoch, the
+first of the next, may be prepared during the bare steps; use many cases on a fast device. ``--plain-pages`` keeps
+PyTorch from requesting pages of 2 MiB.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from brats3d.phantoms import write_phantoms
 
 
 def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list[float], float]:
-    """Seconds of the training's iterations and of bare steps, and the share of the time that the training waited."""
+    """Return seconds of iterations and of bare steps, and the fraction of time that the training waited for data."""
     from ignite.engine import Events
 
     from brats3d.networks import DiceBCELoss, autocast
@@ -44,7 +44,7 @@ def measure(folder: str, options: argparse.Namespace) -> tuple[list[float], list
             output_dir=output,
             patch_size=[options.patch] * 3,
             batch_size=options.batch,
-            epochs=options.epochs + 1,  # the last one, which would validate, is not begun
+            epochs=options.epochs + 1,  # stopped before the last one, which would validate
             val_interval=options.epochs + 1,
         )
         workflow.initialize()
@@ -115,9 +115,9 @@ def main() -> None:
         ]
     ]
     header = ["iteration, s, median", "bare step, s, median", "ratio of medians", "ratio of means", "waiting, %"]
-    pages = "4 KiB" if options.plain_pages else "2 MiB where the system has them"
-    title = f"A training iteration beside the bare step: {options.batch} patches of {options.patch}³, pages of {pages}"
-    show(title, rows(header, cells), options.record)
+    pages = "4 KiB" if options.plain_pages else "2 MiB if the system supports them"
+    title = f"A training iteration and the bare step: {options.batch} patches of {options.patch}³, pages of {pages}"
+    show("training", title, rows(header, cells), options.record)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""Dice of weights on labelled cases: with all sequences, with flips averaged, and for each subset of the sequences.
+"""Dice of weights on labelled cases: with all sequences, with mirroring, and for each subset of the sequences.
 
     python benchmarks/subsets.py [DIR] [--checkpoint FILE] [--flips] [--cases 8 --seed 7] [--subsets all|first|none]
 
-DIR is a folder of labelled BraTS cases, of which ``--cases`` takes the first; without it that many full-size phantoms
-are made. Cases are prepared, segmented and scored as ``train.yaml`` does it in validation, at the weights' own patch
-size. Each case is read once; a sequence that is to be absent becomes a channel of zeros, as ``predict`` makes it.
-``--subsets first`` compares T1+T2+FLAIR alone with all sequences. ``--record`` appends the table of phantoms to
-RESULTS.md.
+DIR is a folder of labelled BraTS cases, of which the first ``--cases`` are used; without DIR, as many full-size
+phantoms are generated. Cases are prepared, segmented and scored as in the validation of ``train.yaml``, at the patch
+size of the weights. Each case is read once; an absent sequence is a channel of zeros, as in ``predict``. ``--subsets
+first`` compares only T1+T2+FLAIR with all sequences. ``--record`` is for phantoms only.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ ALL, FLIPPED = "all", "all, flips"
 
 
 class Pipeline:
-    """What ``train.yaml`` validates with, and the weights in it.
+    """The validation of ``train.yaml`` with given weights.
 
     Args:
-        checkpoint: which weights; their card says the sequences and the patch size.
-        device: where the network runs; None is the config's own.
+        checkpoint: the weights; their card has the sequences and the patch size.
+        device: device of the network; None uses that of the config.
     """
 
     def __init__(self, checkpoint: str, device: str | None) -> None:
@@ -63,7 +62,7 @@ class Pipeline:
 
     @torch.no_grad()
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """Image (C, H, W, D) -> logits (3, H, W, D)."""
+        """Compute logits (3, H, W, D) of an image (C, H, W, D)."""
 
         def window(part: torch.Tensor) -> torch.Tensor:
             with autocast(part.device, self.amp):
@@ -72,11 +71,11 @@ class Pipeline:
         return self.inferer(image[None].to(self.device), window)[0]
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
-        """Image (C, H, W, D) -> regions (3, H, W, D)."""
+        """Segment an image (C, H, W, D) into regions (3, H, W, D)."""
         return self.logits(image) > 0
 
     def segment_flipped(self, image: torch.Tensor) -> torch.Tensor:
-        """The same, from the mean of the probabilities of the image and its seven mirror images."""
+        """Segment from the mean probability of the image and its seven mirror images."""
         probs = torch.zeros(len(REGIONS), *image.shape[1:], device=self.device)
         for axes in (axes for n in range(4) for axes in itertools.combinations((1, 2, 3), n)):
             probs += self.logits(image.flip(axes)).sigmoid().flip(axes)
@@ -89,10 +88,10 @@ def score(
     """Score one case with each setting: name of the setting -> rows.
 
     Args:
-        pipeline: with its weights.
+        pipeline: network and transforms.
         item: the datalist item.
-        settings: name -> the sequences that are there.
-        flips: also score all sequences with flips averaged.
+        settings: name -> present sequences.
+        flips: also score all sequences with mirroring.
     """
     case = CaseDataset([item], pipeline.transform)[0]
     image, spacing_mm = case["image"].as_tensor(), case["image"].pixdim.tolist()
@@ -109,7 +108,7 @@ def score(
 
 
 def subsets_of(modalities: Sequence[str], which: str) -> dict[str, tuple[str, ...]]:
-    """Name -> sequences: all of them, then the subsets asked for, larger ones before smaller ones."""
+    """Return name -> sequences: all of them, then the requested subsets from large to small."""
     chosen = sorted(subsets(modalities), key=len, reverse=True)
     chosen = [s for s in chosen[1:] if which == "all" or (which == "first" and s == FIRST)]
     return {ALL: tuple(modalities), **{"+".join(s): s for s in chosen}}
@@ -156,7 +155,7 @@ def _items(folder: str, modalities: Sequence[str], convention: str | None, cases
 
 
 def measure(folder: str, options: argparse.Namespace) -> list[tuple[str, list[str]]]:
-    """Titles and tables; a line a case is printed on the way."""
+    """Return titles and tables; print one line for each case."""
     pipeline = Pipeline(options.checkpoint, options.device)
     items = _items(folder, pipeline.modalities, options.label_convention, options.cases)
     settings = subsets_of(pipeline.modalities, options.subsets)
@@ -187,7 +186,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     if options.record and options.folder:
-        parser.error("--record: only tables of phantoms are kept; leave DIR out")
+        parser.error("--record: only tables of phantoms are recorded; omit DIR")
     logging.getLogger("monai").setLevel(logging.ERROR)
     if options.folder:
         tables, what = measure(options.folder, options), Path(options.folder).name
@@ -197,7 +196,7 @@ def main() -> None:
             write_phantoms(folder, cases, seed=options.seed)
             tables, what = measure(folder, options), f"{cases} phantoms of seed {options.seed}"
     for title, table in tables:
-        show(f"{title}: {what}", table, options.record)
+        show("weights", f"{title}: {what}", table, options.record)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Training patches a second, network and loss alone, for the default network and two others.
+"""Training patches per second of the default network and two other widths, network and loss alone.
 
-    python benchmarks/training.py [--patch 128] [--steps 6]
+    python benchmarks/training.py [--patch 128] [--steps 6] [--record]
 
-The widths are measured in turn, again and again, and the median is taken, so that a machine that slows down slows all.
+The widths alternate, so that other load affects all of them; the median is reported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import statistics
 import time
 
 import torch
-from machine import record, rows
+from machine import rows, show
 from monai.networks.nets import UNet
 
 from brats3d.networks import DiceBCELoss, autocast
@@ -25,7 +25,7 @@ WIDTHS = {
 
 
 def stepper(channels: tuple[int, ...], patch: int, device: str):
-    """A function that makes one training step on two random patches, and the number of parameters."""
+    """Return a function that makes one training step on two random patches, and the number of parameters."""
     network = UNet(3, 4, 3, channels, (2,) * 4, num_res_units=2, norm="INSTANCE", act="LEAKYRELU")
     network = network.to(device=device, memory_format=torch.channels_last_3d)
     optimizer, loss = torch.optim.AdamW(network.parameters(), 1e-3), DiceBCELoss()
@@ -51,20 +51,21 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     steps = {name: stepper(channels, options.patch, options.device) for name, channels in WIDTHS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(options.steps + 1):
         for name, (step, _) in steps.items():
-            taken = step()
-            if turn:  # the first one warms up
-                seconds[name].append(taken)
-    header = ["channels", "parameters, million", "MiB in float16", f"patches of {options.patch}³ a second"]
+            duration = step()
+            if turn:  # the first turn is a warm-up
+                seconds[name].append(duration)
+    header = ["channels", "parameters, million", "MiB in float16", f"patches of {options.patch}³ per second"]
     cells = [
         [name, count / 1e6, count * 2 / 2**20, 2 / statistics.median(seconds[name])]
         for name, (_, count) in steps.items()
     ]
-    record("Training step", rows(header, cells))
+    show("training", "Training step", rows(header, cells), options.record, options.device)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long the training waits for data from its second epoch on: train.yaml as shipped, on full-size phantoms.
+"""Time that the training waits for data after its first epoch: train.yaml as shipped, on full-size phantoms.
 
-    python benchmarks/waiting.py [--cases 6] [--rounds 3] [--threads 2]
+    python benchmarks/waiting.py [--cases 6] [--rounds 3] [--threads 2] [--record]
 
-Prepared cases are in memory or on disk, and batches are made ahead by a thread or, by MONAI's plain loader, after the
-step. Both loaders take turns of four epochs in one run, so that a machine that slows down slows both; the first epoch
-of a turn is not counted. Where every core computes the step, what is made beside it takes some of the step's time: the
-patches a second say what is left of the gain. With ``--threads 1`` on two cores, one is to spare.
+Prepared cases are in memory or on disk. Batches are prepared in advance by a thread or, with MONAI's plain loader,
+after the step. Both loaders alternate every four epochs in one run, so that other load affects both; the first epoch of
+each turn is not counted. If every core computes the step, preparing batches at the same time slows the step down:
+compare the patches per second. With ``--threads 1`` on two cores, one core is free for the data.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from machine import record, rows
+from machine import rows, show
 from workflows import workflow_of
 
 from brats3d.phantoms import write_phantoms
 
-LOADERS = ("made ahead", "plain loader")
+LOADERS = ("prepared in advance", "plain loader")
 PLACES = ("memory", "disk")
 TURN = 4
-"""Epochs that one loader serves before the other."""
+"""Epochs of one loader before the other takes over."""
 
 
 class Turns:
-    """Stands for both loaders, each in its turns."""
+    """A data loader that alternates between the two loaders."""
 
     def __init__(self, loader: Any) -> None:
         from monai.data import DataLoader
@@ -50,12 +50,12 @@ class Turns:
 
 
 def turn_of(epoch: int) -> int:
-    """Whose turn an epoch, counted from 1, is."""
+    """Return the index of the loader of an epoch, counted from 1."""
     return (epoch - 1) // TURN % len(LOADERS)
 
 
 def measure(folder: Path, place: str, rounds: int, threads: int) -> dict[str, list[tuple[float, float, int]]]:
-    """For each loader: seconds waited for a batch, seconds of the step, and patches, of each iteration that counts."""
+    """Return, for each loader, (seconds of waiting, seconds of the step, patches) of each counted iteration."""
     import torch
     from ignite.engine import Events
 
@@ -71,7 +71,7 @@ def measure(folder: Path, place: str, rounds: int, threads: int) -> dict[str, li
             "train",
             dataset_dir=str(folder),
             output_dir=output,
-            epochs=epochs + 1,  # the last one, which would validate, is not begun
+            epochs=epochs + 1,  # stopped before the last one, which would validate
             val_interval=epochs + 1,
         )
         workflow.initialize()
@@ -98,8 +98,9 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--place", choices=PLACES)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--place", choices=PLACES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     if options.place:
         print(json.dumps(measure(options.folder, options.place, options.rounds, options.threads)))
@@ -114,17 +115,18 @@ def main() -> None:
                 waited, step, patches = zip(*lines)
                 seconds = [a + b for a, b in zip(waited, step)]
                 rate = statistics.median(n / s for n, s in zip(patches, seconds))
-                share = 100 * sum(waited) / sum(seconds)
-                cells.append([place, loader, share, statistics.median(step), max(waited), rate])
+                fraction = 100 * sum(waited) / sum(seconds)
+                cells.append([place, loader, fraction, statistics.median(step), max(waited), rate])
     header = [
         "cases in",
         "batches",
         "waiting, %",
         "step, s, median",
         "longest wait, s",
-        "patches of 128³ a second, median",
+        "patches of 128³ per second, median",
     ]
-    record(f"Waiting for data, {options.threads} threads for the step", rows(header, cells))
+    title = f"Waiting for data, {options.threads} threads for the step"
+    show("training", title, rows(header, cells), options.record)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Where the seconds of a segmentation go: by stage, and by operation of the network.
+"""Time of a segmentation by stage, and of the network by operation.
 
     python benchmarks/where.py [--cases 3] [--device cpu] [--record]
 
-The stages are those of ``inference.yaml``, made one after the other in this process (a run reads the next case while
-the network works on this one); each is the median over the cases but the first, in seconds. The operations are those of
-one window of 128³, by torch.profiler, as shares of the processor's time. Then the same window with PyTorch's norms in
-the place of ours, and with ``torch.compile``, whose first call is slower still where its disk cache is empty.
+The stages of ``inference.yaml`` run one after the other in this process; a real run reads the next case while the
+network works on the current one. Each value is the median over all cases but the first. The operations are those of one
+window of 128³, by torch.profiler, as fractions of its time. Then the same window runs with PyTorch's norms instead of
+ours, and with ``torch.compile``, whose first call is slower still if its disk cache is empty.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from brats3d.files import use_huge_pages
 from brats3d.phantoms import write_phantoms
 
 TOP = 8
-"""Operations that get a row."""
+"""Number of operations in the table."""
 
 
 def prepare(folder: Path, device: str, one_pass: bool) -> Any:
-    """A workflow of ``inference.yaml`` with the weights that ship, ready to run."""
-
+    """Initialise ``inference.yaml`` with the shipped weights."""
     from brats3d.networks import load_weights
 
     workflow = workflow_of(
@@ -48,7 +47,7 @@ def prepare(folder: Path, device: str, one_pass: bool) -> Any:
 
 
 def stages(workflow: Any, device: torch.device) -> dict[str, float]:
-    """Stage -> seconds a case, median of all but the first."""
+    """Return stage -> seconds per case, median of all but the first."""
     from brats3d.files import write_segmentation
     from brats3d.networks import autocast
 
@@ -79,7 +78,7 @@ def stages(workflow: Any, device: torch.device) -> dict[str, float]:
 
 
 def operations(network: torch.nn.Module, image: torch.Tensor) -> list[tuple[str, float]]:
-    """(operation, share of the time that is its own), the largest first."""
+    """Return (operation, fraction of the time) of the most expensive operations."""
     from torch.profiler import ProfilerActivity, profile
 
     from brats3d.networks import autocast
@@ -90,15 +89,15 @@ def operations(network: torch.nn.Module, image: torch.Tensor) -> list[tuple[str,
         with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiler:
             for _ in range(3):
                 network(image)
-    own = {
+    times = {
         each.key: each.self_device_time_total if cuda else each.self_cpu_time_total for each in profiler.key_averages()
     }
-    total = sum(own.values())
-    return sorted(((name, each / total) for name, each in own.items()), key=lambda pair: -pair[1])[:TOP]
+    total = sum(times.values())
+    return sorted(((name, each / total) for name, each in times.items()), key=lambda pair: -pair[1])[:TOP]
 
 
 def compiled(network: torch.nn.Module, plain: torch.nn.Module, image: torch.Tensor, turns: int = 7) -> dict[str, float]:
-    """Seconds of a window with the network as it predicts, with PyTorch's own norms, and with these compiled."""
+    """Time a window with the network as shipped, with PyTorch's norms, and with these compiled."""
     from brats3d.networks import autocast
 
     networks = {"as shipped": network, "PyTorch's norms": plain, "PyTorch's norms, compiled": torch.compile(plain)}
@@ -127,19 +126,20 @@ def main() -> None:
         write_phantoms(data, options.cases, seed=7, size=options.size, setting="plain", progress=False)
         workflow = prepare(data, options.device, one_pass=False)
         network = workflow.parser.get_parsed_content("network").eval()
-        plain = copy.deepcopy(network)  # before its norms are made ready, as the inferer is chosen
+        plain = copy.deepcopy(network)  # before the inferer replaces its norms
         windows = stages(workflow, device)
         whole = stages(prepare(data, options.device, one_pass=True), device)
     cells: list[list[object]] = [[name, windows[name], whole[name]] for name in windows]
     cells.append(["all, one after the other", sum(windows.values()), sum(whole.values())])
-    title = f"Where the seconds of a case go, {options.device}"
-    show(title, rows(["stage", "windows", "one pass"], cells), options.record, options.device)
+    title = f"Time per stage, {options.device}"
+    show("inference", title, rows(["stage", "windows", "one pass"], cells), options.record, options.device)
     image = torch.randn(1, 4, 128, 128, 128, device=device).contiguous(memory_format=torch.channels_last_3d)
-    cells = [[name, 100 * share] for name, share in operations(network, image)]
-    title = f"Where the network's time goes, one window of 128³, {options.device}"
-    show(title, rows(["operation", "%"], cells), options.record, options.device)
+    cells = [[name, 100 * fraction] for name, fraction in operations(network, image)]
+    title = f"Time of the network by operation, one window of 128³, {options.device}"
+    show("inference", title, rows(["operation", "%"], cells), options.record, options.device)
     found = compiled(network, plain, image)
     show(
+        "inference",
         f"A window of 128³, {options.device}, seconds",
         rows(list(found), [list(found.values())]),
         options.record,

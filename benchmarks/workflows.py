@@ -1,4 +1,4 @@
-"""The bundle as a benchmark runs it: MONAI's workflow of a command's config files."""
+"""MONAI's workflow of a command's config files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def workflow_of(command: str, **ids: Any) -> ConfigWorkflow:
-    """Of "train" or "predict", with these values for some of its ids; it has yet to be initialised."""
-    from monai.bundle import ConfigWorkflow  # here, since it takes seconds
+    """Build the workflow of "train" or "predict" with values for some of its ids, without initialising it."""
+    from monai.bundle import ConfigWorkflow  # imported here, because it takes seconds
 
     return ConfigWorkflow(
         config_file=[str(file) for file in config_files(command)],

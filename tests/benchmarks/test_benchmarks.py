@@ -1,8 +1,9 @@
-"""The scripts of benchmarks/: that they can be imported, and what they compare is what they say."""
+"""The scripts of benchmarks/ can be imported, and compare what they claim to compare."""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch):
-    """``script("machine")``: that file as a module; all are forgotten afterwards."""
+    """``script("machine")`` imports that file; all scripts are removed from ``sys.modules`` afterwards."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(SCRIPTS))
 
@@ -32,11 +33,36 @@ def script(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))
-def test_every_script_can_be_imported_and_says_what_it_is(name, script):
-    assert script(name).__doc__
+def test_every_script_can_be_imported_and_shows_its_help(name, script, monkeypatch, capsys):
+    module = script(name)
+    assert module.__doc__
+    if hasattr(module, "main"):
+        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        with pytest.raises(SystemExit) as stopped:
+            module.main()
+        assert stopped.value.code == 0 and "usage" in capsys.readouterr().out
 
 
-def test_every_contender_changes_ids_that_train_yaml_has(script):
+def test_a_recorded_table_is_appended_to_the_page_of_its_subject(script, monkeypatch, tmp_path, capsys):
+    machine = script("machine")
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    table = machine.rows(["a", "b"], [[1, 0.12345]])
+    machine.show("memory", "Title", table, record=False)
+    assert not list(tmp_path.iterdir()) and "| 1 | 0.123 |" in capsys.readouterr().out
+    machine.show("memory", "Title", table, record=True, device="cpu", threads=2)
+    lines = (tmp_path / "memory.md").read_text().splitlines()
+    assert lines[1] == "## Title" and "2 threads" in lines[3] and lines[-1] == "| 1 | 0.123 |"
+
+
+def test_every_page_of_results_exists_and_is_linked():
+    pages = {path.stem for path in (SCRIPTS / "results").glob("*.md")}
+    sources = "".join(path.read_text(encoding="utf-8") for path in SCRIPTS.glob("*.py"))
+    assert set(re.findall(r'\bshow\(\s*"(\w+)"', sources)) <= pages
+    linked = set(re.findall(r"\]\(results/(\w+)\.md\)", (SCRIPTS / "RESULTS.md").read_text(encoding="utf-8")))
+    assert linked == pages
+
+
+def test_every_contender_changes_ids_of_train_yaml(script):
     equal = script("equal_minutes")
     for comparison in ("networks", "recipes"):
         for name, ids in equal.contenders(comparison, 96, 2).items():
@@ -51,7 +77,7 @@ def test_nnunet_halves_while_four_voxels_are_left(patch, stages, script):
     assert patch // 2 ** (stages - 1) >= 4
 
 
-def test_deep_supervision_gives_the_same_logits_and_two_lower_scales_to_the_loss(script):
+def test_deep_supervision_keeps_the_logits_and_adds_two_scales_to_the_loss(script):
     equal = script("equal_minutes")
     network = UNet(3, 4, 3, (4, 8, 8, 8), (2, 2, 2), num_res_units=2, norm="INSTANCE", act="LEAKYRELU")
     deep, image = equal.DeepSupervision(network), torch.randn(2, 4, 32, 32, 32)
@@ -64,7 +90,7 @@ def test_deep_supervision_gives_the_same_logits_and_two_lower_scales_to_the_loss
     assert torch.allclose(equal.DeepLoss(plain, deep)(logits, target), expected)
 
 
-def test_links_are_complete_cases_that_take_no_room(script, tmp_path):
+def test_linked_cases_are_complete_and_take_no_space(script, tmp_path):
     source = tmp_path / "phantoms" / "A"
     source.mkdir(parents=True)
     for name in ("A_t1.nii.gz", "A_seg.nii.gz"):

@@ -1,4 +1,4 @@
-"""Ten of the trainings that benchmarks/killing.py kills and starts again."""
+"""Ten of the trainings that benchmarks/killing.py kills and resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "killing.py"
 
 
 @pytest.mark.slow
-def test_ten_trainings_that_were_killed_end_bit_by_bit_as_the_one_that_was_not() -> None:
+def test_ten_killed_trainings_end_bit_identical_to_an_uninterrupted_one() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--runs", "10", "--seed", "7"], capture_output=True, text=True, timeout=900
     )

@@ -1,4 +1,4 @@
-"""Cases as an nnU-Net data set: benchmarks/nnunet_form.py."""
+"""benchmarks/nnunet_form.py writes cases as an nnU-Net data set."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ nnunet_form = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(nnunet_form)
 
 
-def test_regions_are_written_from_the_outermost_to_the_innermost() -> None:
+def test_regions_are_ordered_from_the_outermost_to_the_innermost() -> None:
     written = nnunet_form.dataset_json(5)
     assert written["labels"] == {"background": 0, "WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}
     assert written["regions_class_order"] == [2, 1, 3]
     assert written["channel_names"] == {"0": "t1", "1": "t1ce", "2": "t2", "3": "flair"}
 
 
-def test_labels_have_no_gap_and_images_are_numbered_by_channel(tmp_path: Path) -> None:
+def test_labels_are_consecutive_and_images_numbered_by_channel(tmp_path: Path) -> None:
     values = np.array([0, 1, 2, 4], np.uint8).reshape(4, 1, 1)
     files = [tmp_path / f"{name}.nii.gz" for name in ("t1", "t1ce", "t2", "flair", "seg")]
     for file in files:
