@@ -146,7 +146,7 @@ def test_crops_are_augmented_on_the_device_if_asked_and_never_validated_there(wo
 @pytest.mark.parametrize(
     ("asked", "workers", "said"),
     [
-        (True, 2, "augment_on_device: expected num_workers 0 with it, a thread, got 2"),
+        (True, 2, "num_workers: expected 0 with augment_on_device, got 2"),
         ("false", 0, "augment_on_device: expected True or False, got 'false'"),
     ],
 )

@@ -185,7 +185,7 @@ def test_three_sequences_train_and_serve_by_one_knob(
     four = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "other", checkpoint=best)
     with pytest.raises(RuntimeError) as caught:
         four.run()
-    assert "was trained on ['t1', 't2', 'flair']" in str(caught.value.__cause__)
+    assert "has modalities ['t1', 't2', 'flair']" in str(caught.value.__cause__)
     assert not (tmp_path / "other").exists()
 
 
