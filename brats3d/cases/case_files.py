@@ -11,8 +11,9 @@ from typing import Literal
 
 from brats3d.cases.case import Case, make_case, modality_rank
 from brats3d.cases.naming_rules import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
+from brats3d.files import is_nifti_name
 
-ProblemKind = Literal["missing", "double", "case twice", "misnamed", "ambiguous", "unnamed", "unusable"]
+ProblemKind = Literal["missing", "double", "case twice", "misnamed", "ambiguous", "unusable"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Problem:
     Args:
         kind: ``"missing"`` or ``"double"`` (files); ``"case twice"`` (in two folders); ``"misnamed"`` (a segmentation
             with a wrong name, used nevertheless); ``"ambiguous"`` (several files could be the segmentation; none is
-            used); ``"unnamed"`` (no file states a modality); ``"unusable"`` (the release cannot be used).
+            used); ``"unusable"`` (the release cannot be used).
         case_id: the case.
         files: the files or folders concerned.
         text: what was found and what was expected, on one line.
@@ -52,6 +53,7 @@ class CaseFiles:
         stray_segmentations: files under other names that look like a segmentation.
         foreign_segmentations: segmentations named like those of other cases; never used.
         bare: True if the names state no case (``t1.nii.gz``), so that the folder's name is used.
+        unnamed: NIfTI files whose names state no modality, in a folder named like a case without other images.
     """
 
     case_id: str
@@ -60,6 +62,7 @@ class CaseFiles:
     stray_segmentations: list[str] = field(default_factory=list)
     foreign_segmentations: list[str] = field(default_factory=list)
     bare: bool = False
+    unnamed: list[str] = field(default_factory=list)
 
     @property
     def images(self) -> set[str]:
@@ -107,7 +110,8 @@ class CaseFiles:
         if missing and (not absent_sequences or len(missing) == len(modalities)):
             what, number = ("no sequence", "one or more of ") if absent_sequences else (f"missing {_list(missing)}", "")
             present = sorted((m for m, paths in self.files.items() if paths), key=modality_rank)
-            text = f"{what}; found {_list(present) or 'none'} in {self.folder}"
+            found = f"{len(self.unnamed)} file(s) such as {self.unnamed[0]}" if self.unnamed else _list(present)
+            text = f"{what}; found {found or 'none'} in {self.folder}"
             expected = f"{number}{_list(map(self._file_name, missing))}"
             yield Problem("missing", self.case_id, folder, f"{text}; expected {expected}")
         for modality in (*modalities, SEGMENTATION):
@@ -168,8 +172,9 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
             (case.foreign_segmentations if is_known else strays).extend(other.files.get(SEGMENTATION, []))
         case.stray_segmentations = strays
         return with_images
-    if not files and layout_of(folder_name) is not ANY_LAYOUT:  # an interrupted download leaves empty folders
-        return [CaseFiles(folder_name, folder)]
+    unnamed = [name for name in files if is_nifti_name(name)]
+    if not cases and (unnamed or not files) and layout_of(folder_name) is not ANY_LAYOUT:
+        return [CaseFiles(folder_name, folder, unnamed=unnamed)]  # an interrupted download leaves empty folders
     return list(cases.values())
 
 

@@ -219,17 +219,17 @@ def _fold_of(entry: Mapping[str, Any]) -> int:
 def _content(
     folds: Sequence[Sequence[MeasuredCase]], root: Path, testing: Sequence[Case], modalities: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    conventions = sorted({str(each.case.convention) for fold in folds for each in fold})
+    conventions = sorted({str(measured.case.convention) for fold in folds for measured in fold})
     labels = {
         name: {"0": "background", **{str(value): text for value, text in get_convention(name).labels.items()}}
         for name in conventions
     }
     training = [
-        _entry(each.case, each.patient_id, root, modalities)
-        | {"fold": k, "label_convention": each.case.convention}
-        | ({"grade": each.grade} if each.grade else {})
+        _entry(measured.case, root, modalities)
+        | {"fold": k, "label_convention": measured.case.convention}
+        | ({"grade": measured.case.grade} if measured.case.grade else {})
         for k, fold in enumerate(folds)
-        for each in fold
+        for measured in fold
     ]
     return {
         "name": "BraTS",
@@ -240,15 +240,15 @@ def _content(
         "numTest": len(testing),
         "seed": seed,
         "training": training,
-        "testing": [_entry(case, case.patient_id, root, modalities) for case in testing],
+        "testing": [_entry(case, root, modalities) for case in testing],
     }
 
 
-def _entry(case: Case, patient_id: str, root: Path, modalities: Sequence[str]) -> dict[str, Any]:
+def _entry(case: Case, root: Path, modalities: Sequence[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"image": [_relative(case.images[modality], root) for modality in modalities]}
     if case.label is not None:
         entry["label"] = _relative(case.label, root)
-    return entry | {"case_id": case.case_id, "patient_id": patient_id}
+    return entry | {"case_id": case.case_id, "patient_id": case.patient_id}
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from brats3d.cases.case import Case
 from brats3d.cases.text import name_some, natural_key
@@ -28,8 +28,8 @@ def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list
         UsageError: if fewer than two folds are asked for.
         DataError: if there are fewer than two patients.
     """
+    check_folds(cases, folds)
     sizes = Counter(case.patient_id for case in cases)
-    check_folds(len(cases), sizes, folds)
     patients = sorted(sizes)
     random.Random(seed).shuffle(patients)
     patients.sort(key=lambda patient: -sizes[patient])  # stable: the shuffle decides among equals
@@ -42,8 +42,8 @@ def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list
     return [[case for case in ordered if fold_of[case.patient_id] == k] for k in range(len(filled))]
 
 
-def check_folds(n_cases: int, patients: Collection[str], folds: int) -> None:
-    """Check that patients can be split.
+def check_folds(cases: Sequence[Case], folds: int) -> None:
+    """Check that cases can be split.
 
     Raises:
         UsageError: if fewer than two folds are asked for.
@@ -51,10 +51,11 @@ def check_folds(n_cases: int, patients: Collection[str], folds: int) -> None:
     """
     if folds < 2:
         raise UsageError("folds", expected="2 or more: one for validation, the others for training", found=folds)
+    patients = {case.patient_id for case in cases}
     if len(patients) < 2:
         raise DataError(
             "dataset_dir",
-            f"found {n_cases} case(s) of {len(patients)} patient(s) {name_some(sorted(patients))}".rstrip(),
+            f"found {len(cases)} case(s) of {len(patients)} patient(s) {name_some(sorted(patients))}".rstrip(),
             expected="two patients or more: one for training, another for validation",
             advice="add cases",
         )

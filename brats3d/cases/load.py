@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from brats3d.cases.case import Case, with_convention
+from brats3d.cases.case_files import Problem
 from brats3d.cases.datalist import read_datalist
 from brats3d.cases.folds import split_patients
 from brats3d.cases.header_checks import header_problems
 from brats3d.cases.items import case_to_item
 from brats3d.cases.name_mapping import read_name_mappings, unite_patients, unmapped_releases
-from brats3d.cases.search import find_cases, find_unnamed, scan_cases
+from brats3d.cases.search import find_cases, scan_cases
 from brats3d.cases.text import name_some, natural_key
 from brats3d.errors import DataError, UsageError
 from brats3d.files import Failures, take_shard
@@ -118,27 +119,25 @@ def _usable_cases(
 ) -> list[Case] | None:
     """Return the usable cases of the shard and record the others as failures; None if the data set has no usable case.
 
-    Shards are cut from all case identifiers, usable or not, so that every run of a job array sees the same list.
+    The shard is taken from all cases, usable or not, so that every run of a job array sees the same list.
     """
     scan = scan_cases(dataset_dir, modalities, absent_sequences)
-    problems: dict[str, list[str]] = {}
-    folders: dict[str, Path] = {}
-    found = {case.case_id for case in scan.cases}
-    unnamed = [problem for root in scan.roots for problem in find_unnamed(root, found)]
-    for problem in [*scan.serious_problems(), *unnamed]:
-        problems.setdefault(problem.case_id, [scan.advice]).insert(-1, problem.text)
-        folders.setdefault(problem.case_id, problem.folder)
-    in_shard = set(take_shard(sorted(found | problems.keys(), key=natural_key), shard))
-    cases = [case for case in _without_labels(scan.cases) if case.case_id in in_shard]
-    for case in cases:
-        if case.case_id not in problems and (header := header_problems(case)):
-            problems[case.case_id] = header
-            folders[case.case_id] = case.files[0].parent
-    usable = [case for case in cases if case.case_id not in problems]
+    problems_of: dict[str, list[Problem]] = {}
+    for problem in scan.serious_problems():
+        problems_of.setdefault(problem.case_id, []).append(problem)
+    usable: list[Case] = []
+    unusable: list[tuple[str, list[str], Path]] = []
+    for case in _without_labels(take_shard(scan.cases, shard)):
+        if found := problems_of.get(case.case_id):
+            unusable.append((case.case_id, [*(problem.text for problem in found), scan.advice], found[0].folder))
+        elif texts := header_problems(case):
+            unusable.append((case.case_id, texts, case.files[0].parent))
+        else:
+            usable.append(case)
     if not usable and shard is None:
         return None
-    for case_id in sorted(in_shard & problems.keys(), key=natural_key):
-        failures.add(case_id, "; ".join(problems[case_id]), folders[case_id])
+    for case_id, texts, folder in unusable:
+        failures.add(case_id, "; ".join(texts), folder)
     return usable
 
 

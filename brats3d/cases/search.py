@@ -6,17 +6,17 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from brats3d.cases.case import Case
 from brats3d.cases.case_files import CaseFiles, Problem, group_by_case
-from brats3d.cases.naming_rules import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
+from brats3d.cases.naming_rules import SEGMENTATION, layout_of
 from brats3d.cases.paths import check_folder
 from brats3d.cases.text import natural_key
 from brats3d.errors import DataError, UsageError
-from brats3d.files import MAX_FOLDER_DEPTH, is_nifti_name, walk_folders
+from brats3d.files import MAX_FOLDER_DEPTH, walk_folders
 from brats3d.labels import MODALITIES, order_modalities
 
 logger = logging.getLogger("brats3d")
@@ -125,25 +125,6 @@ def scan_cases(
     cases = tuple(places[case_id][0].to_case(modalities) for case_id in sorted(places, key=natural_key))
     every = [case for found in places.values() for case in found]
     return Scan(roots, cases, tuple(problems), _advice(every, () if absent_sequences else modalities))
-
-
-def find_unnamed(root: Path, case_ids: Collection[str]) -> Iterator[Problem]:
-    """Find folders that are named like a case but whose NIfTI files state no modality.
-
-    Args:
-        root: the folder to search.
-        case_ids: the cases that were found there.
-    """
-    for folder, files in walk_folders(root):
-        case_id = Path(folder).name
-        layout = layout_of(case_id)
-        names = [name for name in files if is_nifti_name(name)]
-        if case_id not in case_ids and layout is not ANY_LAYOUT and names and not any(map(parse_file_name, names)):
-            text = (
-                f"found {len(names)} file(s) such as {names[0]}; expected names that state the sequence, such as "
-                f"{layout.file_name(case_id, MODALITIES[0])}.nii[.gz]"
-            )
-            yield Problem("unnamed", case_id, (Path(folder),), text)
 
 
 _H5_SLICE = re.compile(r"volume_\d+_slice_\d+\.h5")

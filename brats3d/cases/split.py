@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,25 +77,24 @@ def split_dataset(
     """
     root = check_folder(dataset_dir)
     path = _check_output(output)
-    if folds < 2:  # before anything is read
-        check_folds(0, (), folds)
     labelled = with_convention(find_cases(root, modalities, require_label=True), label_convention)
     unlabelled = [case for case in find_cases(root, modalities) if case.label is None]
     mapping = read_name_mappings(root)
-    patients, notes = match_patients([*labelled, *unlabelled], mapping)
-    check_folds(len(labelled), {patients[case.case_id] for case in labelled}, folds)
-    measured = measure_cases(labelled, patients, mapping, progress)
-    stratified = stratified_folds(measured, folds, seed)
+    cases, notes = match_patients([*labelled, *unlabelled], mapping)
+    labelled, unlabelled = cases[: len(labelled)], cases[len(labelled) :]
+    check_folds(labelled, folds)
+    stratified = stratified_folds(measure_cases(labelled, progress), folds, seed)
     if leaks := find_leaks(stratified):
         raise DataError.of_many(path, leaks, "nothing was written; report this as a bug of brats3d")
-    testing = [replace(case, patient_id=patients[case.case_id]) for case in unlabelled]
-    written = write_datalist(stratified, path, root, testing, modalities, seed, overwrite)
+    written = write_datalist(stratified, path, root, unlabelled, modalities, seed, overwrite)
     if len(stratified) < folds:
         notes.append(f"{folds} folds were asked for; there are {len(stratified)} patients")
-    notes += _notes_on_testing(measured, testing)
-    if warning := unmapped_releases([*labelled, *unlabelled], mapping):
+    patients = {case.patient_id for case in labelled}
+    if seen := [case.case_id for case in unlabelled if case.patient_id in patients]:
+        notes.append(f"{len(seen)} case(s) without a segmentation belong to patients in the folds: {name_some(seen)}")
+    if warning := unmapped_releases(cases, mapping):
         notes.append(warning)
-    return Split(tuple(map(tuple, stratified)), tuple(testing), tuple(notes), written)
+    return Split(tuple(map(tuple, stratified)), tuple(unlabelled), tuple(notes), written)
 
 
 def describe_split(split: Split, dataset_dir: str | Path, output: str | Path) -> list[str]:
@@ -114,35 +113,26 @@ def describe_split(split: Split, dataset_dir: str | Path, output: str | Path) ->
     ]
 
 
-def match_patients(cases: Sequence[Case], mapping: NameMapping) -> tuple[dict[str, str], list[str]]:
-    """Find the patient of each case, by its name, by the mapping of names, and by images that two cases share.
+def match_patients(cases: Sequence[Case], mapping: NameMapping) -> tuple[list[Case], list[str]]:
+    """Unite the cases of each patient by name, by the mapping of names, and by images that two cases share.
 
     Returns:
-        case_id -> patient_id, and a remark for each group of cases that shared images unite.
+        The cases with their patient and grade, and a remark for each group of cases that shared images unite.
     """
-    named = {case.case_id: case.patient_id for case in unite_patients(cases, mapping)}
-    shared = shared_images(cases)
-    joined = join_overlapping(
-        [*({name} for name in named.values()), *({named[case_id] for case_id in ids} for ids in shared)]
-    )
+    cases = [replace(case, grade=mapping.grade_of(case)) for case in unite_patients(cases, mapping)]
+    named = {case.case_id: case.patient_id for case in cases}
+    shared = {ids: modalities for ids, modalities in shared_images(cases).items() if len({named[i] for i in ids}) > 1}
+    joined = join_overlapping([*([name] for name in named.values()), *([named[i] for i in ids] for ids in shared)])
     first = {name: min(names, key=natural_key) for names in joined for name in names}
-    notes = [
-        f"{' and '.join(ids)} share {', '.join(modalities)}: kept in one fold"
-        for ids, modalities in shared.items()
-        if len({named[case_id] for case_id in ids}) > 1
-    ]
-    return {case_id: first[name] for case_id, name in named.items()}, notes
+    notes = [f"{' and '.join(ids)} share {', '.join(what)}: kept in one fold" for ids, what in shared.items()]
+    return [replace(case, patient_id=first[case.patient_id]) for case in cases], notes
 
 
-def measure_cases(
-    cases: Sequence[Case], patients: Mapping[str, str], mapping: NameMapping, progress: bool = True
-) -> list[MeasuredCase]:
+def measure_cases(cases: Sequence[Case], progress: bool = True) -> list[MeasuredCase]:
     """Read each segmentation once, check it, and measure its regions.
 
     Args:
         cases: cases with a segmentation and a label convention.
-        patients: case_id -> patient_id.
-        mapping: supplies grades that folders do not state.
         progress: show a progress bar.
 
     Raises:
@@ -152,7 +142,7 @@ def measure_cases(
 
     def measure(case: Case) -> MeasuredCase | str:
         try:
-            return MeasuredCase(case, patients[case.case_id], mapping.grade_of(case), *_volumes_ml(case))
+            return MeasuredCase(case, *_volumes_ml(case))
         except ValueError as error:
             return str(error)
 
@@ -174,7 +164,7 @@ def find_leaks(folds: Sequence[Sequence[MeasuredCase]]) -> list[str]:
     for k, fold in enumerate(folds):
         for measured in fold:
             folds_of.setdefault(("case", measured.case.case_id), set()).add(k)
-            folds_of.setdefault(("patient", measured.patient_id), set()).add(k)
+            folds_of.setdefault(("patient", measured.case.patient_id), set()).add(k)
     leaks = [f"{what} {name} is in folds {_and(where)}" for (what, name), where in folds_of.items() if len(where) > 1]
     for ids, modalities in shared_images([measured.case for fold in folds for measured in fold]).items():
         where = set().union(*(folds_of["case", case_id] for case_id in ids))
@@ -208,13 +198,6 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
     check_labels(volume.values, convention, str(case.label))
     wt, tc, et = region_volumes_ml(whole_labels(volume.values), convention, volume.header.voxel_ml).values()
     return wt, tc, et
-
-
-def _notes_on_testing(measured: Sequence[MeasuredCase], testing: Sequence[Case]) -> list[str]:
-    known = {each.patient_id for each in measured}
-    if seen := [case.case_id for case in testing if case.patient_id in known]:
-        return [f"{len(seen)} case(s) without a segmentation belong to patients in the folds: {name_some(seen)}"]
-    return []
 
 
 def _and(folds: set[int]) -> str:

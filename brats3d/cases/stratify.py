@@ -14,18 +14,14 @@ from brats3d.cases.text import natural_key
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """A case with the traits by which it is stratified.
+    """A case and the volumes by which it is stratified.
 
     Args:
-        case: the case; its label convention is known.
-        patient_id: the patient, after the names of several releases have been matched.
-        grade: ``"HGG"``, ``"LGG"`` or None if unknown.
+        case: the case. Its label convention is known; patient and grade are those of the name mapping.
         wt_ml, tc_ml, et_ml: volumes of whole tumour, tumour core and enhancing tumour in the segmentation.
     """
 
     case: Case
-    patient_id: str
-    grade: str | None
     wt_ml: float
     tc_ml: float
     et_ml: float
@@ -57,14 +53,14 @@ def stratified_folds(cases: Sequence[MeasuredCase], folds: int = 5, seed: int = 
         UsageError: if fewer than two folds are asked for.
         DataError: if there are fewer than two patients.
     """
-    sizes = Counter(case.patient_id for case in cases)
-    check_folds(len(cases), sizes, folds)
+    check_folds([measured.case for measured in cases], folds)
+    sizes = Counter(measured.case.patient_id for measured in cases)
     ordered = sorted(cases, key=lambda measured: natural_key(measured.case.case_id))
     traits: dict[str, Counter[str]] = {patient: Counter() for patient in sizes}
-    for case, names in zip(ordered, _traits(ordered), strict=True):
-        traits[case.patient_id].update(names)
+    for measured, names in zip(ordered, _traits(ordered), strict=True):
+        traits[measured.case.patient_id].update(names)
     fold_of = _place(traits, min(folds, len(sizes)), random.Random(seed))
-    return [[case for case in ordered if fold_of[case.patient_id] == k] for k in range(min(folds, len(sizes)))]
+    return [[m for m in ordered if fold_of[m.case.patient_id] == k] for k in range(min(folds, len(sizes)))]
 
 
 def fold_table(folds: Sequence[Sequence[MeasuredCase]]) -> str:
@@ -75,10 +71,11 @@ def fold_table(folds: Sequence[Sequence[MeasuredCase]]) -> str:
         ("fold", "cases", "patients", "HGG", "LGG", "unknown", "with ET", "WT ml: median (quartiles)")
     ]
     named = [(str(k), list(fold)) for k, fold in enumerate(folds)]
-    for name, cases in (*named, ("all", [case for _, fold in named for case in fold])):
-        grades = Counter(case.grade for case in cases)
-        low, median, high = np.percentile([case.wt_ml for case in cases], (25, 50, 75))
-        patients, with_et = len({case.patient_id for case in cases}), sum(case.et_ml > 0 for case in cases)
+    for name, cases in (*named, ("all", [measured for _, fold in named for measured in fold])):
+        grades = Counter(measured.case.grade for measured in cases)
+        low, median, high = np.percentile([measured.wt_ml for measured in cases], (25, 50, 75))
+        patients = len({measured.case.patient_id for measured in cases})
+        with_et = sum(measured.et_ml > 0 for measured in cases)
         counts = map(str, (len(cases), patients, grades["HGG"], grades["LGG"], grades[None], with_et))
         rows.append((name, *counts, f"{median:.1f} ({low:.1f} to {high:.1f})"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -96,8 +93,8 @@ def _traits(cases: Sequence[MeasuredCase]) -> list[tuple[str, ...]]:
     by_volume = sorted(range(len(cases)), key=lambda i: cases[i].wt_ml)
     quartile = {i: 4 * rank // len(cases) for rank, i in enumerate(by_volume)}
     return [
-        (_CASE, f"grade {case.grade}", "ET" if case.et_ml > 0 else "no ET", f"quarter {quartile[i]}")
-        for i, case in enumerate(cases)
+        (_CASE, f"grade {m.case.grade}", "ET" if m.et_ml > 0 else "no ET", f"quarter {quartile[i]}")
+        for i, m in enumerate(cases)
     ]
 
 

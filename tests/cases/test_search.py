@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from brats3d.cases.case import Case
-from brats3d.cases.search import NoCasesError, find_cases, find_unnamed, scan_cases
+from brats3d.cases.search import NoCasesError, find_cases, scan_cases
 from brats3d.errors import MAX_LISTED, DataError, NotFoundError, UsageError
 from brats3d.labels import MODALITIES
 
@@ -360,10 +360,10 @@ def test_meningioma_radiotherapy_is_refused(tmp_path):
     assert len(scan.cases) == 2
 
 
-def test_folders_whose_files_state_no_sequence_are_found(tmp_path):
+def test_files_that_state_no_sequence_are_reported(tmp_path):
     touch(tmp_path / CASE_1, "channel0.nii.gz", "channel1.nii.gz")
     touch(tmp_path / "other", "channel0.nii.gz")
+    assert "missing t1, t1ce, t2, flair; found 2 file(s) such as channel0.nii.gz" in problem(tmp_path)
+    touch(tmp_path / "masks" / CASE_2, "brain.nii.gz")
     touch_case(tmp_path / CASE_2)
-    (unnamed,) = find_unnamed(tmp_path, {CASE_2})
-    assert (unnamed.kind, unnamed.case_id, unnamed.folder) == ("unnamed", CASE_1, tmp_path / CASE_1)
-    assert not list(find_unnamed(tmp_path, {CASE_1, CASE_2}))
+    assert [p.case_id for p in scan_cases(tmp_path).problems] == [CASE_1]

@@ -110,7 +110,7 @@ def test_volumes_are_measured_in_ml(make_dataset, write_nifti) -> None:
         values = label if "seg" in file.name else np.asanyarray(nib.load(file).dataobj)
         write_nifti(file, values, np.diag([-2.0, -1.0, 1.0, 1.0]))
     cases = find_cases(root)
-    (first, _) = measure_cases(cases, {c.case_id: c.patient_id for c in cases}, NameMapping(), progress=False)
+    (first, _) = measure_cases(cases, progress=False)
     assert (first.wt_ml, first.tc_ml, first.et_ml) == pytest.approx((2.0, 0.2, 0.006))
 
 
@@ -179,9 +179,7 @@ def test_cases_that_share_an_image_stay_together(make_dataset, write_case) -> No
 
 def test_equal_segmentations_do_not_unite_cases(make_dataset) -> None:
     cases = find_cases(make_dataset(3))  # all with the same label
-    patients, notes = match_patients(cases, NameMapping())
-    assert len(set(patients.values())) == 3
-    assert notes == []
+    assert match_patients(cases, NameMapping()) == (cases, [])
 
 
 def test_unlabelled_cases_of_patients_in_the_folds_are_reported(make_dataset, write_case) -> None:
@@ -196,12 +194,12 @@ def test_unlabelled_cases_of_patients_in_the_folds_are_reported(make_dataset, wr
 def test_leaks_between_folds_are_found(make_dataset, write_case) -> None:
     root = make_dataset(3)
     write_case(root / "Copy_9", seed=2)
-    first, second, third, copy = (MeasuredCase(c, c.patient_id, None, 1, 1, 1) for c in find_cases(root))
+    first, second, third, copy = (MeasuredCase(c, 1, 1, 1) for c in find_cases(root))
     assert find_leaks([[first, second, copy], [third]]) == []
     assert find_leaks([[first, second], [third, copy]]) == [
         "BraTS20_Training_002 and Copy_9 share t1, t1ce, t2, flair, and are in folds 0 and 1"
     ]
-    assert find_leaks([[first], [replace(third, patient_id=first.patient_id)]]) == [
+    assert find_leaks([[first], [replace(third, case=replace(third.case, patient_id=first.case.patient_id))]]) == [
         "patient BraTS20_Training_001 is in folds 0 and 1"
     ]
     assert "case BraTS20_Training_001 is in folds 0 and 1" in find_leaks([[first], [first, third]])
@@ -275,7 +273,7 @@ def test_an_unusable_output_is_refused(make_dataset, tmp_path: Path, name: str) 
 @pytest.mark.skipif(os.name == "nt", reason="a drive is needed")
 def test_a_path_on_another_drive_is_absolute(make_dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_dataset(2)
-    folds = [[MeasuredCase(case, case.patient_id, None, 1, 1, 1)] for case in find_cases(root)]
+    folds = [[MeasuredCase(case, 1, 1, 1)] for case in find_cases(root)]
 
     def no_relation(*_: object) -> str:
         raise ValueError("path is on mount 'D:', start on mount 'C:'")

@@ -17,19 +17,14 @@ from brats3d.cases.folds import split_patients
 from brats3d.cases.stratify import MeasuredCase, fold_table, stratified_folds
 
 
-def facts_of(rows, folder: str = "/data") -> list[MeasuredCase]:
-    """Rows of (patient, grade, WT in ml, ET in ml)."""
-    return [
-        MeasuredCase(
-            make_case(f"c{i}", {"t1": Path(folder, f"c{i}_t1.nii")}, None, f"p{patient}"),
-            f"p{patient}",
-            grade,
-            wt,
-            wt,
-            et,
-        )
-        for i, (patient, grade, wt, et) in enumerate(rows)
-    ]
+def measured(rows, folder: str = "/data") -> list[MeasuredCase]:
+    """Make cases from rows of (patient, grade, WT in ml, ET in ml)."""
+    cases = []
+    for i, (patient, grade, wt_ml, et_ml) in enumerate(rows):
+        images = {"t1": Path(folder, f"c{i}_t1.nii")}
+        case = make_case(f"c{i}", images, None, patient_id=f"p{patient}", grade=grade)
+        cases.append(MeasuredCase(case, wt_ml, wt_ml, et_ml))
+    return cases
 
 
 def brats_like(seed: int, cases: int = 369, several: bool = False) -> list[MeasuredCase]:
@@ -43,7 +38,7 @@ def brats_like(seed: int, cases: int = 369, several: bool = False) -> list[Measu
             missing = rng.random() < (0.01 if grade == "HGG" else 0.32)
             rows.append((patient, grade, rng.lognormvariate(4.5, 0.65), 0.0 if missing else 15.0))
         patient += 1
-    return facts_of(rows[:cases])
+    return measured(rows[:cases])
 
 
 def ids(folds) -> list[list[str]]:
@@ -71,33 +66,33 @@ rows_of_cases = st.lists(
 
 @given(rows_of_cases, st.integers(2, 7), st.integers(0, 3))
 def test_whatever_the_cases_folds_are_complete_disjoint_by_patient_and_about_equal(rows, folds, seed) -> None:
-    facts = facts_of(rows)
-    split = stratified_folds(facts, folds, seed)
-    patients = Counter(each.patient_id for each in facts)
+    cases = measured(rows)
+    split = stratified_folds(cases, folds, seed)
+    patients = Counter(each.case.patient_id for each in cases)
     assert len(split) == min(folds, len(patients))
     assert all(split)
-    assert sorted(each.case.case_id for fold in split for each in fold) == sorted(f.case.case_id for f in facts)
-    assert sum(len({each.patient_id for each in fold}) for fold in split) == len(patients)
+    assert sorted(each.case.case_id for fold in split for each in fold) == sorted(f.case.case_id for f in cases)
+    assert sum(len({each.case.patient_id for each in fold}) for fold in split) == len(patients)
     sizes = [len(fold) for fold in split]
     assert max(sizes) - min(sizes) <= max(patients.values())
 
 
 @given(rows_of_cases, st.integers(2, 7), st.randoms())
 def test_stratified_folds_depend_on_neither_order_nor_path(rows, folds, random) -> None:
-    moved = facts_of(rows, "/elsewhere")
+    moved = measured(rows, "/elsewhere")
     random.shuffle(moved)
-    assert ids(stratified_folds(moved, folds)) == ids(stratified_folds(facts_of(rows), folds))
+    assert ids(stratified_folds(moved, folds)) == ids(stratified_folds(measured(rows), folds))
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one case a patient", "up to six"])
 def test_folds_of_a_cohort_like_brats_2020_resemble_each_other(several: bool) -> None:
     worst: dict[str, list[float]] = {"stratified": [], "random": []}
     for seed in range(8):
-        facts = brats_like(seed, several=several)
-        by_id = {each.case.case_id: each for each in facts}
-        folds = stratified_folds(facts, seed=seed)
-        others = [[by_id[c.case_id] for c in fold] for fold in split_patients([f.case for f in facts], seed=seed)]
-        assert furthest(folds, lambda each: each.grade == "LGG") < 0.03
+        cases = brats_like(seed, several=several)
+        by_id = {each.case.case_id: each for each in cases}
+        folds = stratified_folds(cases, seed=seed)
+        others = [[by_id[c.case_id] for c in fold] for fold in split_patients([f.case for f in cases], seed=seed)]
+        assert furthest(folds, lambda each: each.case.grade == "LGG") < 0.03
         assert furthest(folds, lambda each: each.et_ml == 0) < 0.03
         assert furthest(folds, lambda each: each.wt_ml > 90) < 0.08
         worst["stratified"].append(furthest(folds, lambda each: each.et_ml == 0))
@@ -110,7 +105,7 @@ def test_a_rare_trait_is_shared_out_nearly_as_evenly_as_can_be() -> None:
     for seed in range(100):  # 4,000 such cohorts: 99 % differ by 0 or 1, none by more than 2
         rng = random.Random(seed)
         rows = [(i, None, 50.0, 0.0 if rng.random() < 0.15 else 9.0) for i in range(rng.randint(10, 80))]
-        folds = stratified_folds(facts_of(rows), rng.randint(2, 6), seed)
+        folds = stratified_folds(measured(rows), rng.randint(2, 6), seed)
         counts = [sum(each.et_ml == 0 for each in fold) for fold in folds]
         differences.append(max(counts) - min(counts))
     assert max(differences) <= 2
@@ -118,9 +113,9 @@ def test_a_rare_trait_is_shared_out_nearly_as_evenly_as_can_be() -> None:
 
 
 def test_the_split_is_the_same_for_ever_and_another_seed_gives_another() -> None:
-    facts = brats_like(0, cases=20)
-    assert [[int(name[1:]) for name in fold] for fold in ids(stratified_folds(facts, 4))] == RECORDED
-    assert ids(stratified_folds(facts, 4, seed=1)) != ids(stratified_folds(facts, 4))
+    cases = brats_like(0, cases=20)
+    assert [[int(name[1:]) for name in fold] for fold in ids(stratified_folds(cases, 4))] == RECORDED
+    assert ids(stratified_folds(cases, 4, seed=1)) != ids(stratified_folds(cases, 4))
 
 
 RECORDED = [[5, 6, 9, 12, 13], [0, 3, 7, 11, 14], [1, 2, 10, 15, 19], [4, 8, 16, 17, 18]]
@@ -131,9 +126,9 @@ def test_the_split_is_the_same_in_another_process() -> None:
     code = (
         "from brats3d.cases.case import make_case; from brats3d.cases.stratify import MeasuredCase, stratified_folds\n"
         "grades = ('HGG', 'LGG', None)\n"
-        "facts = [MeasuredCase(make_case(f'c{i}', {}, None), f'p{i % 17}', grades[i % 3], i * 7 % 11, 1, i % 4)"
+        "cases = [MeasuredCase(make_case(f'c{i}', {}, None, f'p{i % 17}', None, grades[i % 3]), i * 7 % 11, 1, i % 4)"
         " for i in range(40)]\n"
-        "print([[f.case.case_id for f in fold] for fold in stratified_folds(facts)])"
+        "print([[f.case.case_id for f in fold] for fold in stratified_folds(cases)])"
     )
     outputs = {
         subprocess.run(
@@ -149,8 +144,8 @@ def test_the_split_is_the_same_in_another_process() -> None:
 
 
 def test_the_table_counts_by_fold_and_in_all() -> None:
-    facts = facts_of([(0, "HGG", 10, 1), (0, "HGG", 20, 0), (1, "LGG", 30, 0), (2, None, 50, 5)])
-    table = [line.split() for line in fold_table([facts[:2], facts[2:]]).splitlines()]
+    cases = measured([(0, "HGG", 10, 1), (0, "HGG", 20, 0), (1, "LGG", 30, 0), (2, None, 50, 5)])
+    table = [line.split() for line in fold_table([cases[:2], cases[2:]]).splitlines()]
     assert table[1] == ["0", "2", "1", "2", "0", "0", "1", "15.0", "(12.5", "to", "17.5)"]
     assert table[2] == ["1", "2", "2", "0", "1", "1", "1", "40.0", "(35.0", "to", "45.0)"]
     assert table[3][:7] == ["all", "4", "3", "2", "1", "1", "2"]
