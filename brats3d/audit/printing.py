@@ -43,7 +43,7 @@ def write_audit_json(audit: Audit, path: str | Path) -> None:
         **audit.settings,
         "ok": audit.ok,
         "findings": [{**asdict(each), "file": _relative(each.file, audit.roots)} for each in audit.findings],
-        "statistics": audit.statistics,
+        "statistics": asdict(audit.statistics),
     }
     write_json(Path(path), content, write_owned)
 
@@ -70,22 +70,22 @@ def _statistics_lines(audit: Audit) -> list[str]:
     severities = Counter(finding.severity for finding in audit.findings)
     rows = {
         "findings": ", ".join(f"{severities[each]} {each}{'s' * (severities[each] != 1)}" for each in SEVERITIES),
-        "cases": f"{statistics['cases']}, {statistics['cases_with_segmentation']} with a segmentation",
-        "patients": f"{statistics['patients']}, {statistics['patients_with_several_cases']} with several cases",
-        "grades": _listed(statistics["grades"]),
-        "layout": _listed(statistics["layouts"]),
-        "labels": _listed(statistics["label_conventions"]),
-        "voxels": _listed(statistics["shapes"]),
-        "spacing, mm": _listed(statistics["spacings_mm"]),
+        "cases": f"{statistics.cases}, {statistics.cases_with_segmentation} with a segmentation",
+        "patients": f"{statistics.patients}, {statistics.patients_with_several_cases} with several cases",
+        "grades": _listed(statistics.grades),
+        "layout": _listed(statistics.layouts),
+        "labels": _listed(statistics.label_conventions),
+        "voxels": _listed(statistics.shapes),
+        "spacing, mm": _listed(statistics.spacings_mm),
     }
-    for region, volume in statistics["volume_ml"].items():
+    for region, volume in statistics.volume_ml.items():
         if volume:
             rows[f"{region}, ml"] = (
-                f"median {volume['median']:.1f}, quartiles {volume['lower_quartile']:.1f} to "
-                f"{volume['upper_quartile']:.1f}, range {volume['min']:.2f} to {volume['max']:.1f}, "
-                f"in {volume['cases']} of {statistics['cases_measured']} cases"
+                f"median {volume.median:.1f}, quartiles {volume.lower_quartile:.1f} to "
+                f"{volume.upper_quartile:.1f}, range {volume.min:.2f} to {volume.max:.1f}, "
+                f"in {volume.cases} of {statistics.cases_measured} cases"
             )
-    rows["without ET"] = f"{statistics['et_free_cases']} of {statistics['cases_measured']} cases"
+    rows["without ET"] = f"{statistics.et_free_cases} of {statistics.cases_measured} cases"
     return [f"{name:14}{text}" for name, text in rows.items() if text]
 
 

@@ -5,7 +5,7 @@ Two cases are read at a time, with one volume of each in memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +18,7 @@ from brats3d.audit.check_file_names import file_name_findings
 from brats3d.audit.check_patients import patient_findings, read_folds, read_mappings, training_findings
 from brats3d.audit.finding_kinds import Finding, make_finding
 from brats3d.audit.one_case import CaseRecord, audit_case
-from brats3d.audit.statistics import dataset_statistics
+from brats3d.audit.statistics import Statistics, dataset_statistics
 from brats3d.cases import SEGMENTATION, Case, NameMapping, layout_of, parse_file_name, scan_cases, unite_patients
 from brats3d.labels import CONVENTIONS, MODALITIES, get_convention, order_modalities
 
@@ -41,7 +41,7 @@ class Audit:
     label_convention: str | None
     cases: tuple[Case, ...]
     findings: tuple[Finding, ...]
-    statistics: Mapping[str, Any] = field(hash=False)
+    statistics: Statistics = field(hash=False)
 
     @property
     def ok(self) -> bool:

@@ -15,8 +15,8 @@ def test_grades_and_patients_follow_the_name_mapping(make_dataset) -> None:
     rows.append("LGG,Brats18_B_1,BraTS20_Training_003")
     (root / "name_mapping.csv").write_text("\n".join([header, *rows]))
     audit = audit_dataset(root, progress=False)
-    assert audit.statistics["grades"] == {"LGG": 2, "HGG": 1}
-    assert audit.statistics["patients"] == 2
+    assert audit.statistics.grades == {"LGG": 2, "HGG": 1}
+    assert audit.statistics.patients == 2
     (finding,) = audit.findings
     assert finding.kind == "several time points"
     assert "BraTS20_Training_002, BraTS20_Training_003" in finding.problem
