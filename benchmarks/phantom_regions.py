@@ -25,7 +25,7 @@ COMPONENT_ML = 1
 
 def measure(setting: str, cases: int, size: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return region -> volumes in ml, and the number of components of the whole tumour, one value for each case."""
-    voxel_ml = SIZES[size].step_mm ** 3 / 1000
+    voxel_ml = SIZES[size].voxel_mm ** 3 / 1000
     volumes: dict[str, list[float]] = {region: [] for region in REGIONS_TO_READ}
     components = []
     for seed in range(cases):

@@ -25,10 +25,10 @@ from brats3d.phantoms import (
     SETTINGS,
     SIZES,
     Contrasts,
-    Draw,
     Phantom,
-    Ranges,
-    brain_box,
+    RandomStream,
+    Setting,
+    find_brain_box,
     make_phantom,
     place_head,
     sample_tissue,
@@ -43,7 +43,7 @@ MIDDLE = Contrasts(
     }
 )
 """The middle of every range, so that both pictures of a pair have the same contrasts."""
-STILL = Ranges(
+STILL = Setting(
     texture=(0.01, 0.01),
     bias=NEVER,
     noise=(0.004, 0.004),
@@ -174,7 +174,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
 
 
 @cache
-def made(seed: int, ranges: Ranges, size: str) -> Phantom:
+def made(seed: int, ranges: Setting, size: str) -> Phantom:
     """A case, made once."""
     return make_phantom(seed, size, setting=ranges)
 
@@ -237,7 +237,7 @@ def below(rows: Sequence[np.ndarray]) -> np.ndarray:
 def picture_of(step: Step, size: str) -> np.ndarray:
     """The step off, and on, in the slice (and about the place) where it changes most."""
     off, on = (made(step.seed, replace(STILL, **{**step.base, **change}), size) for change in (step.off, step.on))
-    zoom = 2 * SIZES[size].step_mm
+    zoom = 2 * SIZES[size].voxel_mm
     a, b = (case.images[step.sequence].astype(np.float32) for case in (off, on))
     both = (a != 0) & (b != 0)
     change = np.abs(a / a[both].mean() - b / b[both].mean()) if both.any() else np.zeros_like(a)
@@ -247,7 +247,7 @@ def picture_of(step: Step, size: str) -> np.ndarray:
     index = int(change.sum(others).argmax()) if step.slice_at is None else int(step.slice_at * a.shape[axis])
     box = list(brain_box_of((a, b), 3))
     if step.crop_mm is not None:
-        edge = step.crop_mm // SIZES[size].step_mm
+        edge = step.crop_mm // SIZES[size].voxel_mm
         spread = ndimage.uniform_filter(change.take(index, axis), edge // 3)
         place = np.unravel_index(spread.argmax(), spread.shape)
         for k, middle in zip(others, place, strict=True):
@@ -266,14 +266,14 @@ def picture_of(step: Step, size: str) -> np.ndarray:
 
 def atlas_picture(size: str) -> np.ndarray:
     """The fractions of CSF, grey and white matter in the atlas as it is."""
-    draw = Draw(0, torch.device("cpu"))
+    draw = RandomStream(0, torch.device("cpu"))
     ranges = replace(STILL, **UNMOVED, sharpness=(1, 1))
     coords = place_head(draw, ranges, SIZES[size])
-    frame = brain_box(coords, SIZES[size].step_mm)
+    frame = find_brain_box(coords, SIZES[size].voxel_mm)
     brain, _ = strip_skull(draw, ranges, coords, frame)
     fractions = (sample_tissue(draw, ranges, coords, frame) * brain).numpy()
     index = round(fractions.shape[-1] * 0.55)
-    zoom = 2 * SIZES[size].step_mm
+    zoom = 2 * SIZES[size].voxel_mm
     return beside([show(upright(volume, "axial", index), (0, 1), zoom) for volume in fractions])
 
 
@@ -291,7 +291,7 @@ def case_row(case: Phantom, zoom: int) -> np.ndarray:
 
 def gallery(seeds: Sequence[int], setting: str, size: str) -> np.ndarray:
     """Cases under each other."""
-    return below([case_row(made(seed, SETTINGS[setting], size), SIZES[size].step_mm) for seed in seeds])
+    return below([case_row(made(seed, SETTINGS[setting], size), SIZES[size].voxel_mm) for seed in seeds])
 
 
 GALLERIES: Mapping[str, tuple[str, Sequence[int]]] = MappingProxyType(

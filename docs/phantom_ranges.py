@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from brats3d.phantoms import SETTINGS, Contrasts, Ranges
+from brats3d.phantoms import SETTINGS, Contrasts, Setting
 
 PAGE = Path(__file__).parent / "phantoms.md"
 START, END = "<summary>Every range, chance and switch of the three settings</summary>\n\n", "\n\n</details>"
 
 
 def table() -> str:
-    """Every field of Ranges and Contrasts in Markdown; empty where new-scanner is as varied."""
+    """Every field of Setting and Contrasts in Markdown; empty where new-scanner is as varied."""
     lines = [f"| | {' | '.join(SETTINGS)} |", "|---|" + "---|" * len(SETTINGS)]
-    for kind in (Ranges, Contrasts):
+    for kind in (Setting, Contrasts):
         for name in (f.name for f in fields(kind) if f.name != "contrasts"):
-            cells = {s: _text(getattr(r if kind is Ranges else r.contrasts, name)) for s, r in SETTINGS.items()}
+            cells = {s: _text(getattr(r if kind is Setting else r.contrasts, name)) for s, r in SETTINGS.items()}
             if cells["new-scanner"] == cells["varied"]:
                 cells["new-scanner"] = ""
             lines.append(f"| `{name}` | {' | '.join(cells.values())} |")

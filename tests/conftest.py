@@ -26,7 +26,6 @@ from brats3d.evaluation.validation_scores import ValidationScores, is_better
 from brats3d.inference.step import EvalStep
 from brats3d.labels import MODALITIES
 from brats3d.networks.loss import DiceBCELoss
-from brats3d.phantoms.settings import Ranges
 from brats3d.training.checkpoints import KeepCheckpoints
 from brats3d.training.step import TrainStep
 from brats3d.training.tensorboard import TrackRun
@@ -146,15 +145,6 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
     monkeypatch.setattr(logger, "disabled", False)
     caplog.set_level(logging.INFO, logger="brats3d")
     return caplog
-
-
-@pytest.fixture
-def still() -> Ranges:
-    """Ranges of phantoms whose voxels have the brightness of their tissue, for steps to be switched on one by one."""
-    none = (0, 0)
-    return Ranges(
-        texture=none, bias=none, noise=none, blurred=0, faint=0, vessel_gain=none, spot_gain=none, gamma=(1, 1)
-    )
 
 
 class ToyCases(Dataset):

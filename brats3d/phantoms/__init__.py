@@ -1,4 +1,4 @@
-"""Synthetic cases: atlas, head, tumour, scan, and the endless stream that pretraining learns from."""
+"""Synthetic cases: atlas, head, tumour and scan; data sets of them, and the endless stream for pretraining."""
 
 import lazy_loader
 

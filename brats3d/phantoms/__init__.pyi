@@ -1,12 +1,12 @@
 from .head import (
     SIZES as SIZES,
-    brain_box as brain_box,
+    find_brain_box as find_brain_box,
     place_head as place_head,
     sample_tissue as sample_tissue,
     strip_skull as strip_skull,
 )
-from .noise import Draw as Draw
 from .phantom import Phantom as Phantom, make_phantom as make_phantom
-from .releases import write_phantoms as write_phantoms
-from .settings import SETTINGS as SETTINGS, Contrasts as Contrasts, Ranges as Ranges
+from .random_stream import RandomStream as RandomStream
+from .settings import SETTINGS as SETTINGS, Contrasts as Contrasts, Setting as Setting
 from .stream import PhantomCases as PhantomCases, PhantomStream as PhantomStream
+from .write_dataset import LAYOUTS as LAYOUTS, write_phantoms as write_phantoms

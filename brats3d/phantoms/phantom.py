@@ -1,7 +1,7 @@
-"""Synthetic BraTS cases grown from a real anatomical atlas: anatomy, deformation, tumour, contrast, acquisition.
+"""Synthetic BraTS cases made from an anatomical atlas: anatomy, deformation, tumour, contrast, scanner.
 
-The anatomy is the average of 152 healthy volunteers (ICBM 2009), so a case holds no patient's data. Everything after
-the atlas is pure torch, on any device. docs/phantoms.md shows each step in pictures.
+The atlas is the average of 152 healthy volunteers (ICBM 2009), so a case contains no patient's data. Everything after
+the atlas is pure torch and runs on any device. docs/phantoms.md shows each step in pictures.
 """
 
 from __future__ import annotations
@@ -12,34 +12,37 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES
+from brats3d.phantoms.contrast import draw_contrast
+from brats3d.phantoms.focus import place_foci, push_tissue
 from brats3d.phantoms.head import (
-    Frame,
+    Box,
     Head,
-    brain_box,
+    find_brain_box,
     get_size,
     move_ventricles,
     place_head,
     sample_tissue,
     strip_skull,
 )
-from brats3d.phantoms.noise import Draw
-from brats3d.phantoms.scan import acquire, contrast
-from brats3d.phantoms.settings import DEFAULT_SETTING, Ranges, get_ranges
-from brats3d.phantoms.tumour import BLOOD, CORE, CYST, ENHANCING, grow_tumour, place_tumour, push_tissue
+from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.scan import scan_case
+from brats3d.phantoms.settings import DEFAULT_SETTING, Setting, get_setting
+from brats3d.phantoms.tumour import BLOOD, CORE, CYST, ENHANCING, grow_tumour
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One synthetic case, as BraTS 2020 would hold it.
+    """One synthetic case in the form of BraTS 2020.
 
     Args:
         case_id: name of the case, one path component.
         images: modality -> int16 array (X, Y, Z); 0 outside the brain and nowhere inside, in every modality. A few
-            voxels may be below 0, as interpolation leaves them in BraTS.
-        label: uint8 array (X, Y, Z) with the values 0, 1 (core that does not enhance), 2 (edema), 4 (enhancing).
+            voxels may be below 0, as after interpolation in BraTS.
+        label: uint8 array (X, Y, Z) with the values 0, 1 (non-enhancing core), 2 (edema), 4 (enhancing).
         affine: (4, 4) voxel -> RAS millimetres, in BraTS's LPS voxel order.
-        seed: ``make_phantom(seed)`` gives this case again.
+        seed: ``make_phantom(seed)`` makes this case again.
     """
 
     case_id: str
@@ -50,92 +53,81 @@ class Phantom:
 
 
 @dataclass(frozen=True)
-class Grown:
-    """A case on the device that it was made on, within the box around its head.
+class PhantomTensors:
+    """A case as tensors on the device that it was made on, cropped to the box around its brain.
 
     Args:
         image: (4, X, Y, Z) float32 of whole numbers, in the order of MODALITIES; 0 outside the brain.
         label: (X, Y, Z) uint8 with BraTS 2020's values.
-        frame: the box, within the grid of the case.
+        box: where the tensors lie in the grid of the case.
     """
 
     image: torch.Tensor
     label: torch.Tensor
-    frame: Frame
+    box: Box
 
 
 def make_phantom(
-    seed: int,
-    size: str = "full",
-    device: str | torch.device = "cpu",
-    setting: str | Ranges = DEFAULT_SETTING,
+    seed: int, size: str = "full", device: str | torch.device = "cpu", setting: str | Setting = DEFAULT_SETTING
 ) -> Phantom:
-    """Make one case. The same seed on the same device gives the same voxels.
+    """Make one case. The same seed on the same device makes the same voxels.
 
     Args:
         seed: any integer from 0.
         size: ``full`` (240 x 240 x 155 voxels of 1 mm) or ``small`` (48 x 48 x 40, for tests; see
             :data:`brats3d.phantoms.SIZES`).
         device: where to compute, such as ``"cuda"``.
-        setting: a name in :data:`brats3d.phantoms.SETTINGS`, or ranges of one's own.
+        setting: a name in :data:`brats3d.phantoms.SETTINGS`, or a setting of your own.
 
     Raises:
-        ValueError: if size or setting is unknown or seed negative.
+        UsageError: if size or setting is unknown or seed negative.
     """
-    grown = grow_phantom(seed, size, device, setting)
+    tensors = make_phantom_tensors(seed, size, device, setting)
     shape = get_size(size).shape
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = shape[1] - 1
     return Phantom(
         case_id=f"phantom_{seed}",
         images={
-            name: _paste(image.to(torch.int16), grown.frame, shape)
-            for name, image in zip(MODALITIES, grown.image, strict=True)
+            name: _uncrop(image.to(torch.int16), tensors.box, shape)
+            for name, image in zip(MODALITIES, tensors.image, strict=True)
         },
-        label=_paste(grown.label, grown.frame, shape),
+        label=_uncrop(tensors.label, tensors.box, shape),
         affine=affine,
         seed=seed,
     )
 
 
-def grow_phantom(
-    seed: int,
-    size: str = "full",
-    device: str | torch.device = "cpu",
-    setting: str | Ranges = DEFAULT_SETTING,
-) -> Grown:
-    """The same case as :func:`make_phantom`'s, left on the device: for training that makes its cases as it goes."""
+def make_phantom_tensors(
+    seed: int, size: str = "full", device: str | torch.device = "cpu", setting: str | Setting = DEFAULT_SETTING
+) -> PhantomTensors:
+    """Make the case of :func:`make_phantom` and leave it on the device, for training on cases made on the fly."""
     grid = get_size(size)
-    check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
-    ranges = get_ranges(setting)
-    draw = Draw(seed, torch.device(device))
-    low_grade = draw.chance(ranges.low_grade)
+    if seed < 0:
+        raise UsageError("seed", expected="an integer from 0", found=seed)
+    setting = get_setting(setting)
+    rng = RandomStream(seed, torch.device(device))
+    low_grade = rng.chance(setting.low_grade)
 
-    coords = place_head(draw, ranges, grid)
-    foci = place_tumour(draw, ranges, coords, low_grade)
-    if draw.of("healthy").chance(ranges.healthy):
+    coords = place_head(rng, setting, grid)
+    foci = place_foci(rng, setting, coords, low_grade)
+    if rng.substream("healthy").chance(setting.healthy):
         foci = []
-    frame = brain_box(coords, grid.step_mm)
-    brain, skull = strip_skull(draw, ranges, coords, frame)
-    coords = push_tissue(move_ventricles(draw, ranges, coords), foci)
-    head = Head(frame, brain, skull, sample_tissue(draw, ranges, coords, frame), coords)
-    tumour = grow_tumour(draw, ranges, head, foci, low_grade)
-    images = acquire(draw, ranges, head, tumour, contrast(draw, ranges, low_grade))
+    box = find_brain_box(coords, grid.voxel_mm)
+    brain, skull = strip_skull(rng, setting, coords, box)
+    coords = push_tissue(move_ventricles(rng, setting, coords), foci)
+    head = Head(box, brain, skull, sample_tissue(rng, setting, coords, box), coords)
+    tumour = grow_tumour(rng, setting, head, foci, low_grade)
+    images = scan_case(rng, setting, head, tumour, draw_contrast(rng, setting, low_grade))
 
     label = tumour.tissue
-    for tissue, value in ((CYST, CORE), (BLOOD, CORE), (ENHANCING, 4)):  # BraTS's ET is 4
+    for tissue, value in ((CYST, CORE), (BLOOD, CORE), (ENHANCING, 4)):  # 4 is BraTS's label for ET
         label = torch.where(label == tissue, value, label)
-    return Grown(torch.stack(list(images.values())), label, frame)
+    return PhantomTensors(torch.stack(list(images.values())), label, box)
 
 
-def _paste(volume: torch.Tensor, frame: Frame, shape: Sequence[int]) -> np.ndarray:
-    """Put the box back into zeros of the case's shape."""
-    whole = torch.zeros(frame.whole, dtype=volume.dtype)
-    whole[tuple(slice(a, a + n) for a, n in zip(frame.start, frame.shape, strict=True))] = volume.cpu()
-    return np.ascontiguousarray(whole[tuple(slice(n) for n in shape)].numpy())
-
-
-def check(condition: bool, message: str) -> None:
-    """Raise a ValueError with the message unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
+def _uncrop(volume: torch.Tensor, box: Box, shape: Sequence[int]) -> np.ndarray:
+    """Place the box in zeros of the case's shape."""
+    grid = torch.zeros(box.grid_shape, dtype=volume.dtype)
+    grid[tuple(slice(a, a + n) for a, n in zip(box.start, box.shape, strict=True))] = volume.cpu()
+    return np.ascontiguousarray(grid[tuple(slice(n) for n in shape)].numpy())

@@ -1,4 +1,4 @@
-"""What a phantom is drawn from: one table of numbers with units, and the named settings made of it."""
+"""The settings of the generator: every range and probability that a phantom is drawn from, with units."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from brats3d.phantoms.noise import Range
+from brats3d.errors import UsageError
 
-NEVER: Range = (0, 0)
+Range = tuple[float, float]
+
+OFF: Range = (0, 0)
 
 
 @dataclass(frozen=True)
 class Contrasts:
     """Brightness of tissues, in arbitrary units in which white and grey matter lie between about 0.2 and 1.
 
-    The order of the healthy tissues is what defines a sequence (T1: CSF < GM < WM; T2: WM < GM < CSF; FLAIR: CSF < WM
-    <= GM): each is drawn as a distance from the one before it, so that no draw can invert it. T1ce repeats T1 but for a
-    small shift of each tissue, which keeps at least a quarter of the distances; or is drawn as T1 is, where the two
-    were scanned in different ways. What tumours look like is written as a distance from grey matter: in T1 how much
-    darker, in T2 and FLAIR how much brighter. ``_low`` is of low-grade tumours.
+    The order of the healthy tissues defines a sequence (T1: CSF < GM < WM; T2: WM < GM < CSF; FLAIR: CSF < WM <= GM).
+    Each tissue is therefore drawn as a distance from the one before it, and no draw can invert the order. T1ce repeats
+    T1 with a small shift of each tissue, which keeps at least a quarter of each distance; or its tissues are drawn
+    anew, as if the two scans had different parameters (``t1ce_other``). Tumour tissues are distances from grey matter:
+    how much darker in T1, how much brighter in T2 and FLAIR. ``_low`` stands for low-grade tumours.
     """
 
     t1_csf: Range = (0.1, 0.35)
@@ -29,9 +31,11 @@ class Contrasts:
     t1_core_low: Range = (0.08, 0.3)
     t1_edema: Range = (-0.05, 0.2)  # below GM
     t1_edema_low: Range = (-0.03, 0.12)
-    t1_enhancing: Range = (-0.12, 0.2)  # below GM, before the agent
-    t1ce_shift: float = 0.03  # standard deviation by which T1ce differs from T1 where no agent is taken up
-    t1ce_other: float = 0  # chance that T1ce is another kind of T1: CSF, GM and WM are drawn anew, from T1's ranges
+    t1_enhancing: Range = (-0.12, 0.2)  # below GM, without contrast agent
+    t1ce_shift: float = (
+        0.03  # standard deviation of the difference between T1ce and T1 where no contrast agent is taken up
+    )
+    t1ce_other: float = 0  # chance that CSF, GM and WM of T1ce are drawn anew, from T1's ranges
     t1ce_enhancing: Range = (0.1, 0.9)  # above WM
     t2_wm: Range = (0.25, 0.45)
     t2_gm: Range = (0.05, 0.25)  # above WM
@@ -50,14 +54,15 @@ class Contrasts:
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """What a case is drawn from: uniform between the two ends, or the chance of something, between 0 and 1.
+class Setting:
+    """Everything that a case is drawn from. A range is drawn from uniformly; a single number is a probability (0 to 1)
+    unless its comment says otherwise.
 
     The defaults are the plain setting: a round tumour in an average head, with some vessels and white-matter spots.
-    What is off in it draws from streams of its own (:meth:`brats3d.phantoms.Draw.of`), so that switching it on
-    changes little else in a case. Steps that share a stream (those of a focus, the distractors, the scanner of a
-    sequence) do shift one another, and noise is another in a head of another size. A step is off where its range is
-    (0, 0), its chance 0.
+    A step is off if its range is (0, 0) or its probability 0. The steps that are off by default draw from substreams
+    (:meth:`brats3d.phantoms.RandomStream.substream`), so switching one on changes little else in a case. Steps that
+    share a substream (those of one focus, the distractors, the scanner of one sequence) do affect each other, and a
+    head of another size gets other noise.
     """
 
     # --- anatomy and deformation ---
@@ -67,24 +72,24 @@ class Ranges:
     shift_mm: Range = (-4, 4)
     warp_mm: Range = (1, 5)
     warp_length_mm: Range = (24, 50)
-    fold_mm: Range = NEVER  # a second, finer warp, for gyri of its own
+    fold_mm: Range = OFF  # a second, finer warp, which changes the gyri
     fold_length_mm: Range = (9, 18)
-    ventricle_mm: Range = NEVER  # how far the walls of the lateral ventricles move outwards
-    ventricle_skew: Range = NEVER  # share of it by which the left one moves further and the right one less
-    ventricle_level: Range = NEVER  # fraction of CSF at which a wall stands; the average has blurred all walls
-    csf_weight: Range = (1, 1)  # times the fraction of CSF: wide sulci (atrophy) above 1, narrow ones below
-    gyri: Range = NEVER  # how strongly sulci and white-matter blades of a random folding are cut into the cortex
-    sharpness: Range = (1, 2.5)  # exponent of the tissue fractions: the average atlas is smoother than any one brain
+    ventricle_mm: Range = OFF  # how far the walls of the lateral ventricles move outwards
+    ventricle_skew: Range = OFF  # fraction of that by which the left walls move further and the right ones less
+    ventricle_level: Range = OFF  # fraction of CSF at which a wall is drawn; averaging has blurred all walls
+    csf_weight: Range = (1, 1)  # factor on the fraction of CSF: above 1 wide sulci (atrophy), below 1 narrow ones
+    gyri: Range = OFF  # how strongly random sulci and white-matter blades are cut into the cortex
+    sharpness: Range = (1, 2.5)  # exponent of the tissue fractions: the average atlas is smoother than any single brain
     # --- skull-stripping ---
-    strip_mm: Range = (0, 3)  # how deep below the atlas's brain surface the skull-stripping cuts
+    strip_mm: Range = (0, 3)  # how deep below the brain's surface skull-stripping cuts
     bitten: float = 0  # chance that it cuts deeper in places, by `bite_mm`
     bite_mm: Range = (3, 10)
-    leaves_skull: float = 0  # chance that it leaves patches of what lies outside the brain, up to `skull_mm` thick
+    leaves_skull: float = 0  # chance that it leaves patches outside the brain, up to `skull_mm` thick
     skull_mm: Range = (1, 4)
-    # --- tumour: size and place ---
-    healthy: float = 0  # chance that there is no tumour: never in a case, some of the time in training
+    # --- tumour: size and position ---
+    healthy: float = 0  # chance that there is no tumour; only pretraining uses it
     low_grade: float = 0.4
-    cerebellar: float = 1  # chance that foci may lie in the cerebellum too, where gliomas of adults are rare
+    cerebellar: float = 1  # chance that foci may lie in the cerebellum too, where adult gliomas are rare
     second_focus: float = 0.2
     more_foci: float = 0  # chance of each further focus, up to four in all
     small: float = 0  # chance that the first focus has `radius_small_mm`
@@ -97,77 +102,76 @@ class Ranges:
     push: Range = (0.1, 0.45)  # displacement at the centre, in radii
     # --- tumour: shape ---
     roughness: Range = (0.1, 0.3)  # of the core's surface, in radii
-    lobes: int = 1  # a core is the union of up to so many ellipsoids
-    infiltrates: bool = False  # reach is measured along tissue: slow in grey matter, hardly through CSF, not the falx
-    slow_in_gm: Range = (1.3, 2.2)  # times as long a way as through white matter
+    lobes: int = 1  # maximum number of ellipsoids whose union is the core
+    infiltrates: bool = False  # spread along tissue: slow in grey matter, hardly through CSF, not through the falx
+    slow_in_gm: Range = (1.3, 2.2)  # length of a millimetre of grey matter, in millimetres of white matter
     has_edema: float = 0.85
-    has_edema_low: float = 0.85  # around low-grade tumours, of which many are core alone
+    has_edema_low: float = 0.85  # the same for low-grade tumours, many of which have none
     edema_low_mm: Range = (0, 14)
     edema_high_mm: Range = (0, 30)
     edema_roughness_mm: Range = (2, 7)
-    edema_in_white_matter_mm: float = 8  # how much further edema reaches in white than in grey matter
-    edema_fade: Range = NEVER  # share of its contrast that edema has lost where it ends
-    # --- tumour: what the core holds ---
+    edema_in_white_matter_mm: float = 8  # how much further edema reaches in white than in grey matter, in mm
+    edema_fade: Range = OFF  # fraction of its contrast that edema loses towards its outer end
+    # --- tumour: contents of the core ---
     low_grade_enhances: float = 0.3
-    low_grade_enhancement_level: Range = (1.6, 1.6)  # of unit noise, above which the core enhances
-    diffuse: float = 0  # chance that a low-grade core has no edge: it merges into what is around it over `margin_mm`
+    low_grade_enhancement_level: Range = (1.6, 1.6)  # level of unit noise above which the core enhances
+    diffuse: float = 0  # chance that a low-grade core merges into its surroundings over `margin_mm`
     margin_mm: Range = (6, 20)
-    margin_fade: Range = (0.3, 0.8)  # share of such a core that has given way at its surface
+    margin_fade: Range = (0.3, 0.8)  # fraction of such a core that is replaced by its surroundings at the surface
     rim_mm: Range = (1.5, 9)  # thickness of the enhancing rim
-    necrosis_level: Range = (-2.5, 0.3)  # of unit noise: low, the whole inside is necrotic; high, patches of it
+    necrosis_level: Range = (-2.5, 0.3)  # level of unit noise: low, all of the inside is necrotic; high, patches of it
     has_necrosis: float = 0.85
-    shell: float = 0  # chance that a high-grade core has tissue that does not enhance around what does
+    shell: float = 0  # chance that a high-grade core has a non-enhancing layer around the enhancing tissue
     shell_mm: Range = (2, 10)
-    cystic: float = 0  # chance of a cyst: a smooth cavity full of fluid within the core
+    cystic: float = 0  # chance of a cyst: a smooth cavity full of fluid in the core
     cyst: Range = (0.3, 0.8)  # its radius, in radii of the focus
-    min_core_ml: float = 0  # a tumour with a smaller core is grown again, larger
-    bleeds: float = 0  # chance of haemorrhage: patches within the core that are bright in T1
-    bleed_level: Range = (0.8, 2.0)  # of unit noise
-    # --- unlabelled distractors: level of unit noise above which they stand, and brightness ---
+    min_core_ml: float = 0  # a tumour with a smaller core is grown again, larger; in ml
+    bleeds: float = 0  # chance of haemorrhage: patches in the core that are bright in T1
+    bleed_level: Range = (0.8, 2.0)  # level of unit noise
+    # --- unlabelled distractors: level of unit noise above which they appear, and brightness ---
     vessel_level: Range = (1.2, 2.2)
     vessel_gain: Range = (0, 0.9)
     spot_level: Range = (1.6, 2.8)  # white-matter hyperintensities
     spot_gain: Range = (0, 0.3)
-    tube_gain: Range = NEVER  # vessels as tubes, in T1ce
-    dura_gain: Range = NEVER  # patches of dura and the sagittal sinus, in T1ce
-    plexus_gain: Range = NEVER  # choroid plexus within the ventricles, in T1ce
-    cap_gain: Range = NEVER  # hyperintense white matter around the ventricles, in FLAIR and T2
-    flow_gain: Range = NEVER  # patches of moving CSF, brighter in FLAIR and darker in T2
+    tube_gain: Range = OFF  # vessels as tubes, in T1ce
+    dura_gain: Range = OFF  # patches of dura and the sagittal sinus, in T1ce
+    plexus_gain: Range = OFF  # choroid plexus within the ventricles, in T1ce
+    cap_gain: Range = OFF  # hyperintense white matter around the ventricles, in FLAIR and T2
+    flow_gain: Range = OFF  # patches of moving CSF, brighter in FLAIR and darker in T2
     # --- contrast and acquisition ---
     contrasts: Contrasts = field(default_factory=Contrasts)
-    faint: float = 0.5  # chance that a tumour is blended with the tissue below by `opacity`, with soft edges
+    faint: float = 0.5  # chance that a tumour is blended with the tissue below it by `opacity`, with soft edges
     opacity: Range = (0.3, 1)
     soft_mm: Range = (0.8, 0.8)  # standard deviation of the blur of those edges
-    regional: Range = NEVER  # standard deviation, as a share, by which grey and white matter vary from place to place
-    regional_mm: Range = (20, 70)  # over which length
-    deep_gm: Range = NEVER  # how far deep grey matter is from cortex on the way to white matter
-    folia: Range = NEVER  # how far cerebellar tissue is mixed, as folia finer than a voxel mix it
-    core_variation: Range = NEVER  # how unequal the core's parts are in brightness; the edema's half as much
-    uptake_variation: Range = NEVER  # share of its enhancement that enhancing tissue lacks in places
+    regional: Range = OFF  # relative standard deviation with which grey and white matter vary in space
+    regional_mm: Range = (20, 70)  # length over which they vary
+    deep_gm: Range = OFF  # brightness of deep grey matter: 0 as cortex, 1 as white matter
+    folia: Range = OFF  # how far grey and white matter of the cerebellum are mixed, as by folia finer than a voxel
+    core_variation: Range = OFF  # how much the brightness varies within the core; within edema half as much
+    uptake_variation: Range = OFF  # fraction of its enhancement that enhancing tissue lacks in places
     texture: Range = (0.01, 0.06)
-    tumour_texture: Range = (0.3, 1.5)  # times texture, beside 0.4 in healthy tissue
-    hindbrain_gain: Range = NEVER  # by what share cerebellum and brain stem are brighter than the same tissue above
+    tumour_texture: Range = (0.3, 1.5)  # factor on the texture in tumours, added to 0.4, the factor in healthy tissue
+    hindbrain_gain: Range = OFF  # by what fraction cerebellum and brain stem are brighter than the same tissue above
     bias: Range = (0, 0.18)
     blurred: float = 0.6
     blur_mm: Range = (0, 0.6)  # standard deviation
-    blur_thick_mm: Range = (0, 2.4)  # across slices; clinical ones of 5 mm are about 2.1
-    thick: float = 0  # chance a sequence that slices of `slice_mm` were resampled to the grid
+    blur_thick_mm: Range = (0, 2.4)  # the same along one axis; clinical slices of 5 mm correspond to about 2.1
+    thick: float = 0  # chance, per sequence, of slices of `slice_mm` resampled to the grid
     slice_mm: Range = (2, 6)
-    axial: float = 0  # chance that thick slices are axial, as most are; else along any axis
-    ghosts: float = 0  # chance a sequence of motion ghosts
-    ghost: Range = (0.01, 0.08)  # of the image's own brightness
+    axial: float = 0  # chance that thick slices are axial; otherwise they lie along any axis
+    ghosts: float = 0  # chance, per sequence, of motion ghosts
+    ghost: Range = (0.01, 0.08)  # as a fraction of the image's brightness
     noise: Range = (0.003, 0.04)
-    rician: bool = False  # noise of magnitude images, which cannot be negative
+    rician: bool = False  # noise of magnitude images, which is never negative
     gamma: Range = (0.8, 1.25)
-    rings: float = 0  # chance a sequence of overshoot from interpolation, which may fall below 0
-    ringing: Range = (0.05, 0.5)  # of the difference to the mean over 3 voxels along an axis
-    brain_mean: Range = (100, 2000)  # raw units of the scanner, drawn on a logarithmic scale
+    rings: float = 0  # chance, per sequence, of overshoot at edges as from interpolation, which may fall below 0
+    ringing: Range = (0.05, 0.5)  # as a fraction of the difference from the mean of 3 voxels along an axis
+    brain_mean: Range = (100, 2000)  # in units of the scanner, drawn on a logarithmic scale
 
 
-_VARIED = Ranges(
+_VARIED = Setting(
     rotation_deg=(-8, 8),
     scale=(0.8, 1.02),
-    warp_mm=(1, 5),
     fold_mm=(0, 1.6),
     ventricle_mm=(-2, 9),
     ventricle_skew=(-0.6, 0.6),
@@ -252,8 +256,8 @@ _VARIED = Ranges(
     rings=0.3,
 )
 
-# Another hospital: thick slices, other contrasts, more noise, younger patients, more small and low-grade tumours.
-_SHIFTED = replace(
+# Another hospital: thick slices, other contrasts, more noise, younger patients, more small and low-grade tumours
+_NEW_SCANNER = replace(
     _VARIED,
     csf_weight=(0.5, 0.9),
     low_grade=0.7,
@@ -275,21 +279,22 @@ _SHIFTED = replace(
     ),
 )
 
-SETTINGS: Mapping[str, Ranges] = MappingProxyType({"varied": _VARIED, "plain": Ranges(), "new-scanner": _SHIFTED})
-"""``varied`` is as wide as scanners and tumours are, to train weights that transfer; ``plain`` is easier, for a first
-look in minutes (the demo); ``new-scanner`` is narrow and lies at the edges of ``varied`` or beyond, to fine-tune on."""
+SETTINGS: Mapping[str, Setting] = MappingProxyType({"varied": _VARIED, "plain": Setting(), "new-scanner": _NEW_SCANNER})
+"""``varied`` covers a wide range of scanners and tumours, to train weights that transfer. ``plain`` is easier, for a
+first look in minutes (the demo). ``new-scanner`` is narrow and lies at the edges of ``varied`` or beyond, to try
+fine-tuning."""
 
 DEFAULT_SETTING = "varied"
 
 
-def get_ranges(setting: str | Ranges) -> Ranges:
-    """The ranges of a named setting; ranges of one's own come back as they are.
+def get_setting(setting: str | Setting) -> Setting:
+    """Return a named setting; return a :class:`Setting` as it is.
 
     Raises:
-        ValueError: if there is no setting of that name.
+        UsageError: if there is no setting of that name.
     """
-    if isinstance(setting, Ranges):
+    if isinstance(setting, Setting):
         return setting
     if setting not in SETTINGS:
-        raise ValueError(f"setting: expected one of {', '.join(SETTINGS)}, got {setting!r}")
+        raise UsageError("setting", expected=f"one of {', '.join(SETTINGS)}", found=setting)
     return SETTINGS[setting]

@@ -1,4 +1,4 @@
-"""An endless stream of phantoms, none seen twice, made where the network is trained; and a fixed set to validate on."""
+"""Phantoms made while a network trains on them: an endless stream for training, and a fixed set for validation."""
 
 from __future__ import annotations
 
@@ -15,63 +15,65 @@ from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset, IterableDataset
 
 from brats3d.data import brain_box, derive_seed
+from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES, order_modalities
 from brats3d.phantoms.head import get_size
-from brats3d.phantoms.phantom import grow_phantom
-from brats3d.phantoms.releases import case_seed
-from brats3d.phantoms.settings import Ranges, get_ranges
+from brats3d.phantoms.phantom import make_phantom_tensors
+from brats3d.phantoms.settings import Setting, get_setting
+from brats3d.phantoms.write_dataset import case_seed
 
 
-def grow_case(
-    namespace: str, number: int, size: str, device: str | torch.device, setting: Ranges, modalities: Sequence[str]
+def make_case(
+    namespace: str, number: int, size: str, device: str | torch.device, setting: Setting, modalities: Sequence[str]
 ) -> dict[str, Any]:
-    """One phantom on the device, before any transform.
+    """Make one phantom on the device, before any transform.
 
     Args:
-        namespace: phantoms of two of them have nothing in common.
-        number: of the phantom in it, from 0.
+        namespace: part of the seed; two namespaces have no phantom in common.
+        number: number of the phantom within it, from 0.
         size: ``full`` or ``small``.
-        device: where it is made.
-        setting: what it is drawn from.
-        modalities: of the channels.
+        device: where to make it.
+        setting: the setting of the generator.
+        modalities: the channels of the image.
 
     Returns:
-        image, float32 (C, X, Y, Z), 0 outside the brain; label, uint8 (1, X, Y, Z), BraTS 2020's values; case_id.
+        image: float32 (C, X, Y, Z), 0 outside the brain; label: uint8 (1, X, Y, Z), BraTS 2020's values; case_id.
     """
-    grown = grow_phantom(case_seed(derive_seed("phantoms", namespace), number), size, device, setting)
+    phantom = make_phantom_tensors(case_seed(derive_seed("phantoms", namespace), number), size, device, setting)
     channels = [MODALITIES.index(name) for name in order_modalities(modalities)]
     return {
-        "image": grown.image[channels].float(),
-        "label": grown.label[None].to(torch.uint8),
+        "image": phantom.image[channels].float(),
+        "label": phantom.label[None].to(torch.uint8),
         "case_id": f"phantom_{number:07d}",
     }
 
 
 class PhantomStream(IterableDataset):
-    """Endless samples from a pool of recent phantoms, in which new ones replace the oldest.
+    """Endless samples from a pool of recent phantoms, in which new phantoms replace the oldest.
 
-    A phantom's number only ever rises; a sample's augmentation depends on (seed, number, use) alone. The pool is not
-    part of the state: a run that goes on fills it with numbers that were never used.
+    The phantoms are numbered and no number is used twice. The augmentation of a sample depends only on (seed, number
+    of the phantom, number of its uses so far). The pool is not saved: a resumed run fills it with new phantoms.
 
     Args:
         size: of the phantoms, ``full`` or ``small``.
-        setting: of the generator, as for :func:`brats3d.phantoms.make_phantom`.
-        transform: all transforms before the first random one a phantom goes through once; the rest cut a patch from it.
-        modalities: of the channels.
+        setting: of the generator, see :func:`brats3d.phantoms.make_phantom`.
+        transform: each phantom passes once through the transforms before the first random one; the others make samples
+            of it.
+        modalities: the channels of the image.
         seed: of the phantoms and of the augmentation.
-        device: where all of it happens.
-        healthy: chance that a head has no tumour, so that a window without one is nothing new.
-        pool: phantoms that are kept.
-        patches_per_phantom: how many patches one gives on average before it is replaced.
+        device: where everything is computed.
+        healthy: probability that a head has no tumour, so that the network also learns from windows without one.
+        pool: number of phantoms that are kept.
+        patches_per_phantom: average number of patches cut from a phantom before it is replaced.
 
     Raises:
-        ValueError: if an argument is outside its range.
+        UsageError: if an argument is outside its range.
     """
 
     def __init__(
         self,
         size: str,
-        setting: str,
+        setting: str | Setting,
         transform: Sequence[Callable] | Compose,
         modalities: Sequence[str],
         seed: int = 0,
@@ -82,13 +84,13 @@ class PhantomStream(IterableDataset):
     ) -> None:
         get_size(size)
         if not 0 <= healthy <= 1:
-            raise ValueError(f"healthy: expected a chance from 0 to 1, got {healthy!r}")
+            raise UsageError("healthy", expected="a probability from 0 to 1", found=healthy)
         if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1:
-            raise ValueError(f"pool: expected 1 phantom or more, got {pool!r}")
+            raise UsageError("pool", expected="an integer from 1", found=pool)
         if not isinstance(patches_per_phantom, int | float) or not patches_per_phantom >= 1:
-            raise ValueError(f"patches_per_phantom: expected 1 or more, got {patches_per_phantom!r}")
+            raise UsageError("patches_per_phantom", expected="a number from 1", found=patches_per_phantom)
         self.size = size
-        self.setting = replace(get_ranges(setting), healthy=healthy)
+        self.setting = replace(get_setting(setting), healthy=healthy)
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
         self.modalities = order_modalities(modalities)
         self.seed = seed
@@ -103,25 +105,25 @@ class PhantomStream(IterableDataset):
         self._due = 0.0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Samples without end."""
+        """Yield samples without end."""
         while True:
             yield from self._patches()
 
     def state_dict(self) -> dict[str, int]:
-        """The next phantom's number, and how many samples were drawn."""
+        """Return the number of phantoms made and of samples drawn."""
         return {"made": self.made, "drawn": self.drawn}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there, with a pool that is filled anew."""
+        """Continue from a state, with a new pool."""
         self.made, self.drawn = state["made"], state["drawn"]
         self._pool, self._due = [], 0.0
 
     def expected_shape(self) -> tuple[int, ...]:
-        """About the shape (H, W, D) of a prepared phantom."""
+        """Estimate the shape (H, W, D) of a prepared phantom."""
         return brain_box(get_size(self.size).shape)
 
     def expected_bytes(self, free: int) -> int:
-        """About what a full pool takes of the device's memory."""
+        """Estimate the device memory of a full pool."""
         return self.pool * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 1)
 
     def _patches(self) -> list[dict[str, Any]]:
@@ -131,7 +133,7 @@ class PhantomStream(IterableDataset):
         pooled = self._pool[derive_seed(self.seed, "pick", self.drawn) % len(self._pool)]
         seed = derive_seed(self.seed, pooled.number, pooled.uses)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Num foregrounds 0")  # a head without a tumour has none
+            warnings.filterwarnings("ignore", "Num foregrounds 0")  # expected for heads without a tumour
             patches = self.transform.set_random_state(seed=seed)(dict(pooled.prepared), start=self._random_from)
         patches = patches if isinstance(patches, list) else [patches]
         pooled.uses += 1
@@ -142,45 +144,47 @@ class PhantomStream(IterableDataset):
     def _make(self) -> None:
         started = time.perf_counter()
         namespace = f"training {self.seed}"
-        case = grow_case(namespace, self.made, self.size, self.device, self.setting, self.modalities)
-        prepared = _plain(self.transform(case, end=self._random_from))
+        case = make_case(namespace, self.made, self.size, self.device, self.setting, self.modalities)
+        prepared = _detach(self.transform(case, end=self._random_from))
         self._pool = [*self._pool, _Pooled(self.made, prepared)][-self.pool :]
         self.made += 1
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # or the time would be taken for that of the step after it
+            torch.cuda.synchronize(self.device)  # else its time would be counted for the next step
         self.seconds_making += time.perf_counter() - started
 
 
 class PhantomCases(Dataset):
-    """A fixed set of phantoms, the same whatever the seed of the training; made when first asked for, then kept.
+    """A fixed set of phantoms for validation, independent of the seed of the training.
+
+    Each phantom is made when it is first used, then kept.
 
     Args:
-        count: how many.
+        count: number of phantoms.
         size: ``full`` or ``small``.
         setting: of the generator.
-        transform: what each goes through once.
-        modalities: of the channels.
-        device: where they are made and kept.
+        transform: applied once to each phantom.
+        modalities: the channels of the image.
+        device: where the phantoms are made and kept.
 
     Raises:
-        ValueError: if ``count`` is below 1, or ``size`` unknown.
+        UsageError: if ``count`` (the knob ``val_cases``) is below 1, or ``size`` or ``setting`` unknown.
     """
 
     def __init__(
         self,
         count: int,
         size: str,
-        setting: str,
+        setting: str | Setting,
         transform: Sequence[Callable] | Compose,
         modalities: Sequence[str],
         device: str | torch.device = "cpu",
     ) -> None:
         get_size(size)
         if count < 1:
-            raise ValueError(f"val_cases: expected 1 or more, got {count}")
+            raise UsageError("val_cases", expected="an integer from 1", found=count)
         self.count = count
         self.size = size
-        self.setting = get_ranges(setting)
+        self.setting = get_setting(setting)
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
         self.modalities = order_modalities(modalities)
         self.device = torch.device(device)
@@ -190,23 +194,23 @@ class PhantomCases(Dataset):
         return self.count
 
     def expected_shape(self) -> tuple[int, ...]:
-        """About the shape (H, W, D) of a prepared phantom."""
+        """Estimate the shape (H, W, D) of a prepared phantom."""
         return brain_box(get_size(self.size).shape)
 
     def expected_bytes(self, free: int) -> int:
-        """About what all of them take of the device's memory."""
+        """Estimate the device memory of all phantoms."""
         return self.count * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 1)
 
     def fill(self, workers: int = 1) -> None:
-        """Make them all now, one after the other."""
+        """Make all phantoms now; ``workers`` is ignored."""
         for index in range(len(self)):
             self[index]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The case, prepared."""
+        """Return a prepared phantom."""
         if index not in self._prepared:
-            case = grow_case("validation", index, self.size, self.device, self.setting, self.modalities)
-            self._prepared[index] = _plain(self.transform(case))
+            case = make_case("validation", index, self.size, self.device, self.setting, self.modalities)
+            self._prepared[index] = _detach(self.transform(case))
         return dict(self._prepared[index])
 
 
@@ -217,6 +221,6 @@ class _Pooled:
     uses: int = 0
 
 
-def _plain(case: dict[str, Any]) -> dict[str, Any]:
-    """Copies of the crop alone, without metadata: a view would keep the whole grid in memory."""
+def _detach(case: dict[str, Any]) -> dict[str, Any]:
+    """Copy the tensors without metadata: a view of a crop would keep the whole grid in memory."""
     return {k: v.as_subclass(torch.Tensor).clone() if isinstance(v, torch.Tensor) else v for k, v in case.items()}

@@ -10,7 +10,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from brats3d.bundle import config_files, installed_bundle
-from brats3d.phantoms.releases import write_phantoms
+from brats3d.phantoms import write_phantoms
 
 TINY: dict[str, Any] = {
     "patch_size": [32, 32, 32],

@@ -18,7 +18,7 @@ from brats3d.cases.case import Case
 from brats3d.cases.search import find_cases
 from brats3d.convert import convert_dataset
 from brats3d.labels import MODALITIES, get_convention
-from brats3d.phantoms.releases import LAYOUTS, write_phantoms
+from brats3d.phantoms import LAYOUTS, write_phantoms
 
 Workflow = Callable[..., ConfigWorkflow]
 Release = Callable[[str], Path]

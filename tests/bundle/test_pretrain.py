@@ -105,14 +105,14 @@ def test_a_finished_pretraining_is_reported_and_more_minutes_go_on(
 def test_an_interrupted_pretraining_goes_on_with_phantoms_that_were_never_used(
     pretraining: Pretraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers, grow = [], stream.grow_case
+    numbers, grow = [], stream.make_case
 
     def spy(namespace: str, number: int, *rest: Any) -> dict[str, Any]:
         if namespace.startswith("training"):
             numbers.append(number)
         return grow(namespace, number, *rest)
 
-    monkeypatch.setattr(stream, "grow_case", spy)
+    monkeypatch.setattr(stream, "make_case", spy)
     stopped = pretraining(tmp_path, steps=12)
 
     def stop() -> None:

@@ -1,4 +1,4 @@
-"""The atlas of healthy brains, and the places in it that it does not name."""
+"""The atlas of healthy brains, and the landmarks computed from it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from brats3d.phantoms.atlas import (
     COARSE_MM,
     DEPTH,
-    INSIDE,
-    NEAR,
-    OUTSIDE,
-    SLOPE,
+    MM_INSIDE,
+    MM_OUTSIDE,
+    VENTRICLE_SLOPE,
+    VENTRICLES,
     load_atlas,
     load_landmarks,
     sample_atlas,
@@ -23,20 +23,20 @@ from brats3d.phantoms.atlas import (
 CPU = torch.device("cpu")
 
 
-def positions(shape: tuple[int, ...], step_mm: int) -> torch.Tensor:
-    """Atlas coordinates of the voxels of a grid around the middle of the atlas."""
-    axes = [(torch.arange(n) - (n - 1) / 2) * step_mm for n in shape]
+def positions(shape: tuple[int, ...], voxel_mm: int) -> torch.Tensor:
+    """Return atlas coordinates of the voxels of a grid around the middle of the atlas."""
+    axes = [(torch.arange(n) - (n - 1) / 2) * voxel_mm for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
 def at_mni(*point: float) -> torch.Tensor:
-    """Atlas coordinates of one point given in MNI's, as (3, 1, 1, 1)."""
+    """Convert one point from MNI to atlas coordinates, (3, 1, 1, 1)."""
     middle = to_mni(torch.zeros(3, 1, 1, 1))
     signs = torch.tensor([-1.0, -1.0, 1.0]).view(3, 1, 1, 1)
     return (torch.tensor(point).view(3, 1, 1, 1) - middle) * signs
 
 
-def test_fractions_are_fractions_and_lie_within_the_brain():
+def test_fractions_are_between_0_and_1_and_lie_within_the_brain():
     gm, wm, depth = load_atlas(COARSE_MM, CPU)
     assert gm.min() >= 0 and wm.min() >= 0
     assert (gm + wm).max() <= 1.01
@@ -44,8 +44,8 @@ def test_fractions_are_fractions_and_lie_within_the_brain():
     assert 1.7e6 < float((depth > 0).sum()) * COARSE_MM**3 < 2.3e6  # the mask, with the CSF around the brain
 
 
-def test_coordinates_are_those_of_nilearns_header():
-    """The middle of the grey matter, in MNI millimetres, comes out the same by nilearn's own affine."""
+def test_coordinates_agree_with_nilearns_affine():
+    """The centre of the grey matter, in MNI millimetres, is the same by nilearn's affine."""
     from nilearn import datasets
 
     image = datasets.load_mni152_gm_template(resolution=1)
@@ -67,35 +67,35 @@ def test_coordinates_are_those_of_nilearns_header():
         ((-12, 10, 10), True, False),  # the head of the caudate nucleus
     ],
 )
-def test_known_places_hold_the_tissue_that_they_should(point, gm, wm):
+def test_known_places_hold_the_expected_tissue(point, gm, wm):
     fractions = sample_atlas(at_mni(*point), 1).flatten()
     assert (fractions[0] > 0.5) == gm
     assert (fractions[1] > 0.5) == wm
 
 
-def test_nearness_is_that_of_the_lateral_ventricles():
+def test_nearness_is_high_in_the_lateral_ventricles_and_0_far_away():
     places = {
         "ventricle": (12, -30, 18),
         "other side": (-12, -30, 18),
         "cortex": (40, -30, 60),
         "cerebellum": (20, -60, -40),
     }
-    near = {name: float(sample_landmarks(at_mni(*point), NEAR)) for name, point in places.items()}
+    near = {name: float(sample_landmarks(at_mni(*point), VENTRICLES)) for name, point in places.items()}
     assert min(near["ventricle"], near["other side"]) > 0.4
     assert max(near["cortex"], near["cerebellum"]) < 0.01
 
 
 def test_the_slope_points_to_the_ventricles():
-    right_of_it, left_of_it = (sample_landmarks(at_mni(x, 0, 18), SLOPE).flatten() for x in (30, -30))
+    right_of_it, left_of_it = (sample_landmarks(at_mni(x, 0, 18), VENTRICLE_SLOPE).flatten() for x in (30, -30))
     assert right_of_it[0] > 0.1  # the first axis runs from right to left
     assert left_of_it[0] < -0.1
-    assert load_landmarks(CPU)[SLOPE].square().sum(0).sqrt().max() == pytest.approx(1, abs=1e-5)
+    assert load_landmarks(CPU)[VENTRICLE_SLOPE].square().sum(0).sqrt().max() == pytest.approx(1, abs=1e-5)
 
 
 def test_depth_and_distance_outside_exclude_each_other():
     landmarks = load_landmarks(CPU)
-    outside, inside = landmarks[OUTSIDE][0], landmarks[INSIDE][0]
+    outside, inside = landmarks[MM_OUTSIDE][0], landmarks[MM_INSIDE][0]
     assert outside.min() == 0 and inside.min() == 0
     assert inside.max() > 40
     assert not ((outside > 2 * COARSE_MM) & (inside > 0)).any()
-    assert float(sample_atlas(at_mni(6, 8, 14), 1, DEPTH)) == 8  # as deep as it says
+    assert float(sample_atlas(at_mni(6, 8, 14), 1, DEPTH)) == 8  # the cap

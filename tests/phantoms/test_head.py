@@ -1,4 +1,4 @@
-"""The head of a phantom: deformation, ventricles, sulci, and what skull-stripping leaves."""
+"""The head of a phantom: deformation, ventricles, sulci, and skull-stripping."""
 
 from __future__ import annotations
 
@@ -10,47 +10,56 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
-from brats3d.phantoms.atlas import COARSE_MM, DEPTH, INSIDE, NEAR, OUTSIDE, sample_atlas, sample_landmarks, to_mni
+from brats3d.phantoms.atlas import (
+    COARSE_MM,
+    DEPTH,
+    MM_INSIDE,
+    MM_OUTSIDE,
+    VENTRICLES,
+    sample_atlas,
+    sample_landmarks,
+    to_mni,
+)
 from brats3d.phantoms.head import (
     SIZES,
-    Frame,
-    brain_box,
+    Box,
+    find_brain_box,
     move_ventricles,
     place_head,
     refine,
     sample_tissue,
     strip_skull,
 )
-from brats3d.phantoms.noise import Draw, Range
-from brats3d.phantoms.settings import Ranges
+from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.settings import Range, Setting
 
-AS_IS = Ranges(rotation_deg=(0, 0), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0), strip_mm=(0, 0), sharpness=(1, 1))
-"""The atlas as it is, for steps to be switched on one at a time."""
+UNMOVED = Setting(rotation_deg=(0, 0), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0), strip_mm=(0, 0), sharpness=(1, 1))
+"""The unmoved atlas; tests switch on one step at a time."""
 SMALL = SIZES["small"]
 
 
-def draw(seed: int = 0) -> Draw:
-    return Draw(seed, torch.device("cpu"))
+def draw(seed: int = 0) -> RandomStream:
+    return RandomStream(seed, torch.device("cpu"))
 
 
-def still_head(**on: object) -> tuple[torch.Tensor, Frame]:
-    coords = place_head(draw(), replace(AS_IS, **on), SMALL)
-    return coords, brain_box(coords, SMALL.step_mm)
+def still_head(**steps: object) -> tuple[torch.Tensor, Box]:
+    coords = place_head(draw(), replace(UNMOVED, **steps), SMALL)
+    return coords, find_brain_box(coords, SMALL.voxel_mm)
 
 
-def tissue(seed: int = 0, **on: object) -> torch.Tensor:
-    coords, frame = still_head()
-    ranges = replace(AS_IS, **on)
-    return sample_tissue(draw(seed), ranges, move_ventricles(draw(seed), ranges, coords), frame)
+def tissue(seed: int = 0, **steps: object) -> torch.Tensor:
+    coords, box = still_head()
+    ranges = replace(UNMOVED, **steps)
+    return sample_tissue(draw(seed), ranges, move_ventricles(draw(seed), ranges, coords), box)
 
 
-def test_the_atlas_as_it_is_lies_on_the_grid():
+def test_the_unmoved_atlas_lies_in_the_middle_of_the_grid():
     coords, _ = still_head()
     np.testing.assert_allclose(coords[0, :3, 0, 0], [-94, -90, -86])
     np.testing.assert_allclose(coords[:, -1, -1, -1], [94, 94, 78])
-    full = place_head(draw(), AS_IS, SIZES["full"])
+    full = place_head(draw(), UNMOVED, SIZES["full"])
     assert full.shape == (3, 60, 60, 39)
-    # worked by hand: the middle of BraTS's grid is 0.5 mm left, 7 mm in front of and 4 mm above the head's
+    # By hand: the middle of BraTS's grid lies 0.5 mm left of, 7 mm in front of and 4 mm above that of the head.
     middle = full[:, 29:31, 29:31, 19].mean((1, 2))
     np.testing.assert_allclose(middle, [0.5, -7, 4], atol=1e-5)
 
@@ -60,7 +69,7 @@ def test_a_smaller_head_looks_up_the_atlas_further_out():
 
 
 def test_quarter_turns_swap_axes():
-    turned = Ranges(rotation_deg=(90, 90), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0))
+    turned = Setting(rotation_deg=(90, 90), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0))
     coords = place_head(draw(), turned, SMALL)
     middle, ahead = coords[:, 24, 24, 20], coords[:, 25, 24, 20]
     # by hand: about z, x goes to y; about y, y stays; about x, y goes to z
@@ -68,58 +77,58 @@ def test_quarter_turns_swap_axes():
 
 
 @pytest.mark.parametrize("step", ["warp", "fold"])
-def test_deformation_is_as_large_and_as_smooth_as_it_says(step):
+def test_a_warp_has_the_given_amplitude_and_length(step):
     amplitude, length = 3, 24 if step == "warp" else 12
     coords, _ = still_head(**{f"{step}_mm": (amplitude, amplitude), f"{step}_length_mm": (length, length)})
     moved = coords - still_head()[0]
     assert 0.3 * amplitude < moved.std() < amplitude
     bends = (moved[:, 2:] - 2 * moved[:, 1:-1] + moved[:, :-2]).abs().amax((0, 2, 3))
     nodes = round(48 / (length / COARSE_MM)) + 2
-    assert (bends > 1e-3).sum() <= 2 * nodes  # straight lines but at the nodes
+    assert (bends > 1e-3).sum() <= 2 * nodes  # straight lines except at the nodes
 
 
-def test_folding_leaves_the_rest_of_the_head_as_it_was():
-    folded, plain = (place_head(draw(4), Ranges(fold_mm=mm), SMALL) for mm in ((1.5, 1.5), (0, 0)))
+def test_folding_does_not_affect_the_other_deformations():
+    folded, plain = (place_head(draw(4), Setting(fold_mm=mm), SMALL) for mm in ((1.5, 1.5), (0, 0)))
     only_fold, _ = still_head(fold_mm=(1.5, 1.5))
-    again = place_head(draw(4), replace(AS_IS, fold_mm=(1.5, 1.5)), SMALL) - still_head()[0]
+    again = place_head(draw(4), replace(UNMOVED, fold_mm=(1.5, 1.5)), SMALL) - still_head()[0]
     assert torch.allclose(folded - plain, again, atol=1e-4)
     assert (only_fold != still_head()[0]).any()
 
 
-def test_the_box_holds_the_brain_with_a_coarse_voxel_to_spare():
-    coords, frame = still_head(scale=(0.8, 0.8))
+def test_the_box_contains_the_brain_with_a_margin_of_one_coarse_voxel():
+    coords, box = still_head(scale=(0.8, 0.8))
     inside = sample_atlas(coords, COARSE_MM, DEPTH)[0] > 0
-    box = tuple(slice(a, a + n) for a, n in zip(frame.start, frame.shape, strict=True))
-    assert inside[box].sum() == inside.sum()
+    part = inside[tuple(slice(a, a + n) for a, n in zip(box.start, box.shape, strict=True))]
+    assert part.sum() == inside.sum()
     for axis in range(3):
-        filled = inside[box].any(tuple({0, 1, 2} - {axis})).nonzero().flatten()
+        filled = part.any(tuple({0, 1, 2} - {axis})).nonzero().flatten()
         assert filled[0] == 1
-        assert filled[-1] == frame.shape[axis] - 2
+        assert filled[-1] == box.shape[axis] - 2
 
 
 def test_refining_keeps_positions():
-    coords = place_head(draw(), AS_IS, SIZES["full"])
-    frame = brain_box(coords, 1)
-    fine = refine(coords, frame)
-    assert fine.shape[1:] == frame.shape
-    # away from the edges of the box, beyond which there is nothing to interpolate to, neighbours are 1 mm apart
+    coords = place_head(draw(), UNMOVED, SIZES["full"])
+    box = find_brain_box(coords, 1)
+    fine = refine(coords, box)
+    assert fine.shape[1:] == box.shape
+    # Neighbours are 1 mm apart, except at the edges of the box, where interpolation has no data outside.
     np.testing.assert_allclose((fine[0, 1:] - fine[0, :-1])[2:-2], 1, atol=1e-4)
-    grid = frame.axes_mm(torch.device("cpu"))
+    grid = box.axes_mm(torch.device("cpu"))
     assert float((fine[0, 2:-2] - grid[0][2:-2]).std()) < 1e-4
 
 
-def test_fractions_add_to_one_in_every_setting():
-    for setting in (AS_IS, Ranges(), replace(AS_IS, gyri=(0.6, 0.6), csf_weight=(3, 3), sharpness=(3, 3))):
-        coords, frame = still_head()
-        fractions = sample_tissue(draw(), setting, coords, frame)
+def test_fractions_add_up_to_one_in_every_setting():
+    for setting in (UNMOVED, Setting(), replace(UNMOVED, gyri=(0.6, 0.6), csf_weight=(3, 3), sharpness=(3, 3))):
+        coords, box = still_head()
+        fractions = sample_tissue(draw(), setting, coords, box)
         np.testing.assert_allclose(fractions.sum(0), 1, atol=1e-5)
         assert fractions.min() > 0
 
 
-def test_ventricles_grow_and_shrink_and_nothing_else_does():
-    coords, frame = still_head()
-    near = refine(sample_landmarks(coords, NEAR), frame)[0]
-    depth = refine(sample_landmarks(coords, INSIDE), frame)[0]
+def test_only_ventricles_grow_and_shrink():
+    coords, box = still_head()
+    near = refine(sample_landmarks(coords, VENTRICLES), box)[0]
+    depth = refine(sample_landmarks(coords, MM_INSIDE), box)[0]
     volumes_ml, cortex_ml = [], []
     for mm in (-2, 0, 3, 7):
         csf = tissue(ventricle_mm=(mm, mm))[0]
@@ -134,61 +143,61 @@ def test_ventricles_grow_and_shrink_and_nothing_else_does():
 @pytest.mark.parametrize("skew", [-0.6, 0.6])
 def test_the_widest_ventricles_do_not_fold_the_atlas(skew):
     coords, _ = still_head()
-    moved = move_ventricles(draw(), replace(AS_IS, ventricle_mm=(9, 9), ventricle_skew=(skew, skew)), coords)
+    moved = move_ventricles(draw(), replace(UNMOVED, ventricle_mm=(9, 9), ventricle_skew=(skew, skew)), coords)
     columns = torch.stack(torch.gradient(moved, spacing=COARSE_MM, dim=(1, 2, 3)), 1)
     assert torch.linalg.det(columns.permute(2, 3, 4, 0, 1)).min() >= 0
 
 
-def ventricles_ml(**on: object) -> tuple[float, float]:
-    """Fluid in and about the left and the right lateral ventricle."""
-    coords, frame = still_head()
-    near, right_mm = refine(sample_landmarks(coords, NEAR), frame)[0], refine(to_mni(coords)[:1], frame)[0]
-    csf = tissue(**on)[0]
+def ventricles_ml(**steps: object) -> tuple[float, float]:
+    """Return the volume of fluid in and around the left and the right lateral ventricle."""
+    coords, box = still_head()
+    near, right_mm = refine(sample_landmarks(coords, VENTRICLES), box)[0], refine(to_mni(coords)[:1], box)[0]
+    csf = tissue(**steps)[0]
     return tuple(float(csf[(near > 0.2) & side].sum()) * 0.064 for side in (right_mm < 0, right_mm > 0))
 
 
-def test_a_skew_moves_the_wall_of_one_side_further_and_of_the_other_less():
+def test_a_skew_moves_the_walls_of_one_side_further_and_of_the_other_less():
     move = {"ventricle_mm": (6, 6)}
     even, left, right = (ventricles_ml(**move, ventricle_skew=(skew, skew)) for skew in (0, 0.6, -0.6))
     assert left[0] > 1.1 * even[0]
     assert left[1] < 0.9 * even[1]
     assert right[0] < 0.9 * even[0]
     assert right[1] > 1.1 * even[1]
-    assert ventricles_ml(ventricle_skew=(0.6, 0.6)) == ventricles_ml()  # a share of no movement
+    assert ventricles_ml(ventricle_skew=(0.6, 0.6)) == ventricles_ml()  # a fraction of no movement
 
 
 @pytest.mark.parametrize("level", [0.2, 0.4, 0.65])
-def test_walls_hold_nothing_but_fluid_and_change_nothing_far_from_the_ventricles(level):
-    coords, frame = still_head()
-    near = refine(sample_landmarks(coords, NEAR), frame)[0]
+def test_walls_enclose_only_fluid_and_change_nothing_far_from_the_ventricles(level):
+    coords, box = still_head()
+    near = refine(sample_landmarks(coords, VENTRICLES), box)[0]
     blurred, walled = tissue(), tissue(ventricle_level=(level, level))
     np.testing.assert_allclose(walled.sum(0), 1, atol=1e-5)
     assert walled.min() > 0
     between = [float(((t[0] > 0.1) & (t[0] < 0.9))[near > 0.4].float().mean()) for t in (blurred, walled)]
-    assert between[0] > 0.8  # the average has blurred every wall
-    assert between[1] < 0.3  # the voxels of 4 mm through which the wall goes
+    assert between[0] > 0.8  # averaging has blurred every wall
+    assert between[1] < 0.3  # voxels of 4 mm on the wall
     assert walled[0][near > 0.4].max() > 0.99
     assert (walled - blurred).abs().sum(0)[near < 0.1].max() < 1e-3
 
 
-def test_walls_leave_grey_and_white_matter_in_the_shares_that_they_had():
+def test_walls_keep_the_ratio_of_grey_to_white_matter():
     blurred, walled = (tissue(ventricle_level=level) for level in ((0, 0), (0.5, 0.5)))
     both = (walled[1:] > 0.02).all(0) & (blurred[1:] > 0.02).all(0)
     np.testing.assert_allclose((walled[1] / walled[2])[both], (blurred[1] / blurred[2])[both], rtol=1e-3)
 
 
-def test_ventricles_are_the_smaller_the_more_fluid_a_wall_asks_for():
+def test_a_higher_level_of_fluid_makes_smaller_ventricles():
     volumes_ml = [sum(ventricles_ml(ventricle_level=(level, level))) for level in (0.2, 0.4, 0.65)]
     assert volumes_ml == sorted(volumes_ml, reverse=True)
     assert volumes_ml[2] < 0.8 * volumes_ml[0]
 
 
-def test_csf_weight_widens_sulci_and_narrows_them():
-    coords, frame = still_head()
-    brain = sample_atlas(refine(coords, frame), SMALL.step_mm, DEPTH)[0] > 0
-    narrow, as_it_is, wide = (float(tissue(csf_weight=(w, w))[0][brain].mean()) for w in (0.5, 1, 3))
-    assert narrow < 0.85 * as_it_is
-    assert wide > 1.3 * as_it_is
+def test_csf_weight_widens_or_narrows_sulci():
+    coords, box = still_head()
+    brain = sample_atlas(refine(coords, box), SMALL.voxel_mm, DEPTH)[0] > 0
+    narrow, unchanged, wide = (float(tissue(csf_weight=(w, w))[0][brain].mean()) for w in (0.5, 1, 3))
+    assert narrow < 0.85 * unchanged
+    assert wide > 1.3 * unchanged
 
 
 def test_sharpness_brings_fractions_nearer_to_one_tissue():
@@ -197,9 +206,9 @@ def test_sharpness_brings_fractions_nearer_to_one_tissue():
     assert torch.equal(tissue(sharpness=(1, 1)).argmax(0), tissue(sharpness=(3, 3)).argmax(0))
 
 
-def test_gyri_are_cut_into_the_cortex_alone():
-    coords, frame = still_head()
-    depth = refine(sample_landmarks(coords, INSIDE), frame)[0]
+def test_gyri_are_cut_only_into_the_cortex():
+    coords, box = still_head()
+    depth = refine(sample_landmarks(coords, MM_INSIDE), box)[0]
     off, on = tissue(), tissue(gyri=(0.6, 0.6))
     changed = (on - off).abs().sum(0)
     assert not changed[depth > 22].any()
@@ -210,9 +219,9 @@ def test_gyri_are_cut_into_the_cortex_alone():
     assert (tissue(seed=1, gyri=(0.6, 0.6)) != on).any()
 
 
-def strip(seed: int, **on: Range | float) -> tuple[torch.Tensor, torch.Tensor]:
-    coords, frame = still_head()
-    return strip_skull(draw(seed), replace(AS_IS, **on), coords, frame)
+def strip(seed: int, **steps: Range | float) -> tuple[torch.Tensor, torch.Tensor]:
+    coords, box = still_head()
+    return strip_skull(draw(seed), replace(UNMOVED, **steps), coords, box)
 
 
 def test_a_deeper_cut_leaves_less_brain():
@@ -222,8 +231,8 @@ def test_a_deeper_cut_leaves_less_brain():
 
 
 @given(seed=st.integers(0, 2**40))
-@settings(deadline=None, max_examples=15)
-def test_bites_only_take_away_and_skull_lies_outside_the_brain(seed):
+@settings(deadline=None, max_examples=8)
+def test_bites_only_remove_brain_and_skull_lies_outside_it(seed):
     brain, skull = strip(seed)
     bitten, _ = strip(seed, bitten=1)
     same, left = strip(seed, leaves_skull=1)
@@ -232,13 +241,13 @@ def test_bites_only_take_away_and_skull_lies_outside_the_brain(seed):
     assert bitten.sum() > 0.8 * brain.sum()
     assert torch.equal(same, brain)
     assert not (left & brain).any()
-    coords, frame = still_head()
-    assert not (left & (refine(sample_landmarks(coords, OUTSIDE), frame)[0] >= 4)).any()
+    coords, box = still_head()
+    assert not (left & (refine(sample_landmarks(coords, MM_OUTSIDE), box)[0] >= 4)).any()
 
 
-def test_a_bite_takes_nothing_deeper_than_it_says():
-    coords, frame = still_head()
-    depth = refine(sample_landmarks(coords, INSIDE), frame)[0]
+def test_bites_go_no_deeper_than_the_given_depth():
+    coords, box = still_head()
+    depth = refine(sample_landmarks(coords, MM_INSIDE), box)[0]
     deepest = 0
     for seed in range(8):
         whole, bitten = (strip(seed, strip_mm=(2, 2), bitten=chance, bite_mm=(14, 14))[0] for chance in (0, 1))
@@ -257,7 +266,7 @@ def test_skull_never_lies_in_a_bite():
         assert not (skull & whole).any()
         bite = (whole & ~bitten).numpy()
         beside += int((ndimage.binary_dilation(bite, iterations=2) & skull.numpy()).sum())
-    assert beside > 20  # there was skull that could have gone in
+    assert beside > 20  # skull lies beside bites
 
 
 def test_some_cases_are_bitten_and_some_keep_skull():
@@ -265,11 +274,11 @@ def test_some_cases_are_bitten_and_some_keep_skull():
     assert sum(int(strip(seed, leaves_skull=1)[1].sum()) > 20 for seed in range(10)) >= 5
 
 
-def test_a_head_that_is_too_large_is_cut_with_background_all_around():
-    coords, frame = still_head(scale=(1.5, 1.5))
-    brain, skull = strip_skull(draw(), replace(AS_IS, leaves_skull=1), coords, frame)
-    whole = np.zeros(frame.whole, bool)
-    whole[tuple(slice(a, a + n) for a, n in zip(frame.start, frame.shape, strict=True))] = brain | skull
+def test_a_head_larger_than_the_grid_is_cut_with_background_on_all_sides():
+    coords, box = still_head(scale=(1.5, 1.5))
+    brain, skull = strip_skull(draw(), replace(UNMOVED, leaves_skull=1), coords, box)
+    whole = np.zeros(box.grid_shape, bool)
+    whole[tuple(slice(a, a + n) for a, n in zip(box.start, box.shape, strict=True))] = brain | skull
     assert whole.any()
     for axis in range(3):
         assert not whole.take([0, -1], axis).any()

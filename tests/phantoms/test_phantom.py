@@ -1,10 +1,7 @@
-"""Synthetic cases: what BraTS's form demands of every one of them, in every setting."""
+"""Synthetic cases: every one has the form of a BraTS case, in every setting."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from functools import cache
 
@@ -14,9 +11,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
+from brats3d.errors import UsageError
 from brats3d.labels import BRATS2020, MODALITIES
-from brats3d.phantoms.phantom import Phantom, grow_phantom, make_phantom
-from brats3d.phantoms.settings import SETTINGS, Ranges
+from brats3d.phantoms.phantom import Phantom, make_phantom, make_phantom_tensors
+from brats3d.phantoms.settings import SETTINGS, Setting
 
 VOXEL_ML = 4**3 / 1000
 """Of a small phantom."""
@@ -39,7 +37,7 @@ def same(one: Phantom, other: Phantom) -> bool:
 
 
 def check_form(case: Phantom, lowest: int = 1) -> None:
-    """Everything that BraTS's form demands of a small case."""
+    """Check that a small case has the form of a BraTS case."""
     assert tuple(case.images) == MODALITIES
     assert case.label.dtype == np.uint8
     assert set(np.unique(case.label)) <= BRATS2020.values
@@ -64,7 +62,7 @@ def check_form(case: Phantom, lowest: int = 1) -> None:
 
 
 @given(seed=st.integers(0, 2**40), setting=st.sampled_from(list(SETTINGS)))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 def test_every_case_has_the_form_of_a_brats_case(seed, setting):
     case = make_phantom(seed, "small", setting=setting)
     assert case.seed == seed
@@ -72,46 +70,41 @@ def test_every_case_has_the_form_of_a_brats_case(seed, setting):
     check_form(case, np.iinfo(np.int16).min if SETTINGS[setting].rings else 1)
 
 
-@given(seed=st.integers(0, 2**40))
-@settings(deadline=None, max_examples=12)
-def test_nothing_inside_is_0_even_where_ringing_falls_below(seed):
-    case = make_phantom(seed, "small", setting=EVERY_RING)
-    check_form(case, np.iinfo(np.int16).min)
-
-
-def test_ringing_does_fall_below_0_in_some():
-    lowest = [min(a.min() for a in make_phantom(s, "small", setting=EVERY_RING).images.values()) for s in range(6)]
-    assert min(lowest) < 0
+def test_ringing_falls_below_0_and_nothing_inside_is_0():
+    cases = [make_phantom(seed, "small", setting=EVERY_RING) for seed in range(6)]
+    for case in cases:
+        check_form(case, np.iinfo(np.int16).min)
+    assert min(image.min() for case in cases for image in case.images.values()) < 0
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_brains_are_as_large_as_brains_are(setting):
-    for seed in range(8):
+def test_brains_have_the_size_of_real_brains(setting):
+    for seed in range(5):
         brain = small(seed, setting).images["t1"] != 0
-        assert 0.8e3 < brain.sum() * VOXEL_ML < 1.9e3  # ml, the CSF around it included
+        assert 0.8e3 < brain.sum() * VOXEL_ML < 1.9e3  # ml, including the CSF around the brain
         assert np.bincount(ndimage.label(brain)[0].ravel())[1:].max() > 0.95 * brain.sum()
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_some_cases_enhance_and_some_do_not(setting):
-    enhancing = [region(small(seed, setting), "ET").any() for seed in range(12)]
-    assert 2 < sum(enhancing) < 12
+    enhancing = [region(small(seed, setting), "ET").any() for seed in range(5)]
+    assert 0 < sum(enhancing) < 5
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_the_same_seed_gives_the_same_voxels_and_another_others(setting):
+def test_the_seed_determines_the_voxels(setting):
     assert same(make_phantom(3, "small", setting=setting), small(3, setting))
     assert (small(0, setting).label != small(1, setting).label).any()
     assert (small(0, setting).images["t1"] != small(1, setting).images["t1"]).mean() > 0.1
 
 
-def test_settings_differ_in_the_same_seed():
+def test_settings_differ_for_the_same_seed():
     assert not same(small(3, "varied"), small(3, "plain"))
     assert not same(small(3, "varied"), small(3, "new-scanner"))
 
 
-def test_a_setting_may_be_given_by_name_or_as_ranges_and_varied_is_the_default():
-    assert same(make_phantom(3, "small", setting=Ranges()), small(3, "plain"))
+def test_a_setting_may_be_given_by_name_or_as_an_object_and_varied_is_the_default():
+    assert same(make_phantom(3, "small", setting=Setting()), small(3, "plain"))
     assert same(make_phantom(3, "small"), small(3, "varied"))
 
 
@@ -123,52 +116,47 @@ def test_torchs_global_generator_neither_matters_nor_moves(setting):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"seed": -1}, r"^seed: expected an integer from 0, got -1$"),
-        ({"size": "large"}, r"^size: expected one of full, small, got 'large'$"),
-        ({"setting": "plane"}, r"^setting: expected one of varied, plain, new-scanner, got 'plane'$"),
-    ],
-)
-def test_wrong_arguments_are_named_with_the_valid_ones(arguments, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("arguments", [{"seed": -1}, {"size": "large"}, {"setting": "plane"}])
+def test_wrong_arguments_are_refused(arguments):
+    ((name, value),) = arguments.items()
+    with pytest.raises(UsageError) as error:
         make_phantom(**{"seed": 0, "size": "small", **arguments})
+    assert (error.value.subject, error.value.found) == (name, value)
 
 
-def test_tiny_tumours_are_grown_to_one_millilitre():
-    tiny = Ranges(radius_high_mm=(1, 1), radius_low_mm=(1, 1), has_edema=0)
+def test_tiny_tumours_grow_to_one_millilitre():
+    tiny = Setting(radius_high_mm=(1, 1), radius_low_mm=(1, 1), has_edema=0)
     for seed in range(5):
         assert (make_phantom(seed, "small", setting=tiny).label > 0).sum() * VOXEL_ML >= 1
 
 
 @pytest.mark.parametrize("change", [{"cystic": 1}, {"bleeds": 1}, {"rings": 1}, {"thick": 1}, {"tube_gain": (1, 1)}])
-def test_a_step_that_is_switched_on_leaves_whole_tumour_and_core_of_a_plain_case_as_they_were(change):
-    for seed in range(4):
-        plain, changed = small(seed, "plain"), make_phantom(seed, "small", setting=replace(Ranges(), **change))
+def test_switching_on_a_step_keeps_whole_tumour_and_core_of_a_plain_case(change):
+    for seed in (1, 2):
+        plain, changed = small(seed, "plain"), make_phantom(seed, "small", setting=replace(Setting(), **change))
         core, changed_core = region(plain, "TC"), region(changed, "TC")
         np.testing.assert_array_equal(plain.label == 2, changed.label == 2)
         np.testing.assert_array_equal(core, changed_core)
-        assert (changed.label[changed.label != plain.label] == 1).all()  # a cyst in what would have enhanced
+        assert (changed.label[changed.label != plain.label] == 1).all()  # a cyst in tissue that would have enhanced
         np.testing.assert_array_equal(plain.images["t1"] != 0, changed.images["t1"] != 0)
 
 
-def test_a_cyst_changes_a_still_case_within_the_core_alone(still):
+def test_a_cyst_changes_only_the_core(still_case):
     changed_somewhere = False
     for seed in range(6):
-        off, on = (grow_phantom(seed, "small", setting=replace(still, cystic=chance)) for chance in (0, 1))
+        off, on = (still_case(seed, cystic=chance) for chance in (0, 1))
         a, b = off.image[0], on.image[0]
-        scale = (b[a != 0] / a[a != 0]).median()  # the mean over the brain is kept
+        scale = (b[a != 0] / a[a != 0]).median()  # undoes the scaling to a mean
         changed = (a * scale - b).abs() > 0.02 * a.mean()
         assert torch.isin(on.label[changed], torch.tensor([1, 4])).all()
         changed_somewhere |= bool(changed.any())
     assert changed_somewhere
 
 
-def test_skull_is_shown_but_never_labelled(still):
+def test_skull_is_visible_but_never_labelled(still_case):
     shown = 0
     for seed in range(6):
-        off, on = (grow_phantom(seed, "small", setting=replace(still, leaves_skull=chance)) for chance in (0, 1))
+        off, on = (still_case(seed, leaves_skull=chance) for chance in (0, 1))
         skull = (on.image[0] != 0) & (off.image[0] == 0)
         assert torch.equal(off.label, on.label)
         assert not on.label[skull].any()
@@ -186,25 +174,17 @@ def test_a_healthy_head_is_the_same_head_without_a_tumour(still):
             np.testing.assert_array_equal(plain.images[name] != 0, healthy.images[name] != 0)
 
 
-def test_what_is_left_on_the_device_is_the_same_case():
-    grown, case = grow_phantom(3, "small"), small(3)
-    box = tuple(slice(a, a + n) for a, n in zip(grown.frame.start, grown.frame.shape, strict=True))
+def test_the_tensors_hold_the_same_case():
+    grown, case = make_phantom_tensors(3, "small"), small(3)
+    box = tuple(slice(a, a + n) for a, n in zip(grown.box.start, grown.box.shape, strict=True))
     assert grown.image.dtype == torch.float32
     np.testing.assert_array_equal(grown.image.numpy(), np.stack([case.images[name][box] for name in MODALITIES]))
     np.testing.assert_array_equal(grown.label.numpy(), case.label[box])
     assert all((array != 0).sum() == (array[box] != 0).sum() for array in case.images.values())
 
 
-def test_importing_the_module_loads_no_atlas_and_no_imaging_library():
-    code = "import sys, brats3d.phantoms.phantom\nprint({'nilearn', 'nibabel', 'scipy', 'monai'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
 def test_a_full_size_case_fits_the_brats_grid():
-    start = time.perf_counter()
-    case = make_phantom(1)
-    print(f"full-size case: {time.perf_counter() - start:.1f} s, the atlas's loading included")
+    case = make_phantom(1, setting="plain")
     assert case.label.shape == (240, 240, 155)
     assert case.images["flair"].shape == (240, 240, 155)
     np.testing.assert_array_equal(case.affine, [[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -215,8 +195,8 @@ def test_a_full_size_case_fits_the_brats_grid():
 
 
 @pytest.mark.slow
-def test_regions_are_as_large_and_as_many_as_published():
-    """Every third of BraTS 2020's training cases (docs/phantoms.md has the source) is met by varied phantoms."""
+def test_volumes_and_numbers_of_regions_cover_the_published_ones():
+    """Varied phantoms cover each third of BraTS 2020's volumes; docs/phantoms.md has the source."""
     cases = [small(seed) for seed in range(100)]
     volumes_ml = {
         name: np.array([region(case, name).sum() * VOXEL_ML for case in cases]) for name in ("WT", "TC", "ET")
@@ -233,6 +213,6 @@ def test_regions_are_as_large_and_as_many_as_published():
 
 
 @pytest.mark.gpu
-def test_a_case_made_on_a_gpu_has_the_form_too():
+def test_a_case_made_on_a_gpu_has_the_form_of_a_brats_case():
     check_form(make_phantom(1, "small", "cuda"), np.iinfo(np.int16).min)
     assert same(make_phantom(1, "small", "cuda"), make_phantom(1, "small", "cuda"))

@@ -1,4 +1,4 @@
-"""The table that phantoms are drawn from, and its named settings."""
+"""The named settings, and the properties that every setting has."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 
 import pytest
 
-from brats3d.phantoms.settings import DEFAULT_SETTING, SETTINGS, Contrasts, Ranges, get_ranges
+from brats3d.errors import UsageError
+from brats3d.phantoms.settings import DEFAULT_SETTING, SETTINGS, Contrasts, Setting, get_setting
 
-NEW_STEPS = (
+OPTIONAL_STEPS = (
     *("fold_mm", "ventricle_mm", "gyri", "bitten", "leaves_skull", "more_foci", "small", "infiltrates", "edema_fade"),
     *("shell", "cystic", "bleeds", "tube_gain", "dura_gain", "plexus_gain", "cap_gain", "thick", "ghosts", "rician"),
     *("rings", "hindbrain_gain", "ventricle_skew", "ventricle_level", "flow_gain", "regional", "deep_gm"),
@@ -32,17 +33,17 @@ CHANCES = (
 )
 
 
-def ranges_of(table: Ranges | Contrasts) -> dict[str, tuple[float, float]]:
+def ranges_of(table: Setting | Contrasts) -> dict[str, tuple[float, float]]:
     return {f.name: v for f in fields(table) if isinstance(v := getattr(table, f.name), tuple)}
 
 
-def test_the_settings_are_the_three_that_are_documented():
+def test_the_three_documented_settings_exist():
     assert list(SETTINGS) == ["varied", "plain", "new-scanner"]
     assert DEFAULT_SETTING == "varied"
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_range_rises_and_every_chance_is_one(setting):
+def test_every_range_rises_and_every_chance_is_a_probability(setting):
     table = SETTINGS[setting]
     for name, (low, high) in {**ranges_of(table), **ranges_of(table.contrasts)}.items():
         assert low <= high, name
@@ -52,8 +53,8 @@ def test_every_range_rises_and_every_chance_is_one(setting):
     assert table.lobes >= 1
 
 
-def test_plain_has_none_of_the_later_steps_and_varied_has_them_all():
-    for name in NEW_STEPS:
+def test_plain_has_none_of_the_optional_steps_and_varied_has_all():
+    for name in OPTIONAL_STEPS:
         off, on = getattr(SETTINGS["plain"], name), getattr(SETTINGS["varied"], name)
         assert off in (0, False, (0, 0)), name
         assert on not in (0, False, (0, 0)), name
@@ -74,13 +75,15 @@ def test_contrasts_cannot_invert_a_sequence():
         assert k.flair_gm[0] >= 0
 
 
-def test_a_setting_is_taken_by_name_or_as_it_is():
-    assert get_ranges("plain") == Ranges()
-    own = replace(Ranges(), low_grade=1)
-    assert get_ranges(own) is own
+def test_a_setting_may_be_given_by_name_or_as_an_object():
+    assert get_setting("plain") == Setting()
+    own = replace(Setting(), low_grade=1)
+    assert get_setting(own) is own
 
 
 @pytest.mark.parametrize("unknown", ["plane", "", "Plain"])
-def test_an_unknown_setting_is_named_with_the_valid_ones(unknown):
-    with pytest.raises(ValueError, match=rf"^setting: expected one of varied, plain, new-scanner, got '{unknown}'$"):
-        get_ranges(unknown)
+def test_an_unknown_setting_is_refused(unknown):
+    with pytest.raises(UsageError) as error:
+        get_setting(unknown)
+    assert (error.value.subject, error.value.found) == ("setting", unknown)
+    assert error.value.expected == "one of varied, plain, new-scanner"

@@ -1,4 +1,4 @@
-"""The pool of phantoms: numbers, uses, what is seeded by what. Most of it on phantoms that are one number."""
+"""The endless stream of phantoms: numbers, uses, seeds. Most tests replace each phantom by its number."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 import torch
 from monai.transforms import Compose, MapTransform, RandomizableTransform
 
+from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES
-from brats3d.phantoms import stream as stream
-from brats3d.phantoms.stream import PhantomCases, PhantomStream, grow_case
+from brats3d.phantoms import stream
+from brats3d.phantoms.stream import PhantomCases, PhantomStream, make_case
 
 
 class AddNoise(RandomizableTransform, MapTransform):
-    """What is random, in one number."""
+    """A random transform that adds one random number."""
 
     def __init__(self) -> None:
         MapTransform.__init__(self, "image")
@@ -27,7 +28,7 @@ class AddNoise(RandomizableTransform, MapTransform):
 
 
 class Prepare(MapTransform):
-    """What is done once."""
+    """A deterministic transform that counts its calls."""
 
     def __init__(self) -> None:
         super().__init__("image")
@@ -40,14 +41,14 @@ class Prepare(MapTransform):
 
 @pytest.fixture
 def grown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """(namespace, number) of every phantom that is made; each is its number."""
+    """Replace phantoms by their number; return (namespace, number) of each one made."""
     made: list[tuple[str, int]] = []
 
     def grow(namespace: str, number: int, *_: object) -> dict:
         made.append((namespace, number))
         return {"image": torch.full((1, 2, 2, 2), float(number)), "case_id": str(number)}
 
-    monkeypatch.setattr(stream, "grow_case", grow)
+    monkeypatch.setattr(stream, "make_case", grow)
     return made
 
 
@@ -59,14 +60,14 @@ def take(phantoms: PhantomStream | Iterator, count: int) -> list[tuple[int, floa
     return [(int(s["case_id"]), s["noise"]) for s in islice(iter(phantoms), count)]
 
 
-def test_a_phantom_gives_as_many_patches_as_asked_for_on_average(grown):
+def test_each_phantom_yields_the_given_number_of_patches_on_average(grown):
     numbers = Counter(number for number, _ in take(made_stream(pool=4, patches_per_phantom=5), 1000))
     gone = [numbers[number] for number in range(4, len(grown) - 4)]
     assert sum(gone) / len(gone) == pytest.approx(5, abs=0.5)
     assert len(grown) == pytest.approx(1000 / 5 + 4, abs=1)
 
 
-def test_numbers_only_rise_and_none_is_made_twice(grown):
+def test_no_phantom_is_made_twice(grown):
     take(made_stream(pool=3, patches_per_phantom=2), 100)
     assert [number for _, number in grown] == list(range(len(grown)))
 
@@ -77,11 +78,11 @@ def test_samples_come_from_the_most_recent_phantoms(grown):
         assert phantoms.made - 3 <= number < phantoms.made
 
 
-def test_one_phantom_a_patch_is_a_stream_without_repetition(grown):
+def test_one_patch_per_phantom_repeats_no_phantom(grown):
     assert [number for number, _ in take(made_stream(pool=1, patches_per_phantom=1), 20)] == list(range(20))
 
 
-def test_every_use_is_another_patch_and_the_seed_decides_all(grown):
+def test_every_use_makes_a_new_patch_and_the_seed_determines_all(grown):
     first = take(made_stream(pool=2, patches_per_phantom=4), 60)
     assert len(set(first)) == 60
     assert take(made_stream(pool=2, patches_per_phantom=4), 60) == first
@@ -95,7 +96,7 @@ def test_a_phantom_is_prepared_once(grown):
     assert all(s["image"].unique().item() == int(s["case_id"]) + 0.5 for s in samples)
 
 
-def test_a_restored_stream_goes_on_with_numbers_that_were_never_used(grown):
+def test_a_restored_stream_continues_with_new_phantoms(grown):
     first = made_stream(pool=3, patches_per_phantom=2)
     before = take(first, 31)
     second = made_stream(pool=3, patches_per_phantom=2)
@@ -106,13 +107,13 @@ def test_a_restored_stream_goes_on_with_numbers_that_were_never_used(grown):
     assert second.state_dict() == {"made": len(grown), "drawn": 62}
 
 
-def test_the_state_is_numbers(grown):
+def test_the_state_consists_of_two_numbers(grown):
     phantoms = made_stream()
     take(phantoms, 3)
     assert phantoms.state_dict() == {"made": 3, "drawn": 3}
 
 
-def test_seeds_and_validation_have_phantoms_of_their_own(grown):
+def test_seeds_and_validation_share_no_phantom(grown):
     take(made_stream(seed=0), 2)
     take(made_stream(seed=1), 2)
     cases = PhantomCases(2, "small", "varied", [Prepare()], MODALITIES)
@@ -129,7 +130,7 @@ def test_validation_cases_are_made_once_and_stay_the_same(grown):
     assert len(grown) == 3
 
 
-def test_the_time_of_making_is_kept(grown):
+def test_the_time_spent_making_phantoms_is_recorded(grown):
     phantoms = made_stream()
     assert phantoms.seconds_making == 0
     take(phantoms, 1)
@@ -139,18 +140,18 @@ def test_the_time_of_making_is_kept(grown):
 # --- real phantoms
 
 
-def test_channels_are_the_sequences_that_are_asked_for():
-    every = grow_case("test", 0, "small", "cpu", "varied", MODALITIES)
-    some = grow_case("test", 0, "small", "cpu", "varied", ["flair", "t1"])
+def test_channels_are_the_requested_sequences():
+    every = make_case("test", 0, "small", "cpu", "plain", MODALITIES)
+    some = make_case("test", 0, "small", "cpu", "plain", ["flair", "t1"])
     assert every["image"].dtype == torch.float32 and every["label"].dtype == torch.uint8
     assert every["image"].shape[1:] == every["label"].shape[1:]
     assert set(every["label"].unique().tolist()) <= {0, 1, 2, 4}
     assert torch.equal(some["image"], every["image"][[0, 3]])
 
 
-def test_another_number_namespace_or_setting_is_another_case():
-    def image(namespace: str = "test", number: int = 0, setting: str = "varied") -> torch.Tensor:
-        return grow_case(namespace, number, "small", "cpu", setting, ["t1"])["image"]
+def test_number_namespace_and_setting_determine_the_case():
+    def image(namespace: str = "test", number: int = 0, setting: str = "plain") -> torch.Tensor:
+        return make_case(namespace, number, "small", "cpu", setting, ["t1"])["image"]
 
     first = image()
     assert torch.equal(image(), first)
@@ -159,20 +160,19 @@ def test_another_number_namespace_or_setting_is_another_case():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "subject", "found"),
     [
-        (lambda: made_stream(pool=0), "pool: expected 1 phantom or more, got 0"),
-        (lambda: made_stream(pool=1.5), "pool: expected 1 phantom or more, got 1.5"),
-        (lambda: made_stream(patches_per_phantom=0.5), "patches_per_phantom: expected 1 or more, got 0.5"),
-        (
-            lambda: PhantomStream("huge", "varied", Compose([]), MODALITIES),
-            "size: expected one of full, small, got 'huge'",
-        ),
-        (lambda: PhantomStream("small", "odd", Compose([]), MODALITIES), "setting: expected one of .*, got 'odd'"),
-        (lambda: PhantomCases(0, "small", "varied", [], MODALITIES), "val_cases: expected 1 or more, got 0"),
-        (lambda: PhantomCases(1, "huge", "varied", [], MODALITIES), "size: expected one of full, small, got 'huge'"),
+        (lambda: made_stream(pool=0), "pool", 0),
+        (lambda: made_stream(pool=1.5), "pool", 1.5),
+        (lambda: made_stream(patches_per_phantom=0.5), "patches_per_phantom", 0.5),
+        (lambda: made_stream(healthy=1.5), "healthy", 1.5),
+        (lambda: PhantomStream("huge", "varied", Compose([]), MODALITIES), "size", "huge"),
+        (lambda: PhantomStream("small", "odd", Compose([]), MODALITIES), "setting", "odd"),
+        (lambda: PhantomCases(0, "small", "varied", [], MODALITIES), "val_cases", 0),
+        (lambda: PhantomCases(1, "huge", "varied", [], MODALITIES), "size", "huge"),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(make: Callable, message: str):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_arguments_are_refused(make: Callable, subject: str, found: object):
+    with pytest.raises(UsageError) as error:
         make()
+    assert (error.value.subject, error.value.found) == (subject, found)

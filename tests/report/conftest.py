@@ -19,7 +19,7 @@ from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.score_files import write_scores
 from brats3d.files.nifti_write import write_segmentation
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS, get_convention
-from brats3d.phantoms.releases import write_phantoms
+from brats3d.phantoms import write_phantoms
 from brats3d.report.case_volumes import CaseVolumes
 from brats3d.report.make import make_report
 

@@ -1,4 +1,4 @@
-"""Data sets of phantoms on disk, in the form of a published release."""
+"""Write data sets of phantoms in the layout of a published release."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from brats3d.convert import decathlon, kaggle_h5
+from brats3d.errors import UsageError
 from brats3d.files import (
     flush_file,
     remove_leftovers,
@@ -27,42 +28,43 @@ from brats3d.files import (
 )
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.head import get_size
-from brats3d.phantoms.phantom import Phantom, check, make_phantom
-from brats3d.phantoms.settings import DEFAULT_SETTING, Ranges, get_ranges
+from brats3d.phantoms.phantom import Phantom, make_phantom
+from brats3d.phantoms.settings import DEFAULT_SETTING, Setting, get_setting
 
 
 @dataclass(frozen=True)
-class FileNames:
+class DatasetLayout:
     """How a published release names, numbers and stores its cases.
 
     Args:
-        path: of a case below the data set's folder, a format of ``patient``, ``timepoint`` and ``grade`` (HGG, LGG).
-        suffixes: of the files in a case's folder, by modality and for ``seg``; they follow its name.
+        path: path of a case below the data set's folder, a format of ``patient``, ``timepoint`` and ``grade`` (HGG,
+            LGG).
+        suffixes: modality or ``seg`` -> what follows the case's name in the name of that file.
         labels: BraTS 2020's label -> the release's.
-        first_timepoint: number of a patient's first one, where cases are numbered so; every third case is then the
-            second one of the patient before.
-        cavity: whether part of the core is marked as resection cavity, which is 4 in BraTS 2024.
-        write: writes a case to its path, given its number too; returns what ``finish`` needs to know of it.
-        finish: given the data set's folder and that of every case, writes what stands beside them.
+        first_timepoint: number of a patient's first time point, if the release numbers them. Every third case is then
+            the second time point of the patient before.
+        has_cavity: mark part of the core as resection cavity, which is label 4 in BraTS 2024.
+        write: write a case, given its number and path; return a record of it for ``finish``.
+        finish: write the files beside the cases, given the data set's folder and all records.
     """
 
     path: str
     suffixes: Mapping[str, str] = field(default_factory=lambda: _suffixes("_", *MODALITIES), hash=False)
     labels: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({1: 1, 2: 2, 4: 4}), hash=False)
     first_timepoint: int | None = None
-    cavity: bool = False
+    has_cavity: bool = False
     write: Callable[[Phantom, int, Path, Mapping[str, str]], Any] = field(default_factory=lambda: _write_folder)
     finish: Callable[[Path, Sequence[Any]], None] | None = None
 
-    def place(self, number: int, grade: str) -> Path:
-        """Path of the number-th case, from 1, below the data set's folder."""
+    def case_path(self, number: int, grade: str) -> Path:
+        """Return the path of a case, numbered from 1, below the data set's folder."""
         second = self.first_timepoint is not None and number % 3 == 0
         timepoint = (self.first_timepoint or 0) + second
         return Path(self.path.format(patient=number - second, timepoint=timepoint, grade=grade))
 
 
 def case_seed(seed: int, index: int) -> int:
-    """Seed of the index-th case (from 0) of a set: it depends on nothing else, such as how many cases there are."""
+    """Return the seed of a data set's case, numbered from 0; it does not depend on the number of cases."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -73,64 +75,67 @@ def write_phantoms(
     size: str = "full",
     device: str | torch.device = "cpu",
     layout: str = "brats2020",
-    setting: str | Ranges = DEFAULT_SETTING,
+    setting: str | Setting = DEFAULT_SETTING,
     progress: bool = True,
 ) -> list[Path]:
-    """Write a data set of synthetic cases in a published form. A case's folder, or file, appears whole or not at all.
+    """Write a data set of synthetic cases. A case's folder, or file, appears whole or not at all.
 
     Args:
-        output_dir: folder of the data set; made if it is not there.
-        cases: how many. Case i is the same whatever this is, and in every layout.
-        seed: of the set, from 0.
-        size, device: as for :func:`make_phantom`.
-        layout: one of :data:`LAYOUTS`.
-        setting: as for :func:`make_phantom`.
+        output_dir: folder of the data set, created if missing.
+        cases: number of cases. Case i is the same for any number, and in every layout.
+        seed: of the data set, from 0.
+        size, device: see :func:`make_phantom`.
+        layout: a name in :data:`LAYOUTS`.
+        setting: see :func:`make_phantom`.
         progress: show a progress bar.
 
     Returns:
-        Where each case is: its folder; its image in ``msd``; its first slice in ``h5``.
+        The path of each case: its folder; its image in ``msd``; its first slice in ``h5``.
 
     Raises:
-        ValueError: if an argument is outside its valid set.
-        FileExistsError: if one of the cases is there already; nothing has been written then.
+        UsageError: if an argument is wrong, or one of the cases exists already; nothing has been written then.
     """
-    from tqdm import tqdm  # here, as nibabel below: whoever only generates needs neither
+    from tqdm import tqdm  # imported here because generating alone does not need it
 
-    check(cases >= 1, f"cases: expected at least 1, got {cases}")
-    check(seed >= 0, f"seed: expected an integer from 0, got {seed}")
+    if cases < 1:
+        raise UsageError("cases", expected="an integer from 1", found=cases)
+    if seed < 0:
+        raise UsageError("seed", expected="an integer from 0", found=seed)
     get_size(size)
-    check(layout in LAYOUTS, f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
-    ranges = get_ranges(setting)
+    if layout not in LAYOUTS:
+        raise UsageError("layout", expected=f"one of {', '.join(LAYOUTS)}", found=layout)
+    setting = get_setting(setting)
     _check_device(device)
-    names = LAYOUTS[layout]
+    form = LAYOUTS[layout]
     root = writable_folder(output_dir)
     numbers = range(1, cases + 1)
-    for path in [root / names.place(number, grade) for number in numbers for grade in ("HGG", "LGG")]:
+    possible = [root / form.case_path(number, grade) for number in numbers for grade in ("HGG", "LGG")]
+    for path in possible:
         if path.exists():
-            raise FileExistsError(f"{path}: a case is there already; choose another output folder or remove it")
-    for folder in {(root / names.place(number, grade)).parent for number in numbers for grade in ("HGG", "LGG")}:
+            raise UsageError("output_dir", f"{path} exists already", advice="choose another folder, or remove it")
+    for folder in {path.parent for path in possible}:
         remove_leftovers(folder)
     paths, records = [], []
     for number in tqdm(numbers, desc="phantoms", unit="case", disable=not progress):
-        phantom = make_phantom(case_seed(seed, number - 1), size, device, ranges)
-        path = root / names.place(number, _grade(phantom.label))
+        phantom = make_phantom(case_seed(seed, number - 1), size, device, setting)
+        path = root / form.case_path(number, _grade(phantom.label))
         path.parent.mkdir(parents=True, exist_ok=True)
-        phantom = replace(phantom, case_id=path.name, label=_relabel(phantom.label, names))
-        records.append(names.write(phantom, number, path, names.suffixes))
+        phantom = replace(phantom, case_id=path.name, label=_relabel(phantom.label, form))
+        records.append(form.write(phantom, number, path, form.suffixes))
         paths.append(path)
-    if names.finish:
-        names.finish(root, records)
+    if form.finish:
+        form.finish(root, records)
     return paths
 
 
 def _check_device(device: str | torch.device) -> None:
     try:
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:  # torch's, of up to 20 lines
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:  # torch's messages, up to 20 lines
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
         if isinstance(device, str) and device.partition(":")[0] not in ("cpu", "cuda", "mps"):
             reason = "no such device"
-        raise ValueError(f"device: expected cpu, or cuda where there is one, got {str(device)!r} ({reason})") from None
+        raise UsageError("device", reason, expected="cpu, or cuda if there is one", found=str(device)) from None
 
 
 def _suffixes(separator: str, *modalities: str) -> Mapping[str, str]:
@@ -142,25 +147,28 @@ def _grade(label: np.ndarray) -> str:
     return "HGG" if (label == 4).any() else "LGG"
 
 
-def _relabel(label: np.ndarray, names: FileNames) -> np.ndarray:
+def _relabel(label: np.ndarray, form: DatasetLayout) -> np.ndarray:
     table = np.zeros(5, np.uint8)
-    table[list(names.labels)] = list(names.labels.values())
+    table[list(form.labels)] = list(form.labels.values())
     relabelled = table[label]
-    if names.cavity and len(core := np.argwhere(label == 1)):
+    if form.has_cavity and len(core := np.argwhere(label == 1)):
         top = core[core[:, 2] > np.median(core[:, 2])]
         relabelled[tuple(top.T)] = 4
     return relabelled
 
 
 def _write_folder(phantom: Phantom, number: int, path: Path, suffixes: Mapping[str, str]) -> None:
-    """Write a file a modality."""
+    """Write one file per modality."""
     with whole_folder(path) as hidden:
         for name, array in {**phantom.images, "seg": phantom.label}.items():
             write_nifti(hidden / f"{path.name}{suffixes[name]}", array, phantom.affine)
 
 
 def _write_task_case(phantom: Phantom, number: int, path: Path, suffixes: Mapping[str, str]) -> dict[str, str]:
-    """Write the Decathlon's 4-D image and its segmentation in RAS order; the image comes last."""
+    """Write the Decathlon's segmentation and 4-D image in RAS order; return the case's entry in dataset.json.
+
+    The image comes last, because its presence means that the case is complete.
+    """
     order = [decathlon.MODALITY_NAMES[name.lower()] for name in decathlon.DATASET_JSON["modality"].values()]
     image = np.stack([phantom.images[name] for name in order], -1).astype(np.float32)
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])  # x and y; LPS -> RAS
@@ -189,14 +197,14 @@ def _write_dataset_json(root: Path, cases: Sequence[dict[str, str]]) -> None:
 
 
 def _write_volume(phantom: Phantom, number: int, path: Path, suffixes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Write Kaggle's HDF5 slices; what its meta_data.csv says of each."""
-    # the form has no place for what lies below the background, which is 0
+    """Write Kaggle's HDF5 slices; return their rows of meta_data.csv."""
+    # Intensities below the background, which is 0, cannot be stored in this form.
     images = {name: np.where(image < 0, 1, image).astype(image.dtype) for name, image in phantom.images.items()}
     with scratch_folder(path) as hidden:
         slices = kaggle_h5.write_slices(hidden, number, images, phantom.label)
         for file in slices:
             flush_file(file)
-        for file in reversed(slices):  # the first slice, by which a volume is known to be there, comes last
+        for file in reversed(slices):  # the first slice comes last: it marks a complete volume
             file.replace(path.with_name(file.name))
     rows = []
     for s, file in enumerate(slices):
@@ -215,7 +223,7 @@ def _write_volume(phantom: Phantom, number: int, path: Path, suffixes: Mapping[s
 
 
 def _write_tables(root: Path, volumes: Sequence[list[dict[str, Any]]]) -> None:
-    """Kaggle's three tables; nothing is known of the survival of phantoms."""
+    """Write Kaggle's three tables; that of survival is empty."""
     ids = [f"BraTS20_Training_{rows[0]['volume']:03d}" for rows in volumes]
     grades = ["HGG" if any(row["label2_pxl_cnt"] for row in rows) else "LGG" for rows in volumes]
     others = ("BraTS_2017_subject_ID", "BraTS_2018_subject_ID", "TCGA_TCIA_subject_ID", "BraTS_2019_subject_ID")
@@ -248,20 +256,20 @@ _GLI = "BraTS-GLI-{patient:05d}-{timepoint:03d}"
 
 _ET_IS_3 = MappingProxyType({1: 1, 2: 2, 4: 3})
 
-LAYOUTS: Mapping[str, FileNames] = MappingProxyType(
+LAYOUTS: Mapping[str, DatasetLayout] = MappingProxyType(
     {
-        "brats2018": FileNames("{grade}/Brats18_SYN_{patient:03d}_1"),
-        "brats2020": FileNames("BraTS20_Training_{patient:03d}"),
-        "brats2021": FileNames("BraTS2021_{patient:05d}"),
-        "brats2023": FileNames(_GLI, _2023, _ET_IS_3, first_timepoint=0),
-        "brats2024": FileNames(_GLI, _2023, _ET_IS_3, first_timepoint=100, cavity=True),
-        "msd": FileNames(
+        "brats2018": DatasetLayout("{grade}/Brats18_SYN_{patient:03d}_1"),
+        "brats2020": DatasetLayout("BraTS20_Training_{patient:03d}"),
+        "brats2021": DatasetLayout("BraTS2021_{patient:05d}"),
+        "brats2023": DatasetLayout(_GLI, _2023, _ET_IS_3, first_timepoint=0),
+        "brats2024": DatasetLayout(_GLI, _2023, _ET_IS_3, first_timepoint=100, has_cavity=True),
+        "msd": DatasetLayout(
             f"{_TASK}/imagesTr/BRATS_{{patient:03d}}.nii.gz",
             labels=MappingProxyType({1: 2, 2: 1, 4: 3}),
             write=_write_task_case,
             finish=_write_dataset_json,
         ),
-        "h5": FileNames(f"{_SLICES}/volume_{{patient}}_slice_0.h5", write=_write_volume, finish=_write_tables),
+        "h5": DatasetLayout(f"{_SLICES}/volume_{{patient}}_slice_0.h5", write=_write_volume, finish=_write_tables),
     }
 )
-"""Every form of data set that phantoms can be written in."""
+"""The layouts in which phantoms can be written."""

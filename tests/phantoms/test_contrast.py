@@ -1,0 +1,106 @@
+"""The brightness of tissues: each sequence keeps its order in every draw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from brats3d.labels import MODALITIES
+from brats3d.phantoms.contrast import TISSUES, draw_contrast
+from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.settings import SETTINGS, Contrasts, Setting
+
+SETTING = st.sampled_from(list(SETTINGS))
+
+SEED = st.integers(0, 2**40)
+
+
+def stream(seed: int = 0) -> RandomStream:
+    return RandomStream(seed, torch.device("cpu"))
+
+
+def brightness(seed: int, setting: str, low_grade: bool = False) -> dict[str, dict[str, float]]:
+    values = draw_contrast(stream(seed), SETTINGS[setting], low_grade)
+    assert list(values) == list(MODALITIES)
+    return {name: dict(zip(TISSUES, column, strict=True)) for name, column in values.items()}
+
+
+@given(seed=SEED, setting=SETTING, low_grade=st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_healthy_tissues_keep_the_order_of_each_sequence(seed, setting, low_grade):
+    v = brightness(seed, setting, low_grade)
+    assert v["t1"]["csf"] < v["t1"]["gm"] < v["t1"]["wm"]
+    assert v["t2"]["wm"] < v["t2"]["gm"] < v["t2"]["csf"]
+    assert v["flair"]["csf"] < v["flair"]["wm"] <= v["flair"]["gm"]
+
+
+@given(seed=SEED, setting=SETTING, low_grade=st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_tumour_tissues_are_bright_or_dark_as_in_each_sequence(seed, setting, low_grade):
+    v = brightness(seed, setting, low_grade)
+    assert v["t1ce"]["enhancing"] > max(v["t1ce"]["gm"], v["t1ce"]["wm"])
+    for name in ("t2", "flair"):
+        assert v[name]["edema"] > v[name]["gm"]
+    assert v["t2"]["core"] > v["t2"]["gm"]
+    assert v["t1"]["blood"] >= v["t1"]["wm"]
+    assert v["t1"]["cyst"] < v["t1"]["csf"] + 0.13
+    assert v["t2"]["cyst"] > 0.8 * v["t2"]["csf"]
+
+
+def test_t1ce_repeats_t1_in_tissue_without_contrast_agent():
+    for seed in range(20):
+        values = draw_contrast(stream(seed), replace(Setting(), contrasts=replace(Contrasts(), t1ce_shift=0)), False)
+        same = [i for i, name in enumerate(TISSUES) if name != "enhancing"]
+        assert [values["t1ce"][i] for i in same] == [values["t1"][i] for i in same]
+
+
+@pytest.mark.parametrize("setting", ["varied", "new-scanner"])
+@pytest.mark.parametrize("low_grade", [False, True])
+def test_every_order_holds_in_thousands_of_draws(setting, low_grade):
+    values = [draw_contrast(stream(seed), SETTINGS[setting], low_grade) for seed in range(2000)]
+    v = {name: dict(zip(TISSUES, np.transpose([case[name] for case in values]), strict=True)) for name in MODALITIES}
+    assert (v["t1"]["csf"] < v["t1"]["gm"]).all()
+    assert (v["t1"]["gm"] < v["t1"]["wm"]).all()
+    assert (v["t1ce"]["csf"] < v["t1ce"]["gm"]).all()
+    assert (v["t1ce"]["gm"] < v["t1ce"]["wm"]).all()
+    for name in ("csf", "gm", "wm", "core"):
+        assert (v["t1ce"]["enhancing"] > v["t1ce"][name]).all()
+    assert (v["t2"]["wm"] < v["t2"]["gm"]).all()
+    assert (v["t2"]["gm"] < v["t2"]["csf"]).all()
+    assert (v["flair"]["csf"] < v["flair"]["wm"]).all()
+    assert (v["flair"]["wm"] <= v["flair"]["gm"]).all()
+    for name in ("t2", "flair"):
+        assert (v[name]["edema"] > v[name]["gm"]).all()
+
+
+def test_another_t1ce_is_drawn_from_the_ranges_of_t1_and_changes_no_other_sequence():
+    far = 0
+    for seed in range(200):
+        same, other = (
+            draw_contrast(stream(seed), replace(Setting(), contrasts=replace(Contrasts(), t1ce_other=chance)), False)
+            for chance in (0, 1)
+        )
+        assert all(same[name] == other[name] for name in ("t1", "t2", "flair"))
+        v, k = dict(zip(TISSUES, other["t1ce"], strict=True)), Contrasts()
+        assert k.t1_csf[0] <= v["csf"] <= k.t1_csf[1]
+        assert k.t1_gm[0] <= v["gm"] <= k.t1_gm[1]
+        assert k.t1_wm[0] <= v["wm"] - v["gm"] <= k.t1_wm[1] + 1e-9
+        darker_in_t1, darker = other["t1"][1] - other["t1"][3], v["gm"] - v["core"]
+        assert 0.6 * darker_in_t1 <= darker + 1e-9 <= 1.5 * darker_in_t1 + 2e-9
+        assert v["enhancing"] > max(v["gm"], v["wm"])
+        far += abs(v["gm"] - other["t1"][1]) > 3 * k.t1ce_shift
+    assert far > 30
+
+
+def test_low_grade_cores_are_mostly_darker_in_t1_and_brighter_in_t2_than_edema():
+    darker, brighter = [], []
+    for seed in range(200):
+        v = brightness(seed, "varied", low_grade=True)
+        darker.append(v["t1"]["core"] < v["t1"]["edema"])
+        brighter.append(v["t2"]["core"] > v["t2"]["edema"])
+    assert np.mean(darker) > 0.8
+    assert np.mean(brighter) > 0.75
