@@ -168,7 +168,7 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     """Train once in this process, and return scores and sizes."""
     from ignite.engine import Events
 
-    from brats3d.training import KeepTime, TimeBudget
+    from brats3d.training import FollowSchedule, TimedSchedule
 
     ids = {"patch_size": [options.patch] * 3, "batch_size": options.batch, **ids}
     deep = ids.pop("deep_supervision", False)
@@ -203,8 +203,8 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
         engine.data_loader.dataset.fill(1)
     parser = workflow.parser
     clock = time.process_time if device == "cpu" else time.monotonic
-    budget = TimeBudget(options.minutes, parser.get_parsed_content("learning_rate"), 0.05, now=clock)
-    KeepTime(budget, parser.get_parsed_content("optimizer"), evaluator).attach(trainer)
+    schedule = TimedSchedule(options.minutes, parser.get_parsed_content("learning_rate"), 0.05, now=clock)
+    FollowSchedule(schedule, parser.get_parsed_content("optimizer"), evaluator).attach(trainer)
     losses: list[float] = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
     trainer.run()

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brats3d.errors import UsageError
+from brats3d.knobs import installed_bundle as installed_bundle, read_knobs
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
 WORKFLOWS: Mapping[str, tuple[str, ...]] = {
-    "pretrain": ("pretrain.yaml",),
+    "pretrain": ("train.yaml", "pretrain.yaml"),
     "train": ("train.yaml",),
     "evaluate": ("train.yaml", "evaluate.yaml"),
     "predict": ("inference.yaml",),
@@ -44,19 +45,6 @@ MONAI_ARGUMENTS = frozenset(
 """Arguments of ``python -m monai.bundle run`` that are not ids of the config."""
 
 logger = logging.getLogger("brats3d")
-
-
-def installed_bundle() -> Path:
-    """Return the folder of the bundle: inside the package when installed, beside it in a checkout.
-
-    Raises:
-        FileNotFoundError: if it is in neither place.
-    """
-    package = Path(__file__).resolve().parent
-    for folder in (package / "_bundle", package.parent / "bundle"):
-        if (folder / "configs" / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"no bundle in {package} or beside it; install brats3d again")
 
 
 def find_bundle_root() -> str:
@@ -85,7 +73,8 @@ def config_files(workflow: str) -> list[Path]:
 def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageError]:
     """Return an error, with the nearest known id, for each id that no config file has.
 
-    Arguments of a component's class are known, also those that the config leaves at their defaults.
+    Arguments of a component's class are known, also those that the config leaves at their defaults. Knobs that an
+    overlay lists as ``unused`` are not.
     """
     import yaml
 
@@ -93,6 +82,7 @@ def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageEr
     for file in files:
         config.update(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {})
     known = set(_ids(config)) | {key.removeprefix("+").replace("::", "#") for key in config}
+    known -= set(config.get("unused", ()))
     errors = []
     for id_ in ids:
         name = id_.removeprefix("+").replace("::", "#")
@@ -139,6 +129,44 @@ def check_command_line() -> None:
         logger.warning("%s (it has no effect)", error)
 
 
+def begin(
+    device: Any,
+    roi_size: Sequence[int],
+    patch_size: Sequence[int] | None = None,
+    seed: int | None = None,
+    augment_on_device: bool = False,
+    num_workers: int = 0,
+) -> None:
+    """Check the knobs and prepare the process before anything is built; ``initialize`` of the configs.
+
+    Args:
+        device: the device of the run. Named here because a distributed run joins its process group when MONAI resolves
+            it, which must come before anything counts processes.
+        roi_size: voxels of a sliding window.
+        patch_size: voxels of a training crop; None if nothing is trained.
+        seed: random seed; None leaves the random number generators as they are.
+        augment_on_device: crop and augment on the device.
+        num_workers: processes for augmentation.
+
+    Raises:
+        UsageError: if a knob is outside its range, or MONAI would read a path of the command line as syntax.
+    """
+    from monai.utils import set_determinism
+
+    from brats3d.data import check_augmentation
+    from brats3d.files import use_huge_pages
+    from brats3d.networks import check_window
+
+    use_huge_pages()
+    check_command_line()
+    if patch_size is not None:
+        check_window("patch_size", patch_size)
+    check_window("roi_size", roi_size)
+    check_augmentation(augment_on_device, num_workers)
+    if seed is not None:
+        set_determinism(seed)
+
+
 def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
     """Return the equivalent ``python -m monai.bundle run`` line."""
     files = [str(file) for file in config_files(workflow)]
@@ -159,8 +187,6 @@ def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
         settings: knob -> value, with the output_dir. Names that are not knobs are ignored.
     """
     import yaml
-
-    from brats3d.knobs import read_knobs
 
     defaults = {knob.name: yaml.safe_load(knob.default) for knob in read_knobs(config_files(workflow))}
     changed = {}

@@ -42,6 +42,19 @@ class Knob:
     group: str
 
 
+def installed_bundle() -> Path:
+    """Return the folder of the bundle: inside the package when installed, beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: if it is in neither place.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_bundle", package.parent / "bundle"):
+        if (folder / "configs" / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no bundle in {package} or beside it; install brats3d again")
+
+
 def read_knobs(files: Iterable[str | Path]) -> list[Knob]:
     """Read the knobs of config files that are laid over one another.
 
@@ -67,7 +80,8 @@ def knob_values(files: Sequence[str]) -> dict[str, Any]:
     """Collect the knobs of the config that is being resolved; a config names this function as a ``_target_``.
 
     Args:
-        files: names of the config files, in the ``configs`` folder of the bundle, whose knobs are wanted.
+        files: names of config files whose knobs are wanted, in the ``configs`` folder of the bundle. A bundle of the
+            user's own that has no such file has the knobs of the installed one.
 
     Returns:
         Name -> value, in the order of the files.
@@ -76,8 +90,9 @@ def knob_values(files: Sequence[str]) -> dict[str, Any]:
         RuntimeError: if no config is being resolved.
     """
     parser = _parser()
-    folder = Path(str(parser.get_parsed_content("bundle_root"))) / "configs"
-    return {knob.name: parser.get_parsed_content(knob.name) for knob in read_knobs(folder / name for name in files)}
+    roots = [Path(str(parser.get_parsed_content("bundle_root"))), installed_bundle()]
+    paths = [next(path for root in roots if (path := root / "configs" / name).is_file()) for name in files]
+    return {knob.name: parser.get_parsed_content(knob.name) for knob in read_knobs(paths)}
 
 
 def config_text(ids: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import AsDiscreted
 from tensorboard.summary.writer import event_file_writer
@@ -27,9 +27,10 @@ from brats3d.inference.step import EvalStep
 from brats3d.labels import MODALITIES
 from brats3d.networks.loss import DiceBCELoss
 from brats3d.training.checkpoints import KeepCheckpoints
-from brats3d.training.step import TrainStep
+from brats3d.training.run_state import RunState
 from brats3d.training.tensorboard import TrackRun
-from brats3d.training.validation import ValidateLast
+from brats3d.training.train_step import TrainStep
+from brats3d.training.validation import Validate
 
 SHAPE = (16, 16, 12)
 CASE_IDS = {"brats2020": "BraTS20_Training_{:03d}", "brats2021": "BraTS2021_{:05d}"}
@@ -185,8 +186,9 @@ def _toy_run(
     interval: int = 1,
     scores: Mapping[int, float] | None = None,
     compare: Callable[[float, float], bool] = is_better,
-    checkpoints: Path | None = None,
-    tensorboard: Path | None = None,
+    output: Path | None = None,
+    checkpoints: bool = True,
+    tensorboard: bool = False,
 ) -> SimpleNamespace:
     torch.manual_seed(0)
     network = nn.Conv3d(1, 3, 3, padding=1)
@@ -204,18 +206,14 @@ def _toy_run(
         key_val_metric={"val_mean_dice": ValidationScores(full_every=0) if scores is None else ScriptedScore(scores)},
         metric_cmp_fn=compare,
     )
-    handlers = [
-        PlaceSampler(sampler, batch_size),
-        ValidationHandler(interval, evaluator),
-        ValidateLast(evaluator, interval),
-        LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False),
-    ]
-    if tensorboard:
-        handlers.insert(3, TrackRun(tensorboard, evaluator, {"epochs": epochs}, ["t1"]))
-    if checkpoints:
-        handlers.append(
-            KeepCheckpoints(checkpoints, network, optimizer, lr_scheduler, evaluator, ["t1"], patch_size=(8, 8, 8))
-        )
+    state = RunState(
+        output_dir=output or Path("unused"),
+        settings={"epochs": epochs, "modalities": ["t1"], "patch_size": [8, 8, 8]},
+        network=network,
+        optimizer=optimizer,
+        lr_scheduler=lr_scheduler,
+        evaluator=evaluator,
+    )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
@@ -225,19 +223,20 @@ def _toy_run(
         loss_function=DiceBCELoss(),
         iteration_update=TrainStep(amp=False),
         decollate=False,
-        train_handlers=handlers,
+        train_handlers=[
+            PlaceSampler(sampler, batch_size),
+            Validate(evaluator, interval),
+            *([TrackRun(state)] if output and tensorboard else []),
+            LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False),
+            *([KeepCheckpoints(state)] if output and checkpoints else []),
+        ],
     )
-    parts = {
-        "network": network,
-        "optimizer": optimizer,
-        "lr_scheduler": lr_scheduler,
-        "trainer": trainer,
-        "evaluator": evaluator,
-    }
-    return SimpleNamespace(**parts, parts=parts, sampler=sampler)
+    return SimpleNamespace(
+        network=network, optimizer=optimizer, trainer=trainer, evaluator=evaluator, state=state, sampler=sampler
+    )
 
 
 @pytest.fixture
 def toy_run() -> Callable[..., SimpleNamespace]:
-    """One convolution trained on noise, train.yaml's handlers in their order; ``parts`` is what restore_run takes."""
+    """``toy_run(epochs=3, output=None, …)``: one convolution, trained on noise with the handlers of train.yaml."""
     return _toy_run

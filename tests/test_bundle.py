@@ -102,3 +102,22 @@ def test_an_unknown_workflow_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         bundle.config_files("trian")
     assert (caught.value.subject, caught.value.found) == ("workflow", "trian")
+
+
+def test_a_run_begins_by_checking_its_sizes_and_seeding_every_generator(arguments, monkeypatch) -> None:
+    import torch
+
+    arguments("something")
+    drawn = []
+    for seed in (3, 3, 4):
+        bundle.begin("cpu", roi_size=[32, 32, 32], patch_size=[32, 32, 32], seed=seed)
+        drawn.append(torch.rand(1).item())
+    assert drawn[0] == drawn[1] != drawn[2]
+    for name in ("roi_size", "patch_size"):
+        with pytest.raises(ValueError, match=name):
+            bundle.begin("cpu", **{"roi_size": [32, 32, 32], name: [40, 40, 40]})
+
+
+def test_knobs_that_an_overlay_lists_as_unused_are_unknown() -> None:
+    errors = bundle.unknown_ids(["fold", "learning_rate", "pool"], bundle.config_files("pretrain"))
+    assert [error.subject for error in errors] == ["--fold"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
+from brats3d.bundle import config_files
 from brats3d.knobs import config_text, knob_values, read_knobs
 
 TRAIN = """# A recipe.
@@ -68,6 +69,17 @@ def test_values_are_those_of_the_config_that_is_resolved(bundle: Path) -> None:
     made = parser(bundle, fast=False)
     made["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
     assert made.get_parsed_content("settings") == {"folder": None, "size": [1, 2], "rate": 0.2, "fast": False}
+
+
+def test_a_bundle_without_that_config_has_the_knobs_of_the_installed_one(bundle: Path, tmp_path: Path) -> None:
+    made = parser(bundle)
+    made.update({"bundle_root": str(tmp_path / "elsewhere"), **dict.fromkeys(_installed_knobs(), 1)})
+    made["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
+    assert made.get_parsed_content("settings") == dict.fromkeys(_installed_knobs(), 1)
+
+
+def _installed_knobs() -> list[str]:
+    return [knob.name for knob in read_knobs(config_files("train"))]
 
 
 def test_the_text_of_parts_follows_overrides_and_references(bundle: Path) -> None:

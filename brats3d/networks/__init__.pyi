@@ -10,7 +10,6 @@ from .checkpoint_file import (
     read_content as read_content,
     save_checkpoint as save_checkpoint,
 )
-from .describe import describe_part as describe_part
 from .instance_norm import with_window_norms as with_window_norms
 from .load_weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
 from .loss import DiceBCELoss as DiceBCELoss

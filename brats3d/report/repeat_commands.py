@@ -11,7 +11,18 @@ from brats3d.report.run_folder import Run
 RepeatCommand = Callable[[str, Mapping[str, Any]], str]
 """(workflow, knobs with the output_dir) -> command line, such as :func:`brats3d.bundle.repeat_command`."""
 
-EVALUATION_KNOBS = ("fold", "modalities", "datalist", "label_convention", "patch_size", "roi_size", "overlap", "amp")
+EVALUATION_KNOBS = (
+    "fold",
+    "modalities",
+    "datalist",
+    "label_convention",
+    "patch_size",
+    "roi_size",
+    "overlap",
+    "threshold",
+    "score_rules",
+    "amp",
+)
 """Knobs that an evaluation must share with the training."""
 
 

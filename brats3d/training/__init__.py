@@ -1,4 +1,7 @@
-"""A training run: steps, checkpoints, stopping and resuming, TensorBoard, several processes."""
+"""A training run: its steps, checkpoints, resume, stopping, TensorBoard, and several processes.
+
+``run_training`` starts, resumes or reports a run; ``RunState`` is the record that its handlers share.
+"""
 
 import lazy_loader
 

@@ -1,9 +1,5 @@
-from .checkpoints import (
-    LAST as LAST,
-    PREVIOUS as PREVIOUS,
-    KeepCheckpoints as KeepCheckpoints,
-    restore_run as restore_run,
-)
+from .checkpoints import KeepCheckpoints as KeepCheckpoints, restore_run as restore_run
+from .collapse import WarnOfCollapse as WarnOfCollapse
 from .distributed import (
     distribute as distribute,
     distributed_device as distributed_device,
@@ -11,20 +7,14 @@ from .distributed import (
     process_shard as process_shard,
     refuse_idle_processes as refuse_idle_processes,
 )
-from .epoch_report import ReportEpoch as ReportEpoch
+from .epoch_log import LogEpoch as LogEpoch
 from .memory_check import check_memory as check_memory
 from .provenance import Provenance as Provenance, source_version as source_version
-from .resume import (
-    FREE_SETTINGS as FREE_SETTINGS,
-    FREE_WITH_PHANTOMS as FREE_WITH_PHANTOMS,
-    find_run as find_run,
-    keep_settings as keep_settings,
-    refuse_changes as refuse_changes,
-    with_data as with_data,
-)
-from .run import run_pretraining as run_pretraining, run_training as run_training
-from .step import TrainStep as TrainStep
-from .stop import RunEvents as RunEvents, RunStopped as RunStopped, StopRun as StopRun
+from .resume import FREE_SETTINGS as FREE_SETTINGS, RESUME as RESUME
+from .run import run_training as run_training
+from .run_state import RunState as RunState
+from .stopping import RunEvents as RunEvents
 from .tensorboard import TrackRun as TrackRun
-from .time_budget import KeepTime as KeepTime, TimeBudget as TimeBudget
-from .validation import ValidateLast as ValidateLast, WarnOfCollapse as WarnOfCollapse
+from .timed_schedule import FollowSchedule as FollowSchedule, TimedSchedule as TimedSchedule
+from .train_step import TrainStep as TrainStep
+from .validation import Validate as Validate

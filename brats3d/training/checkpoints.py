@@ -1,4 +1,4 @@
-"""The state of a run, saved during training and put back when the run goes on."""
+"""Save the state of a training while it runs, and restore it when the run is resumed."""
 
 from __future__ import annotations
 
@@ -9,62 +9,50 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.engines import Evaluator, Trainer
-from torch import nn
+from monai.engines import Trainer
 
+from brats3d.errors import DataError
 from brats3d.files import first_line
 from brats3d.labels import REGIONS, order_modalities
 from brats3d.networks import describe_network, read_card, read_content, refuse_mismatch, save_checkpoint
-from brats3d.training.stop import RunEvents
+from brats3d.training.run_state import RunState
+from brats3d.training.stopping import RunEvents
+from brats3d.training.stopwatch import Stopwatch, check_minutes
 
 BEST = "best.pt"
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
-"""The state of a run, and the one before it: what is left where a disk has damaged the newest."""
+"""The state of a run and the one before it, which serves if a disk has damaged the newest."""
 
 logger = logging.getLogger("brats3d")
 
 
-def restore_run(
-    path: str | Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    lr_scheduler: Any,
-    trainer: Trainer,
-    evaluator: Evaluator,
-    parts: Mapping[str, Any] | None = None,
-    content: Mapping[str, Any] | None = None,
-) -> bool:
-    """Put everything back that :class:`KeepCheckpoints` saved in ``last.pt``: the run goes on as if it had not stopped.
+def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[str, Any] | None = None) -> None:
+    """Restore what :class:`KeepCheckpoints` saved, so that the run continues as if it had not been interrupted.
 
     Args:
-        path: the ``last.pt``.
-        network, optimizer, lr_scheduler, parts: receive their state; those that :class:`KeepCheckpoints` was given.
-        trainer: goes on after the saved iteration.
-        evaluator: knows the best score so far.
-        content: of the file, where it has been read already.
-
-    Returns:
-        Whether the epoch that the trainer has counted last still lacks its end: its steps are done, and what follows
-        them (validation, saving) is not.
+        run: receives the state; has the parts of the run that was saved.
+        trainer: continues after the saved iteration.
+        path: the ``last.pt`` or ``previous.pt``.
+        content: of the file, if it has been read already.
 
     Raises:
-        ValueError: if the file is damaged or comes from another network.
+        DataError: if the file is damaged or comes from another run or network.
     """
     content = read_content(path) if content is None else content
     try:
-        refuse_mismatch(
-            path,
-            {"network_def": json.loads(content["network_def"])},
-            {"network_def": describe_network(network)},
-            advice="name another --output_dir",
-        )
+        saved_network = {"network_def": json.loads(content["network_def"])}
+    except Exception as error:  # what the state of something else raises depends on its form
+        raise _misfit(path, error) from error
+    network_def = {"network_def": describe_network(run.network)}
+    refuse_mismatch(path, saved_network, network_def, advice="name another --output_dir")
+    try:
         if content["epoch_length"] != trainer.state.epoch_length:
             raise ValueError(
                 f"an epoch had {content['epoch_length']} iterations, now it has {trainer.state.epoch_length}: "
@@ -75,160 +63,129 @@ def restore_run(
                 raise ValueError(f"{name}: expected a whole number, got {content[name]!r:.40}")
         if not isinstance(content["best_metric"], float):
             raise ValueError(f"best_metric: expected a number, got {content['best_metric']!r:.40}")
-        network.load_state_dict(content["network"])
-        _restore_schedule(optimizer, lr_scheduler, content)
-        for name, part in (parts or {}).items():
+        run.network.load_state_dict(content["network"])
+        _restore_schedule(run.optimizer, run.lr_scheduler, content)
+        for name, part in run.stateful.items():
             part.load_state_dict(content[name])
         trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
-        trainer.state.pending, trainer.state.tracked = bool(content["pending"]), content["tracked"]
-        trainer.state.within = bool(content["within"])
-        trainer.state.restored = Path(path).name
-        saved = _score_of(Path(path).with_name(BEST))  # later than this state, if the run was killed between the two
-        best = max((content["best_metric"], content["best_epoch"]), saved, key=lambda each: each[0])
-        evaluator.state.best_metric, evaluator.state.best_metric_epoch = best
-    except Exception as error:  # what a state of another form raises depends on the form
-        if str(error).startswith("checkpoint: "):
-            raise
-        raise ValueError(f"checkpoint: {path} does not fit this run ({first_line(error)})") from error
-    return trainer.state.pending
+        run.epoch_end_pending, run.within_epoch = bool(content["epoch_end_pending"]), bool(content["within_epoch"])
+        run.last_points = dict(content["last_points"])
+    except Exception as error:
+        raise _misfit(path, error) from error
+    run.resumed_from = path
+    ahead = _read_score(run.checkpoints / BEST)  # newer than this state, if the run was killed between the two
+    best = max((content["best_metric"], content["best_epoch"]), ahead, key=lambda score: score[0])
+    run.evaluator.state.best_metric, run.evaluator.state.best_metric_epoch = best
 
 
 class KeepCheckpoints:
-    """Handler of the trainer: ``best.pt`` after a validation that beat all before; ``last.pt`` after every epoch, after
-    ``minutes`` since it was saved last, and when :class:`brats3d.training.RunEvents` ask for it.
+    """Handler of the trainer: save ``best.pt`` after a validation that beats all before, and ``last.pt`` after every
+    epoch, every few minutes, and at the events :class:`brats3d.training.RunEvents`.
 
     ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
-    epoch (whole ones), iteration, epoch_length, within (1: saved before the end of an epoch), pending (1: of that epoch
-    only the end is left to do), tracked (the points of the last step in TensorBoard), best_metric, best_epoch,
-    network_def and settings as JSON, and any further parts. The one before it stays as ``previous.pt``.
-    Attach it after the handlers that validate and that change what is saved.
+    epoch (complete ones), iteration, epoch_length, within_epoch (1: saved before the end of an epoch),
+    epoch_end_pending (1: only the end of that epoch is left to do), last_points (TensorBoard's scalars of the last
+    step), best_metric, best_epoch, network_def and settings as JSON, and the run's further stateful objects. The state
+    before it is kept as ``previous.pt``. Attach this handler after those that validate and that change what is saved.
 
     Args:
-        folder: where they go.
-        network: the bare network, not wrapped for distributed training.
-        optimizer: its state is saved.
-        lr_scheduler: its state is saved.
-        evaluator: gives the scores.
-        modalities: for the card.
-        patch_size: for the card; inference with windows of another size loses Dice (InstanceNorm).
-        best: whose weights ``best.pt`` holds, where what is validated is not the network that is trained.
-        parts: what else has a state, by the name under which it is saved.
-        facts: called for what else the card is to say.
-        minutes: from one save to the next within an epoch; None saves at the ends of epochs alone.
+        run: the record of the run.
+        minutes: from one save to the next within an epoch; None = save at the end of epochs only.
         now: a clock, in seconds.
 
     Raises:
-        ValueError: if ``minutes`` is not above 0.
+        UsageError: if ``minutes`` is not above 0.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        lr_scheduler: Any,
-        evaluator: Evaluator,
-        modalities: Sequence[str],
-        patch_size: Sequence[int],
-        best: nn.Module | None = None,
-        parts: Mapping[str, Any] | None = None,
-        facts: Callable[[], Mapping[str, Any]] = dict,
-        minutes: float | None = None,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        good = isinstance(minutes, int | float) and not isinstance(minutes, bool) and minutes > 0
-        if minutes is not None and not good:
-            raise ValueError(f"checkpoint_minutes: expected a number above 0, or none, got {minutes!r}")
-        self.folder = Path(folder)
-        self.network = network
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.evaluator = evaluator
-        self.modalities = list(order_modalities(modalities))
-        self.patch_size = list(patch_size)
-        self.best = network if best is None else best
-        self.parts = dict(parts or {})
-        self.facts = facts
+    def __init__(self, run: RunState, minutes: float | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        check_minutes("checkpoint_minutes", minutes)
+        self.run = run
         self.minutes = minutes
-        self.now = now
-        self._saved = math.inf
-        self._wrote = False
-        self._best = -1.0
+        self._since_save = Stopwatch(now)
+        self._has_saved = False
+        self._best_metric = -1.0
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.register_events(*RunEvents)
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_if_due)
-        engine.add_event_handler(RunEvents.SAVE, self._save_within)
+        engine.add_event_handler(RunEvents.SAVE, self._save_within_epoch)
         engine.add_event_handler(RunEvents.SAVE_BEFORE_END, self._save_before_end)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Save what is due at an epoch's end."""
-        if not math.isfinite(self.evaluator.state.best_metric):  # MONAI takes whatever comes first for the best
-            self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = -1, -1
-        if self.evaluator.state.best_metric > self._best:
-            self._best = float(self.evaluator.state.best_metric)
-            save_checkpoint(
-                self.folder / BEST, self.best.state_dict(), {**self._card(engine), "best_metric": self._best}
-            )
-        self._save(engine, engine.state.epoch, pending=False, within=False)
+        """Save at the end of an epoch."""
+        scores = self.run.evaluator.state
+        if not math.isfinite(scores.best_metric):  # MONAI accepts the first score as the best, whatever it is
+            scores.best_metric, scores.best_metric_epoch = -1, -1
+        if scores.best_metric > self._best_metric:
+            self._best_metric = float(scores.best_metric)
+            card = {**self._card(engine), "best_metric": self._best_metric}
+            save_checkpoint(self.run.checkpoints / BEST, self.run.validated_network.state_dict(), card)
+        self._save(engine, engine.state.epoch, epoch_end_pending=False, within_epoch=False)
 
     def _begin(self, engine: Engine) -> None:
-        self._saved = self.now()
-        self._best = max(float(self.evaluator.state.best_metric), -1.0)  # a restored run's
+        self._since_save.restart()
+        self._best_metric = max(float(self.run.evaluator.state.best_metric), -1.0)  # of a restored run
 
     def _save_if_due(self, engine: Engine) -> None:
-        if self.minutes is not None and self.now() - self._saved >= 60 * self.minutes:
+        if self.minutes is not None and self._since_save.minutes >= self.minutes:
             engine.fire_event(RunEvents.SAVE)
 
-    def _save_within(self, engine: Engine) -> None:
-        ends = engine.state.iteration % engine.state.epoch_length == 0 or bool(engine.should_terminate_single_epoch)
-        self._save(engine, engine.state.epoch - 1, pending=ends)
+    def _save_within_epoch(self, engine: Engine) -> None:
+        is_last_step = engine.state.iteration % engine.state.epoch_length == 0
+        ends = is_last_step or bool(engine.should_terminate_single_epoch)
+        self._save(engine, engine.state.epoch - 1, epoch_end_pending=ends)
 
     def _save_before_end(self, engine: Engine) -> None:
-        self._save(engine, engine.state.epoch - 1, pending=True)
+        self._save(engine, engine.state.epoch - 1, epoch_end_pending=True)
 
-    def _save(self, engine: Engine, epoch: int, pending: bool, within: bool = True) -> None:
-        best = self.evaluator.state
+    def _save(self, engine: Engine, epoch: int, epoch_end_pending: bool, within_epoch: bool = True) -> None:
+        run, scores = self.run, self.run.evaluator.state
         content = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "network": run.network.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "lr_scheduler": run.lr_scheduler.state_dict(),
             "epoch": epoch,
             "iteration": engine.state.iteration,
             "epoch_length": engine.state.epoch_length,
-            "pending": int(pending),
-            "within": int(within),
-            "tracked": dict(getattr(engine.state, "tracked", {})),
-            "best_metric": float(best.best_metric),
-            "best_epoch": best.best_metric_epoch,
-            "network_def": json.dumps(describe_network(self.network)),
-            "settings": getattr(engine.state, "settings", None) or "{}",
-            **{name: part.state_dict() for name, part in self.parts.items()},
+            "epoch_end_pending": int(epoch_end_pending),
+            "within_epoch": int(within_epoch),
+            "last_points": dict(run.last_points),
+            "best_metric": float(scores.best_metric),
+            "best_epoch": scores.best_metric_epoch,
+            "network_def": json.dumps(describe_network(run.network)),
+            "settings": run.record,
+            **{name: part.state_dict() for name, part in run.stateful.items()},
         }
-        last = self.folder / LAST
-        if self._wrote or getattr(engine.state, "restored", None) == LAST:  # else what stands there is damaged
+        last = run.checkpoints / LAST
+        if self._has_saved or run.resumed_from == last:  # otherwise the file there is damaged
             _keep_previous(last)
         save_checkpoint(last, content, {**self._card(engine), "epoch": epoch})
-        self._saved, self._wrote = self.now(), True
+        self._since_save.restart()
+        self._has_saved = True
 
     def _card(self, engine: Engine) -> dict[str, Any]:
+        scores = self.run.evaluator.state.metrics
         return {
-            "modalities": self.modalities,
+            "modalities": list(order_modalities(self.run.settings["modalities"])),
             "regions": list(REGIONS),
-            "network_def": describe_network(self.network),
-            "patch_size": self.patch_size,
+            "network_def": describe_network(self.run.network),
+            "patch_size": list(self.run.settings["patch_size"]),  # windows of another size lose Dice (InstanceNorm)
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
-            "scores": {k: round(float(v), 6) for k, v in self.evaluator.state.metrics.items() if math.isfinite(v)},
-            **self.facts(),
+            "scores": {name: round(float(value), 6) for name, value in scores.items() if math.isfinite(value)},
+            **self.run.provenance(),
         }
 
 
-def _score_of(best: Path) -> tuple[float, int]:
-    """The score of the weights in a ``best.pt``, unrounded, and its epoch; -1 and -1 where there are none."""
+def _misfit(path: Path, error: Exception) -> DataError:
+    return DataError(path, f"does not fit this run ({first_line(error)})")
+
+
+def _read_score(best: Path) -> tuple[float, int]:
+    """Return the unrounded score of a ``best.pt`` and its epoch; -1 and -1 without one."""
     try:
         card = read_card(best)
         return float(card["best_metric"]), int(card["epoch"])
@@ -237,16 +194,16 @@ def _score_of(best: Path) -> tuple[float, int]:
 
 
 def _restore_schedule(optimizer: torch.optim.Optimizer, lr_scheduler: Any, content: Mapping[str, Any]) -> None:
-    """The moments of the optimizer and the place in the schedule; rates, decay and length are those of this run.
+    """Restore the optimizer's moments and the position in the schedule, but keep this run's rates, decay and length.
 
-    They are the same unless the run goes on with other settings (``resume`` is ``force``), which then count.
+    They differ from the saved ones only if the run is resumed with other settings (``resume`` is ``force``).
     """
-    wanted = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+    options = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
     length = {k: getattr(lr_scheduler, k) for k in ("base_lrs", "t_total", "warmup_steps") if hasattr(lr_scheduler, k)}
     optimizer.load_state_dict(content["optimizer"])
     lr_scheduler.load_state_dict(content["lr_scheduler"])
-    for group, own in zip(optimizer.param_groups, wanted, strict=True):
-        group.update(own)
+    for group, group_options in zip(optimizer.param_groups, options, strict=True):
+        group.update(group_options)
     if all(getattr(lr_scheduler, name) == value for name, value in length.items()):
         return
     for name, value in length.items():
@@ -259,7 +216,7 @@ def _restore_schedule(optimizer: torch.optim.Optimizer, lr_scheduler: Any, conte
 
 
 def _keep_previous(last: Path) -> None:
-    """A second name for the state that is about to be replaced; on file systems without links there is none."""
+    """Give the state that is about to be replaced a second name; skipped on file systems without hard links."""
     if not last.is_file():
         return
     link = last.with_name(f".{PREVIOUS}.{secrets.token_hex(6)}.tmp")

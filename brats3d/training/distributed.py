@@ -1,4 +1,4 @@
-"""Processes that train or segment together, under torchrun."""
+"""Processes that train or segment together, started by torchrun."""
 
 from __future__ import annotations
 
@@ -11,30 +11,42 @@ import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 
-from brats3d.files import read_shard
+from brats3d.errors import UsageError
+from brats3d.files import read_shard, use_huge_pages
 
 
 def refuse_idle_processes(cases: int, what: str) -> None:
-    """Called by every process, so that all end: one without a case would do another's a second time, or nothing."""
+    """Raise on every rank if there are more processes than cases.
+
+    Args:
+        cases: their number.
+        what: their name in the message, such as ``"training cases"``.
+
+    Raises:
+        UsageError: a process without a case would repeat another's, or do nothing.
+    """
     if (processes := idist.get_world_size()) > cases:
-        raise ValueError(f"{processes} processes for {cases} {what}: start at most {cases} (--nproc_per_node)")
+        raise UsageError("nproc_per_node", expected=f"at most {cases}, one for each of the {what}", found=processes)
 
 
 def distributed_device(backend: str | None = None, timeout_hours: float | None = None) -> torch.device:
-    """The device of this process under ``torchrun``; joins the process group.
+    """Join the process group of ``torchrun`` and return the device of this process.
 
     Args:
-        backend: of the group; None is nccl on CUDA and gloo on the CPU.
-        timeout_hours: that a process waits for the others; None is PyTorch's own.
+        backend: of the group; None = nccl on CUDA and gloo on the CPU.
+        timeout_hours: that a process waits for the others; None = PyTorch's default.
 
     Raises:
-        ValueError: if the environment does not come from ``torchrun``.
+        UsageError: if the process was not started by ``torchrun``.
     """
+    use_huge_pages()  # before the first tensor
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched():
-            raise ValueError("multi_gpu_*.yaml: expected to be started by torchrun, which sets RANK and WORLD_SIZE")
+            raise UsageError(
+                "multi_gpu_*.yaml", expected="a start by torchrun, which sets RANK and WORLD_SIZE", found="none"
+            )
         if "SLURM_JOB_ID" in os.environ:
-            # ignite believes SLURM, for which torchrun is a node's only task: each process would be its first.
+            # ignite trusts SLURM, for which torchrun is a node's only task: every process would be the first one.
             os.environ["SLURM_LOCALID"] = os.environ["LOCAL_RANK"]
         timeout = None if timeout_hours is None else timedelta(hours=timeout_hours)
         dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout)
@@ -46,37 +58,37 @@ def distributed_device(backend: str | None = None, timeout_hours: float | None =
 
 
 def process_shard(device: torch.device, shard: str | None = None) -> str:
-    """Which share of the cases this process takes, such as ``"2/4"``; see :mod:`brats3d.files.shards`.
+    """Return the shard of the cases that belongs to this process, such as ``"2/4"``; see :mod:`brats3d.files.shards`.
 
     Args:
-        device: of :func:`distributed_device`, by which the process has joined the others.
-        shard: what all of them share, such as a task's ``"3/8"`` of a job array; None = all cases.
+        device: returned by :func:`distributed_device`, which has joined the process group.
+        shard: of all processes together, such as ``"3/8"`` in a job array; None = all cases.
 
     Raises:
-        ValueError: if ``shard`` is not written ``i/n``.
+        UsageError: if ``shard`` does not have the form ``i/n``.
     """
     number, count = read_shard(shard)
     return f"{number + count * idist.get_rank()}/{count * idist.get_world_size()}"
 
 
 def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """``network`` wrapped by DistributedDataParallel, on this process's device.
+    """Wrap ``network`` in DistributedDataParallel, on the device of this process.
 
     Raises:
-        ValueError: if the process has joined no group.
+        UsageError: if the process has joined no process group.
     """
     if not dist.is_initialized():
-        raise ValueError("multi_gpu_train.yaml chooses each process's device itself; leave --device out")
+        raise UsageError("device", "multi_gpu_train.yaml chooses the device of each process", advice="omit --device")
     device_ids = [device] if device.type == "cuda" else None
-    # Buffers stay each process's own: they would be sent at every forward pass, also in a validation in which the
+    # Each process keeps its own buffers. They would be sent at every forward pass, also in a validation in which the
     # processes have unequal numbers of windows.
     wrapper = torch.nn.parallel.DistributedDataParallel
     names = inspect.signature(wrapper).parameters
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # before 2.13
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # before torch 2.13
     options: dict[str, Any] = {"device_ids": device_ids, buffers: False}
     return wrapper(network, **options)
 
 
 def is_helper() -> bool:
-    """Whether this is not the process of rank 0, which alone writes files."""
+    """Return True in every process except the first, which alone writes files."""
     return idist.get_rank() > 0

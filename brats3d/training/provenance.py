@@ -1,4 +1,4 @@
-"""Where weights come from: what a model's card says beside its scores."""
+"""The origin of weights: what the card of a checkpoint says besides scores."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Any
 import torch
 
 import brats3d
-from brats3d.training.time_budget import TimeBudget
+from brats3d.training.timed_schedule import TimedSchedule
 
 
 class Provenance:
-    """Facts for the card of a checkpoint, told anew at each saving.
+    """Return the origin of the weights when called, once for each checkpoint.
 
     Args:
         config: name of the config.
         seed: of the run.
-        device: that it runs on.
-        budget: of time.
-        trained_on: in words.
+        device: that the run uses.
+        schedule: counts the minutes.
+        trained_on: description of the data.
+        absent_sequences: True if the network has learned to segment with sequences missing.
     """
 
     def __init__(
@@ -29,33 +30,27 @@ class Provenance:
         config: str,
         seed: int,
         device: str | torch.device,
-        budget: TimeBudget,
+        schedule: TimedSchedule,
         trained_on: str,
         absent_sequences: bool,
     ) -> None:
-        self.config = config
-        self.seed = seed
-        self.device = device_name(device)
-        self.budget = budget
-        self.trained_on = trained_on
-        self.absent_sequences = absent_sequences
-        self.commit = source_version()
+        self.schedule = schedule
+        self.entries = {
+            "config": config,
+            "seed": seed,
+            "device": device_name(device),
+            "commit": source_version(),
+            "trained_on": trained_on,
+            "absent_sequences": absent_sequences,
+        }
 
     def __call__(self) -> dict[str, Any]:
-        """What was told, the minutes so far, the device's name and the commit."""
-        return {
-            "config": self.config,
-            "seed": self.seed,
-            "minutes": round(self.budget.elapsed_minutes, 2),
-            "device": self.device,
-            "commit": self.commit,
-            "trained_on": self.trained_on,
-            "absent_sequences": self.absent_sequences,
-        }
+        """Return the entries of the card: the arguments, the minutes so far, the device's name and the commit."""
+        return {**self.entries, "minutes": round(self.schedule.elapsed_minutes, 2)}
 
 
 def device_name(device: str | torch.device) -> str:
-    """Such as ``NVIDIA A100-SXM4-40GB``, or the processor and the number of threads."""
+    """Return such as ``NVIDIA A100-SXM4-40GB``, or the processor and the number of threads."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -63,7 +58,7 @@ def device_name(device: str | torch.device) -> str:
 
 
 def source_version() -> str:
-    """The commit of the source tree that this package runs from, if it is one; else the package's version."""
+    """Return the commit of the source tree that this package runs from, else the version of the package."""
     root = Path(brats3d.__file__).resolve().parent.parent
     if (root / ".git").exists():
         describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
@@ -76,7 +71,7 @@ def source_version() -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

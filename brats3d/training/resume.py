@@ -1,4 +1,4 @@
-"""What a run was, and whether it may go on: its state on disk, its settings and its data, compared by name."""
+"""Find the state of an earlier run in the output folder, and compare its settings and data with those of this run."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-from monai.engines import Evaluator, Trainer
+from monai.engines import Trainer
 
 from brats3d.cases import item_to_case, signature
+from brats3d.errors import DataError, UsageError
 from brats3d.files import read_settings, write_whole
-from brats3d.networks import describe_part, read_content
+from brats3d.networks import read_content
 from brats3d.training.checkpoints import LAST, PREVIOUS
+from brats3d.training.run_state import RunState
 
 logger = logging.getLogger("brats3d")
 
 RESUME = ("auto", "force", "never")
-"""``auto`` goes on with the run in the folder, if there is one and its settings and data are the same; ``force`` also
-if they are not; ``never`` refuses a folder that holds a run."""
+"""``auto`` resumes the run in the folder if its settings and data are the same; ``force`` resumes it in any case;
+``never`` refuses a folder that holds a run."""
 
 FREE_SETTINGS = frozenset(
     {
@@ -36,24 +38,25 @@ FREE_SETTINGS = frozenset(
         "dataset_dir",
         "datalist",
         "full_every",
+        "score_rules",
+        "ignore_memory",
+        "minutes",
+        "checkpoint_minutes",
+        "resume",
     }
-    | {"minutes", "checkpoint_minutes", "resume"}
 )
-"""Knobs that may differ when a run goes on: they change where and how fast, not what is learned. The data set may have
-moved: its cases are compared instead."""
-
-FREE_WITH_PHANTOMS = FREE_SETTINGS | {"batch_size", "pool", "patches_per_phantom", "val_interval"}
-"""As above, of a pretraining: it may move to another device, whose defaults differ, or be given more time."""
+"""Knobs that may differ at a resume: they change where and how fast a run trains, not what it learns. The data set may
+have moved: its cases are compared instead."""
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A state that a run has left.
+    """A state saved by an earlier process of the run.
 
     Args:
-        path: of the file.
+        path: the file.
         content: what :class:`brats3d.training.KeepCheckpoints` saved.
-        settings: of the run, data included.
+        settings: the record of the run: knobs, cases, digests of files.
     """
 
     path: Path
@@ -62,113 +65,143 @@ class SavedRun:
 
 
 def find_run(output_dir: Path, resume: str = "auto") -> SavedRun | None:
-    """The newest whole state in a run's folder; None where no run has left one.
+    """Return the newest undamaged state in a run's folder; None if the folder holds no run.
 
     Args:
-        output_dir: of the run.
+        output_dir: folder of the run.
         resume: one of :data:`RESUME`.
 
     Raises:
-        ValueError: if ``resume`` is none of them, if it is ``never`` and there is a run, or if all states are damaged.
+        UsageError: if ``resume`` is unknown, or is ``never`` and the folder holds a run.
+        DataError: if every state is damaged.
     """
     if resume not in RESUME:
-        raise ValueError(f"resume: expected one of {', '.join(RESUME)}, got {resume!r}")
+        raise UsageError("resume", expected=f"one of {', '.join(RESUME)}", found=resume)
     files = [file for name in (LAST, PREVIOUS) if (file := output_dir / "checkpoints" / name).is_file()]
     if files and resume == "never":
-        raise ValueError(f"{output_dir} holds a run, and resume is 'never'; name another --output_dir, or remove it")
-    problems = []
+        raise UsageError(
+            "output_dir",
+            f"{output_dir} holds a run, and resume is 'never'",
+            advice="name another --output_dir, or remove the folder",
+        )
+    errors: list[Exception] = []
     for file in files:
         try:
             content = read_content(file)
         except (ValueError, OSError) as error:
-            problems.append(error)
+            errors.append(error)
             continue
-        for problem in problems:
-            logger.warning("%s; going back to %s", problem, file)
+        for damage in errors:
+            logger.warning("%s; using %s instead", damage, file)
         text = content.get("settings")
         settings = json.loads(text) if isinstance(text, str) else read_settings(output_dir / "settings.json")
         return SavedRun(file, content, settings)
-    if problems:
-        raise ValueError(f"{problems[0]}; name another --output_dir, or remove {output_dir}")
+    if errors:
+        raise DataError(
+            output_dir, f"every saved state is damaged ({errors[0]})", advice="name another --output_dir, or remove it"
+        )
     return None
 
 
-def with_data(settings: Mapping[str, Any], trainer: Trainer, evaluator: Evaluator) -> dict[str, Any]:
-    """The settings, with the cases by name, their label conventions, a digest of each case's files, and what a command
-    line or a config of the user's own may have put in the place of the loss, the optimizer and the transforms.
+def run_record(run: RunState, trainer: Trainer) -> dict[str, Any]:
+    """Return what is saved of a run and compared at a resume.
+
+    That is: the knobs, the names of the cases, their label conventions, a digest of each case's files, the number of
+    processes, and the config's other parts that change what is learned.
     """
-    engines = (trainer, evaluator)
-    items = [item for engine in engines for item in engine.data_loader.dataset.data]
-    transforms = trainer.data_loader.dataset.transform
+    training, validation = (_items(engine) for engine in (trainer, run.evaluator))
+    items = [*training, *validation]
     return {
-        **settings,
-        "training_cases": [item["case_id"] for item in trainer.data_loader.dataset.data],
-        "validation_cases": [item["case_id"] for item in evaluator.data_loader.dataset.data],
+        **run.settings,
+        "training_cases": [item["case_id"] for item in training],
+        "validation_cases": [item["case_id"] for item in validation],
         "label_conventions": dict(sorted(Counter(str(item.get("label_convention")) for item in items).items())),
         "processes": idist.get_world_size(),
-        "parts": {
-            "loss": describe_part(trainer.loss_function),
-            "optimizer": describe_part(trainer.optimizer),
-            **{f"transform {i}": describe_part(t) for i, t in enumerate(transforms.transforms)},
-        },
+        "config": _compared_parts(run),
         "files": {item["case_id"]: _digest_files(item) for item in items},
     }
 
 
-def refuse_changes(
-    run: SavedRun, output_dir: Path, settings: Mapping[str, Any], free: frozenset[str], resume: str = "auto"
-) -> None:
-    """Compare a saved run's settings and data with those of now.
+def refuse_changes(saved: SavedRun, run: RunState, record: Mapping[str, Any], resume: str = "auto") -> None:
+    """Compare the record of a saved run with that of this one.
 
     Raises:
-        ValueError: naming every difference; with ``resume`` of ``force`` that is a warning.
+        UsageError: listing every difference; with ``resume`` of ``force`` it is a warning.
     """
-    now = json.loads(json.dumps(dict(settings), default=str))
-    earlier = run.settings
-    names = [n for n in {**earlier, **now} if n not in free and earlier.get(n) != now.get(n)]
-    names = [
-        n for n in names if n in earlier or n not in ("files", "parts", "processes")
-    ]  # of a run that did not keep them
-    if names != ["parts"]:  # else what differs there follows from the others
-        names = [n for n in names if n != "parts"]
-    if not names:
+    now = json.loads(json.dumps(dict(record), default=str))
+    differences = list(_differences(saved.settings, now, FREE_SETTINGS | set(run.free_settings)))
+    if not differences:
         return
-    differences = ", ".join(_difference(n, earlier.get(n), now.get(n)) for n in names)
-    if resume == "force":
-        logger.warning("%s goes on with other settings: %s", output_dir, differences)
-        return
-    raise ValueError(
-        f"{output_dir} holds a run with other settings: {differences}; "
-        "name another --output_dir, repeat the old settings, or go on all the same with --resume force"
+    error = UsageError(
+        "output_dir",
+        f"{run.output_dir} holds a run with other settings: {'; '.join(differences)}",
+        advice="name another --output_dir, repeat the old settings, or resume anyway with --resume force",
     )
+    error.problems = tuple(differences)
+    if resume != "force":
+        raise error
+    logger.warning("%s is resumed with other settings: %s", run.output_dir, "; ".join(differences))
 
 
-def keep_settings(trainer: Trainer, settings: Mapping[str, Any], output_dir: Path, write: bool) -> None:
-    """Give the settings to what saves the trainer's state, and write them for people to ``settings.json``."""
-    text = json.dumps(dict(settings), indent=2, default=str)
-    trainer.state.settings = text
-    if write:
-        write_whole(output_dir / "settings.json", lambda file: file.write(text.encode()))
+def keep_record(run: RunState, record: Mapping[str, Any]) -> None:
+    """Hand the record to what saves the run, and write it to ``settings.json`` for people (first process only)."""
+    run.record = json.dumps(dict(record), indent=2, default=str)
+    if idist.get_rank() == 0:
+        write_whole(run.output_dir / "settings.json", lambda file: file.write(run.record.encode()))
+
+
+def _items(engine: Any) -> list[Mapping[str, Any]]:
+    """Return the datalist items of an engine; none for phantoms, which are made during the run."""
+    return getattr(engine.data_loader.dataset, "data", [])
+
+
+def _compared_parts(run: RunState) -> dict[str, Any]:
+    """Return the config's parts by id, without knobs and the network.
+
+    Knobs are compared by value, and the network with the description in the checkpoint.
+    """
+    parts = json.loads(run.config)
+    return {
+        name.replace("::", "#"): part
+        for name, part in parts.items()
+        if name not in run.settings and name not in ("network", "network_def")
+    }
 
 
 def _digest_files(item: Mapping[str, Any]) -> str:
-    """Of a case's files, by sequence, wherever they lie: all of a label, and what tells two images apart."""
+    """Return a digest of a case's files wherever they are: the whole label, and the signatures of the images."""
     case = item_to_case(item)
     files = {**case.images, **({"label": case.label} if case.label else {})}
     signatures = [(name, signature(Path(path), whole=name == "label")) for name, path in files.items()]
     return hashlib.sha256(repr(signatures).encode()).hexdigest()[:16]
 
 
-def _difference(name: str, earlier: Any, now: Any) -> str:
-    if name.endswith("_cases"):
-        gone, new = (sorted(set(a or []) - set(b or [])) for a, b in ((earlier, now), (now, earlier)))
-        return f"{name}: {len(gone)} gone {gone[:3]}, {len(new)} new {new[:3]}"
-    if name == "files":
-        changed = sorted(case_id for case_id in earlier.keys() & now.keys() if earlier[case_id] != now[case_id])
-        if not changed:
-            return "files of other cases"
-        return f"the files of {len(changed)} cases have changed {changed[:3]}"
-    if name == "parts":
-        changed = [part for part in {**earlier, **now} if earlier.get(part) != now.get(part)]
-        return ", ".join(f"{p} was {earlier.get(p, 'none')!s:.500}, is {now.get(p, 'none')!s:.500}" for p in changed)
-    return f"{name} was {earlier!r:.200}, is {now!r:.200}"
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str]) -> Iterator[str]:
+    for name in {**earlier, **now}:
+        before, after = earlier.get(name), now.get(name)
+        if name in free or before == after:
+            continue
+        if name.endswith("_cases"):
+            gone, new = (sorted(set(a or []) - set(b or [])) for a, b in ((before, after), (after, before)))
+            yield f"{name}: {len(gone)} gone {gone[:3]}, {len(new)} new {new[:3]}"
+        elif name == "files" and before and after:
+            changed = sorted(case_id for case_id in before.keys() & after.keys() if before[case_id] != after[case_id])
+            if changed:
+                yield f"the files of {len(changed)} cases have changed {changed[:3]}"
+        elif name == "config":
+            for id_, *values in _changed_ids(before, after):
+                yield "{} was {!r:.200}, is {!r:.200}".format(id_ or name, *values)
+        else:
+            yield f"{name} was {before!r:.200}, is {after!r:.200}"
+
+
+def _changed_ids(before: Any, after: Any, id_: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (id, earlier value, value now) of the innermost parts of two configs that differ."""
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        before, after = dict(enumerate(before)), dict(enumerate(after))
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        if before != after:
+            yield id_, before, after
+        return
+    for key in {**before, **after}:
+        yield from _changed_ids(before.get(key), after.get(key), f"{id_}#{key}".lstrip("#"))

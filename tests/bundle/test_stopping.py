@@ -1,4 +1,4 @@
-"""Trainings that are told to stop, or are cut off, and go on with the same command."""
+"""Trainings that are stopped or killed, and resumed with the same command."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
+from brats3d.errors import DataError, UsageError
+from brats3d.files import cause_of
 from brats3d.report.curves import read_curves, read_scalars
 from brats3d.training import checkpoints as checkpoints
-from brats3d.training.stop import RunEvents
+from brats3d.training.stopping import RunEvents
 
 Workflow = Callable[..., ConfigWorkflow]
 OPTIONS = {"epochs": 3, "batch_size": 1, "val_interval": 1}  # three cases to train on: nine steps
@@ -29,12 +31,12 @@ def state(run: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(run / "checkpoints" / f"{name}.pt", weights_only=True)
 
 
-def assert_as_if_nothing_had_happened(run: Path, whole: Path) -> None:
+def assert_same_as_uninterrupted(run: Path, whole: Path) -> None:
     for name in ("last", "best"):
         a, b = (state(folder, name) for folder in (run, whole))
         a, b = a.get("network", a), b.get("network", b)
         assert all(torch.equal(a[key], b[key]) for key in b)
-    for name in ("epoch", "iteration", "pending", "best_metric", "best_epoch"):
+    for name in ("epoch", "iteration", "epoch_end_pending", "best_metric", "best_epoch"):
         assert state(run)[name] == state(whole)[name], name
     for name in ("metrics.json", "checkpoints/best.json", "checkpoints/last.json"):
         assert json.loads((run / name).read_text()) == json.loads((whole / name).read_text()), name
@@ -57,6 +59,16 @@ def train(phantoms: Path, workflow: Workflow, tmp_path: Path) -> Callable[..., C
     return lambda **more: workflow("train", dataset_dir=phantoms, output_dir=tmp_path / "run", **{**OPTIONS, **more})
 
 
+@pytest.fixture(scope="module")
+def started(phantoms: Path, workflow: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a training that was stopped after two steps."""
+    output = tmp_path_factory.mktemp("started") / "run"
+    made = workflow("train", dataset_dir=phantoms, output_dir=output, **OPTIONS)
+    with pytest.raises(SystemExit):
+        send(made, signal.SIGTERM, Events.ITERATION_STARTED(once=2)).run()
+    return output
+
+
 def send(made: ConfigWorkflow, signum: int, event: Any, validating: bool = False) -> ConfigWorkflow:
     """The signal comes at an event of the trainer, or of its evaluator."""
     (made.evaluator if validating else made.trainer).add_event_handler(event, lambda: os.kill(os.getpid(), signum))
@@ -72,18 +84,18 @@ def test_a_signal_ends_the_step_saves_and_exits(
         send(train(), signum, Events.ITERATION_STARTED(once=5)).run()
     assert stopped.value.code == code
     left = state(tmp_path / "run")
-    assert (left["iteration"], left["epoch"], left["pending"]) == (5, 1, 0)
-    said = f"stopped ({signal.Signals(signum).name}) and saved after step 2 of epoch 2; the same command goes on from"
-    assert said in log.text
+    assert (left["iteration"], left["epoch"], left["epoch_end_pending"]) == (5, 1, 0)
+    line = f"stopped ({signal.Signals(signum).name}) and saved after step 2 of epoch 2; run the same command again"
+    assert line in log.text
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
     assert not [r for r in log.records if "terminating due to exception" in r.getMessage()]
     train().run()
-    assert "going on in" in log.text and "after step 2 of epoch 2" in log.text
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert "resuming" in log.text and "after step 2 of epoch 2" in log.text
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("epoch", [2, 3], ids=["in the middle", "in the last"])
-def test_a_signal_during_a_validation_leaves_it_to_the_next_start(
+def test_after_a_signal_during_a_validation_the_next_start_repeats_it(
     epoch: int, train: Workflow, whole: Path, tmp_path: Path
 ) -> None:
     made = train()
@@ -94,25 +106,25 @@ def test_a_signal_during_a_validation_leaves_it_to_the_next_start(
     with pytest.raises(SystemExit):
         made.run()
     left = state(tmp_path / "run")
-    assert (left["iteration"], left["epoch"], left["pending"]) == (3 * epoch, epoch - 1, 1)
+    assert (left["iteration"], left["epoch"], left["epoch_end_pending"]) == (3 * epoch, epoch - 1, 1)
     train().run()
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_a_signal_at_an_epochs_last_step_leaves_the_validation_too(
+def test_after_a_signal_at_the_last_step_of_an_epoch_the_next_start_validates(
     train: Workflow, whole: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit):
         send(train(), signal.SIGTERM, Events.ITERATION_STARTED(once=3)).run()
-    assert state(tmp_path / "run")["pending"] == 1
+    assert state(tmp_path / "run")["epoch_end_pending"] == 1
     with pytest.raises(SystemExit):  # and once more, before that validation is over
         send(train(), signal.SIGTERM, Events.ITERATION_STARTED, validating=True).run()
-    assert state(tmp_path / "run")["pending"] == 1
+    assert state(tmp_path / "run")["epoch_end_pending"] == 1
     train().run()
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_minutes_end_a_run_as_a_signal_does_and_are_no_error(
+def test_minutes_stop_a_run_as_a_signal_does_but_without_an_error(
     train: Workflow, whole: Path, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     starts = 0
@@ -122,10 +134,10 @@ def test_minutes_end_a_run_as_a_signal_does_and_are_no_error(
         assert starts < 20
     train().run()
     assert "stopped (its minutes are over) and saved after step 1 of epoch 1" in log.text
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_a_run_that_was_cut_off_goes_on_from_the_last_save_within_an_epoch(
+def test_a_run_that_was_killed_resumes_from_the_last_save_within_an_epoch(
     train: Workflow, whole: Path, tmp_path: Path
 ) -> None:
     made = train(checkpoint_minutes=1e-9)
@@ -138,10 +150,10 @@ def test_a_run_that_was_cut_off_goes_on_from_the_last_save_within_an_epoch(
         made.run()
     assert state(tmp_path / "run")["iteration"] == 5
     train().run()
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_a_validation_that_was_shown_and_not_saved_is_shown_once(train: Workflow, whole: Path, tmp_path: Path) -> None:
+def test_a_validation_that_was_written_but_not_saved_appears_once(train: Workflow, whole: Path, tmp_path: Path) -> None:
     made = train(checkpoint_minutes=1e-9)  # so that the state before the validation is saved
 
     def cut_off(engine) -> None:  # all is written and flushed, and the epoch's end is not saved
@@ -159,12 +171,12 @@ def test_a_validation_that_was_shown_and_not_saved_is_shown_once(train: Workflow
     with pytest.raises(RuntimeError):
         made.run()
     left = state(tmp_path / "run")
-    assert (left["iteration"], left["epoch"], left["pending"]) == (6, 1, 1)
+    assert (left["iteration"], left["epoch"], left["epoch_end_pending"]) == (6, 1, 1)
     train().run()
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_a_damaged_state_is_passed_over_for_the_one_before(
+def test_the_previous_state_is_used_if_the_last_is_damaged(
     train: Workflow, whole: Path, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SystemExit):
@@ -173,11 +185,11 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
     last.write_bytes(last.read_bytes()[:-999])
     (tmp_path / "run" / "settings.json").unlink()  # for people alone
     train().run()
-    assert "last.pt is damaged" in log.text and "going back to" in log.text
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert "last.pt" in log.text and "previous.pt instead" in log.text
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_after_going_back_the_good_state_stays_until_there_is_a_newer_one(
+def test_the_previous_state_is_kept_until_there_is_a_newer_one(
     train: Workflow, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit):
@@ -193,21 +205,26 @@ def test_after_going_back_the_good_state_stays_until_there_is_a_newer_one(
         with pytest.raises((OSError, RuntimeError)):
             train().run()
     train().run()
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_where_every_state_is_damaged_that_is_said(train: Workflow, tmp_path: Path) -> None:
+def refusal(made: ConfigWorkflow) -> Any:
+    """The error with which a run is refused."""
+    with pytest.raises(RuntimeError) as caught:
+        made.run()
+    return cause_of(caught.value)
+
+
+def test_a_run_without_an_undamaged_state_is_refused(train: Workflow, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         send(train(), signal.SIGTERM, Events.ITERATION_STARTED(once=5)).run()
     for name in ("last", "previous"):
         (tmp_path / "run" / "checkpoints" / f"{name}.pt").write_bytes(b"torn")
-    with pytest.raises(RuntimeError) as caught:
-        train().run()
-    assert "last.pt is damaged" in str(caught.value.__cause__)
-    assert "name another --output_dir, or remove" in str(caught.value.__cause__)
+    error = refusal(train())
+    assert isinstance(error, DataError) and error.subject == str(tmp_path / "run") and "last.pt" in error.problem
 
 
-def test_what_was_half_written_when_a_run_was_killed_is_removed(train: Workflow, tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_run_are_removed(train: Workflow, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
     half, mine = folder / ".last.pt.0123456789ab.tmp", folder / ".notes.tmp"
@@ -217,43 +234,37 @@ def test_what_was_half_written_when_a_run_was_killed_is_removed(train: Workflow,
     assert not half.exists() and mine.exists()
 
 
-def cause(caught: pytest.ExceptionInfo[BaseException]) -> str:
-    return str(caught.value.__cause__ or caught.value)
-
-
-def test_never_refuses_a_folder_that_holds_a_run_and_force_goes_on(
+def test_resume_never_refuses_a_folder_with_a_run_and_force_accepts_other_settings(
     train: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SystemExit):
         send(train(), signal.SIGTERM, Events.ITERATION_STARTED(once=5)).run()
-    with pytest.raises(RuntimeError) as caught:
-        train(resume="never").run()
-    assert "holds a run, and resume is 'never'" in cause(caught)
-    with pytest.raises(RuntimeError) as caught:
-        train(weight_decay=0.1).run()
-    assert "weight_decay was 1e-05, is 0.1; name another --output_dir, repeat" in cause(caught)
-    assert "--resume force" in cause(caught)
+    assert refusal(train(resume="never")).subject == "output_dir"
+    error = refusal(train(weight_decay=0.1))
+    assert isinstance(error, UsageError) and error.problems == ("weight_decay was 1e-05, is 0.1",)
+    assert "--resume force" in error.advice
     forced = train(weight_decay=0.1, learning_rate=1e-5, resume="force")
     forced.run()
     (group,) = forced.trainer.optimizer.param_groups
     assert (group["weight_decay"], group["initial_lr"]) == (0.1, 1e-5)
     rates = dict(read_scalars(tmp_path / "run")["learning_rate"])
     assert rates[5] > 1e-4 > 1e-5 >= rates[6]
-    assert "goes on with other settings: " in log.text
+    assert "is resumed with other settings: " in log.text
     for change in ("learning_rate was 0.001, is 1e-05", "weight_decay was 1e-05, is 0.1"):
         assert change in log.text
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["weight_decay"] == 0.1
     train(weight_decay=0.1, learning_rate=1e-5).run()  # now they are its own
-    assert "is finished: 3 epochs" in log.text
+    assert "is finished: epoch 3" in log.text
 
 
-def test_an_unknown_way_to_resume_is_refused(train: Workflow) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        train(resume="perhaps").run()
-    assert cause(caught) == "resume: expected one of auto, force, never, got 'perhaps'"
+def test_an_unknown_value_of_resume_is_refused(train: Workflow) -> None:
+    error = refusal(train(resume="perhaps"))
+    assert (error.subject, error.found) == ("resume", "perhaps")
 
 
-def test_data_that_changed_are_refused_with_their_names(phantoms: Path, workflow: Workflow, tmp_path: Path) -> None:
+def test_changed_data_are_refused_with_the_names_of_the_cases(
+    phantoms: Path, workflow: Workflow, tmp_path: Path
+) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(phantoms, data)
     with pytest.raises(SystemExit):
@@ -269,38 +280,42 @@ def test_data_that_changed_are_refused_with_their_names(phantoms: Path, workflow
     plain = bytearray(gzip.decompress(content)) if file.suffix == ".gz" else content
     plain[-7] ^= 1  # a label of the same size
     file.write_bytes(gzip.compress(plain) if file.suffix == ".gz" else plain)
-    with pytest.raises(RuntimeError) as caught:
-        workflow("train", dataset_dir=moved, output_dir=run, **OPTIONS).run()
-    assert f"the files of 1 cases have changed ['{file.parent.name}']" in cause(caught)
+    error = refusal(workflow("train", dataset_dir=moved, output_dir=run, **OPTIONS))
+    assert error.problems == (f"the files of 1 cases have changed ['{file.parent.name}']",)
 
 
 @pytest.mark.parametrize(
-    ("id_", "value", "said"),
+    ("id_", "value", "difference"),
     [
-        ("optimizer#betas", [0.8, 0.999], "optimizer was AdamW("),
-        ("loss#batch", True, "loss was DiceBCELoss("),
-        ("train#random_transforms#3#prob", 0.25, "transform 8 was RandFlipd("),
-        ("train#random_transforms#3#_disabled_", True, "transform 8 was RandFlipd("),
+        ("optimizer#betas", [0.8, 0.999], "optimizer#betas was None, is [0.8, 0.999]"),
+        ("loss#batch", True, "loss#batch was None, is True"),
+        ("train#random_transforms#3#prob", 0.25, "train#random_transforms#3#prob was 0.5, is 0.25"),
+        ("train#random_transforms#3#_disabled_", True, "train#random_transforms#3#_disabled_ was None, is True"),
+        ("train#degrading_transforms", [], "train#degrading_transforms was [{'_target_': 'RandGaussianNoised',"),
     ],
 )
-def test_parts_that_were_put_in_the_place_of_others_are_refused_by_name(
-    train: Workflow, tmp_path: Path, id_: str, value: Any, said: str, log: pytest.LogCaptureFixture
+def test_another_loss_optimizer_or_transform_is_refused_with_the_id_that_differs(
+    started: Path, train: Workflow, tmp_path: Path, id_: str, value: Any, difference: str, log: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(SystemExit):
-        send(train(), signal.SIGTERM, Events.ITERATION_STARTED(once=2)).run()
-    with pytest.raises(RuntimeError) as caught:
-        train(**{id_: value}).run()
-    assert f"holds a run with other settings: {said}" in cause(caught)
+    shutil.copytree(started, tmp_path / "run")
+    (problem,) = refusal(train(**{id_: value})).problems
+    assert problem.startswith(difference)
     train(**{id_: value}, resume="force", minutes=1e-9).run()
-    assert said in log.text
+    assert difference in log.text
 
 
-def test_every_process_and_handler_shares_the_events(train: Workflow) -> None:
+def test_knobs_that_do_not_change_what_is_learned_may_differ(started: Path, train: Workflow, tmp_path: Path) -> None:
+    shutil.copytree(started, tmp_path / "run")
+    train(num_workers=0, cache=0.1, full_every=0, score_rules="brats2020", ignore_memory=True, minutes=1e-9).run()
+    assert state(tmp_path / "run")["iteration"] == 3
+
+
+def test_the_trainer_has_the_events_of_a_run(train: Workflow) -> None:
     trainer = train().trainer
     assert all(trainer.has_registered_events(event) for event in (RunEvents.SAVE, RunEvents.SAVE_BEFORE_END))
 
 
-def test_a_score_that_is_no_number_is_never_best(train: Workflow, tmp_path: Path) -> None:
+def test_a_score_of_nan_is_never_the_best(train: Workflow, tmp_path: Path) -> None:
     made = train()
 
     def no_number(engine) -> None:
@@ -314,7 +329,7 @@ def test_a_score_that_is_no_number_is_never_best(train: Workflow, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_signal_to_worker_processes_too_is_a_stop_after_a_step(train: Workflow, whole: Path, tmp_path: Path) -> None:
+def test_a_signal_that_also_kills_the_workers_stops_after_a_step(train: Workflow, whole: Path, tmp_path: Path) -> None:
     made = train(num_workers=2)
 
     def to_all(engine) -> None:
@@ -329,4 +344,4 @@ def test_a_signal_to_worker_processes_too_is_a_stop_after_a_step(train: Workflow
     assert stopped.value.code == 143
     assert state(tmp_path / "run")["iteration"] in (3, 4)
     train().run()
-    assert_as_if_nothing_had_happened(tmp_path / "run", whole)
+    assert_same_as_uninterrupted(tmp_path / "run", whole)

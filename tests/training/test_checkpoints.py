@@ -1,33 +1,31 @@
-"""Weights and run state: written whole, loaded without running code, refused where they do not fit."""
+"""Run states: saved and restored so that a resumed run ends as one that was not interrupted."""
 
 from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from ignite.engine import Events
-from torch import nn
 
-from brats3d.networks.checkpoint_card import describe_network
+from brats3d.errors import DataError
 from brats3d.networks.checkpoint_file import read_checkpoint
 from brats3d.training.checkpoints import restore_run
 
-FOUR = ["t1", "t1ce", "t2", "flair"]
 
-
-def card_of(network: nn.Module, modalities=FOUR) -> dict:
-    regions = ["TC", "WT", "ET"]
-    return {"modalities": list(modalities), "regions": regions, "network_def": describe_network(network), "epoch": 7}
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-# --- a run
+def last(output: Path) -> Path:
+    return output / "checkpoints" / "last.pt"
+
+
+def best(output: Path) -> Path:
+    return output / "checkpoints" / "best.pt"
 
 
 def interrupt(run, iteration: int) -> None:
@@ -41,16 +39,16 @@ def interrupt(run, iteration: int) -> None:
 
 @pytest.mark.parametrize("iteration", [3, 4, 6], ids=["between epochs", "within one", "in the last"])
 def test_an_interrupted_run_ends_bit_by_bit_as_one_that_was_not(toy_run, tmp_path, iteration):
-    whole = toy_run(checkpoints=tmp_path / "whole")
+    whole = toy_run(output=tmp_path / "whole")
     whole.trainer.run()
-    interrupt(toy_run(checkpoints=tmp_path / "parts"), iteration)
-    parts = toy_run(checkpoints=tmp_path / "parts")
-    restore_run(tmp_path / "parts" / "last.pt", **parts.parts)
+    interrupt(toy_run(output=tmp_path / "parts"), iteration)
+    parts = toy_run(output=tmp_path / "parts")
+    restore_run(parts.state, parts.trainer, last(tmp_path / "parts"))
     parts.trainer.run()
 
     assert same(whole.network, parts.network)
-    for name in ("last", "best"):
-        a, b = (read_checkpoint(tmp_path / run / f"{name}.pt") for run in ("whole", "parts"))
+    for file in (last, best):
+        a, b = (read_checkpoint(file(tmp_path / run)) for run in ("whole", "parts"))
         assert a[1] == b[1]
         assert torch.equal(*(torch.cat([v.flatten() for v in c.get("network", c).values()]) for c, _ in (a, b)))
     assert whole.optimizer.param_groups[0]["lr"] == parts.optimizer.param_groups[0]["lr"]
@@ -59,17 +57,15 @@ def test_an_interrupted_run_ends_bit_by_bit_as_one_that_was_not(toy_run, tmp_pat
 
 def test_a_resumed_run_does_not_overwrite_a_better_best(toy_run, tmp_path):
     scores = {1: 0.9, 2: 0.2, 3: 0.5, 4: 0.95}
-    interrupt(toy_run(epochs=4, scores=scores, checkpoints=tmp_path), 4)
-    first = (tmp_path / "best.pt").read_bytes()
-    resumed = toy_run(epochs=4, scores=scores, checkpoints=tmp_path)
-    restore_run(tmp_path / "last.pt", **resumed.parts)
+    interrupt(toy_run(epochs=4, scores=scores, output=tmp_path), 4)
+    first = best(tmp_path).read_bytes()
+    resumed = toy_run(epochs=4, scores=scores, output=tmp_path)
+    restore_run(resumed.state, resumed.trainer, last(tmp_path))
     seen = []
-    resumed.trainer.add_event_handler(
-        Events.EPOCH_COMPLETED, lambda: seen.append((tmp_path / "best.pt").read_bytes() == first)
-    )
+    resumed.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(best(tmp_path).read_bytes() == first))
     resumed.trainer.run()
     assert seen == [True, True, False]
-    assert read_checkpoint(tmp_path / "best.pt")[1]["scores"] == {"val_mean_dice": 0.95}
+    assert read_checkpoint(best(tmp_path))[1]["scores"] == {"val_mean_dice": 0.95}
 
 
 @pytest.mark.parametrize(
@@ -81,28 +77,28 @@ def test_best_weights_that_the_state_knows_nothing_of_are_not_overwritten_by_wor
     toy_run, tmp_path, again, kept, known
 ):
     """Killed between best.pt and last.pt; the repeated epoch's score is another one, as in a pretraining."""
-    interrupt(toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, checkpoints=tmp_path), 4)
-    left = (tmp_path / "last.pt").read_bytes()
-    ahead = toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, checkpoints=tmp_path)
-    restore_run(tmp_path / "last.pt", **ahead.parts)
+    interrupt(toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, output=tmp_path), 4)
+    left = last(tmp_path).read_bytes()
+    ahead = toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, output=tmp_path)
+    restore_run(ahead.state, ahead.trainer, last(tmp_path))
     ahead.trainer.run()
-    (tmp_path / "last.pt").write_bytes(left)
-    best = (tmp_path / "best.pt").read_bytes()
-    resumed = toy_run(scores={1: 0.5, 2: 0.7, 3: again}, checkpoints=tmp_path)
-    restore_run(tmp_path / "last.pt", **resumed.parts)
+    last(tmp_path).write_bytes(left)
+    before = best(tmp_path).read_bytes()
+    resumed = toy_run(scores={1: 0.5, 2: 0.7, 3: again}, output=tmp_path)
+    restore_run(resumed.state, resumed.trainer, last(tmp_path))
     assert (resumed.evaluator.state.best_metric, resumed.evaluator.state.best_metric_epoch) == (0.9, 3)
     resumed.optimizer.param_groups[0]["weight_decay"] = 0.5  # so that the weights are others
     resumed.trainer.run()
-    assert ((tmp_path / "best.pt").read_bytes() == best) is kept
-    assert read_checkpoint(tmp_path / "best.pt")[1]["best_metric"] == known
-    assert read_checkpoint(tmp_path / "last.pt")[0]["best_metric"] == known
+    assert (best(tmp_path).read_bytes() == before) is kept
+    assert read_checkpoint(best(tmp_path))[1]["best_metric"] == known
+    assert read_checkpoint(last(tmp_path))[0]["best_metric"] == known
 
 
 def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_path):
-    run = toy_run(epochs=2, scores={1: 0.7, 2: 0.3}, checkpoints=tmp_path)
+    run = toy_run(epochs=2, scores={1: 0.7, 2: 0.3}, output=tmp_path)
     run.trainer.run()
-    best, card = read_checkpoint(tmp_path / "best.pt")
-    assert set(best) == set(run.network.state_dict())
+    weights, card = read_checkpoint(best(tmp_path))
+    assert set(weights) == set(run.network.state_dict())
     expected = {
         "epoch": 1,
         "iteration": 2,
@@ -110,51 +106,54 @@ def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_
         "scores": {"val_mean_dice": 0.7},
         "best_metric": 0.7,
     }
-    assert card == {**card_of(run.network, ["t1"]), **expected}
-    last, card = read_checkpoint(tmp_path / "last.pt")
-    assert set(last) == {
+    assert {name: card[name] for name in expected} == expected
+    assert (card["modalities"], card["regions"]) == (["t1"], ["TC", "WT", "ET"])
+    content, card = read_checkpoint(last(tmp_path))
+    assert set(content) == {
         "network",
         "optimizer",
         "lr_scheduler",
         "epoch",
         "iteration",
         "epoch_length",
-        "pending",
-        "within",
-        "tracked",
+        "epoch_end_pending",
+        "within_epoch",
+        "last_points",
         "best_metric",
         "best_epoch",
         "network_def",
         "settings",
     }
-    assert (last["epoch"], last["iteration"], last["best_metric"], last["best_epoch"]) == (2, 4, 0.7, 1)
+    assert (content["epoch"], content["iteration"], content["best_metric"], content["best_epoch"]) == (2, 4, 0.7, 1)
     assert (card["epoch"], card["scores"]) == (2, {"val_mean_dice": 0.3})
 
 
 def test_without_a_validation_yet_there_is_a_last_and_no_best(toy_run, tmp_path):
-    interrupt(toy_run(interval=2, checkpoints=tmp_path), 3)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.json", "last.pt"]
-    resumed = toy_run(interval=2, checkpoints=tmp_path)
-    restore_run(tmp_path / "last.pt", **resumed.parts)
+    interrupt(toy_run(interval=2, output=tmp_path), 3)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["last.json", "last.pt"]
+    resumed = toy_run(interval=2, output=tmp_path)
+    restore_run(resumed.state, resumed.trainer, last(tmp_path))
     assert resumed.evaluator.state.best_metric_epoch == -1
 
 
 def test_weights_alone_are_no_run_to_go_on_with(toy_run, tmp_path):
-    run = toy_run(epochs=1, checkpoints=tmp_path)
+    run = toy_run(epochs=1, output=tmp_path)
     run.trainer.run()
-    with pytest.raises(ValueError, match=r"best\.pt does not fit this run"):
-        restore_run(tmp_path / "best.pt", **toy_run(epochs=1).parts)
+    other = toy_run(epochs=1)
+    with pytest.raises(DataError) as caught:
+        restore_run(other.state, other.trainer, best(tmp_path))
+    assert caught.value.subject == str(best(tmp_path))
 
 
 def test_a_run_of_another_network_of_the_same_shapes_is_refused(toy_run, tmp_path):
-    run = toy_run(epochs=1, checkpoints=tmp_path)
+    run = toy_run(epochs=1, output=tmp_path)
     run.trainer.run()
     other = toy_run(epochs=1)
     other.network.padding_mode = "reflect"
     with pytest.raises(
         ValueError, match=r"has network_def \{'padding_mode': 'zeros'\}, this run has .*; name another --output_dir"
     ):
-        restore_run(tmp_path / "last.pt", **other.parts)
+        restore_run(other.state, other.trainer, last(tmp_path))
 
 
 # --- a full disk
@@ -162,7 +161,7 @@ def test_a_run_of_another_network_of_the_same_shapes_is_refused(toy_run, tmp_pat
 
 @pytest.mark.parametrize("when", ["before", "half way"])
 def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(toy_run, tmp_path, monkeypatch, when):
-    made = toy_run(epochs=3, checkpoints=tmp_path, tensorboard=tmp_path / "tensorboard")
+    made = toy_run(epochs=3, output=tmp_path, tensorboard=True)
 
     def fill(engine):
         if when == "before":
@@ -179,6 +178,6 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(toy_run, t
         made.trainer.run()
     assert caught.value.errno == errno.ENOSPC
     assert str(caught.value).startswith(f"{tmp_path}")
-    content, card = read_checkpoint(tmp_path / "last.pt")
+    content, card = read_checkpoint(last(tmp_path))
     assert content["epoch"] == card["epoch"] == 1
-    assert not list(tmp_path.glob(".*"))
+    assert not list((tmp_path / "checkpoints").glob(".*"))

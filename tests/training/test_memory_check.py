@@ -1,4 +1,4 @@
-"""What a run will take of the memory, said before it starts."""
+"""The memory of a run, estimated before it starts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from brats3d.errors import UsageError
 from brats3d.networks.loss import DiceBCELoss
 from brats3d.networks.one_pass import choose_inferer
-from brats3d.training.memory_check import check_memory, describe_memory, refuses
+from brats3d.training.memory_check import check_memory, describe_memory, exceeds
 
 GIB = 2**30
 CPU = torch.device("cpu")
@@ -77,11 +78,11 @@ def test_the_line_adds_up():
 
 
 @pytest.mark.parametrize(("step", "cache", "refused"), [(15, 100, False), (16, 0, True)])
-def test_what_takes_1_5_times_all_there_is_is_refused_and_the_cache_does_not_count(step, cache, refused):
-    assert refuses({"step": step, "cache": cache}, total=10) is refused
+def test_more_than_1_5_times_the_total_memory_is_refused_not_counting_the_cache(step, cache, refused):
+    assert exceeds({"step": step, "cache": cache}, total=10) is refused
 
 
-def test_enough_is_one_line(check, log):
+def test_enough_memory_is_one_line_of_log(check, log):
     check(free=20, cached=1.5)
     assert len(log.records) == 1
     assert log.records[0].levelname == "INFO"
@@ -92,21 +93,21 @@ def test_enough_is_one_line(check, log):
     assert re.match(pattern, log.records[0].message)
 
 
-def test_less_than_that_is_a_warning_that_says_what_to_lower(check, log):
+def test_too_little_memory_is_a_warning_with_the_knobs_to_lower(check, log):
     check(free=0.2)
     assert [r.levelname for r in log.records] == ["WARNING"]
     text = log.records[0].message
-    assert "lower --patch_size (a step of [48, 48, 48] takes about 0.1)" in text
-    assert "--batch_size (a step of one patch takes about 0.1)" in text
+    assert "lower --patch_size (a step of [48, 48, 48] needs about 0.1)" in text
+    assert "--batch_size (a step of one patch needs about 0.1)" in text
     assert "--cache" not in text
 
 
-def test_where_the_cache_is_too_much_the_share_that_fits_is_named(check, log):
+def test_a_cache_that_does_not_fit_is_a_warning_with_the_fraction_that_does(check, log):
     check(free=10, cached=9.9)
     assert "lower --cache (0.9 leaves enough)" in log.records[0].message
 
 
-def test_one_pass_needs_more_and_windows_are_what_helps(check, log):
+def test_one_pass_needs_more_than_windows_and_the_advice_is_to_use_them(check, log):
     check(free=20, trainer=None, edge=160)
     check(free=20, trainer=None, edge=160, one_pass=True)
     check(free=0.01, trainer=None, edge=160, one_pass=True)
@@ -116,14 +117,16 @@ def test_one_pass_needs_more_and_windows_are_what_helps(check, log):
     assert too_little.endswith("; lower --one_pass to False")
 
 
-def test_what_cannot_be_lowered_is_not_named(check, log):
+def test_knobs_at_their_minimum_are_not_in_the_advice(check, log):
     check(free=0.05, patch=32, patches=1)
     assert "--patch_size" not in log.text and "--batch_size" not in log.text
 
 
-def test_what_cannot_work_is_an_error_unless_it_is_to_be_tried(check, log):
-    with pytest.raises(ValueError, match="--ignore_memory True"):
+def test_a_run_that_cannot_work_is_refused_unless_the_estimate_is_ignored(check, log):
+    with pytest.raises(UsageError) as caught:
         check(free=0.05, total=0.1)
+    assert caught.value.subject == "memory"
+    assert "--patch_size" in caught.value.advice and "--ignore_memory true" in caught.value.advice
     check(free=0.05, total=0.1, ignore_memory=True)
     assert [r.levelname for r in log.records] == ["WARNING"]
 
@@ -133,22 +136,22 @@ def test_inference_counts_a_window_and_a_volume(check, log):
     assert re.search(r"of RAM \(network 0\.0, windows 0\.1\) of 20\.0 GiB free", log.text)
 
 
-def test_a_network_that_needs_values_stops_nothing(check, log):
+def test_a_network_that_needs_values_is_not_estimated(check, log):
     class Looking(nn.Conv3d):
         def forward(self, x):
             return super().forward(x) * float(x.mean().item() > 0)
 
     check(free=20, network=Looking(4, 3, 1))
-    assert "cannot be told" in log.text
+    assert "cannot be estimated" in log.text
 
 
-def test_helper_processes_say_nothing(check, log, monkeypatch):
+def test_helper_processes_log_nothing(check, log, monkeypatch):
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
     check(free=0.05, total=0.1)
     assert not log.records
 
 
-def test_it_takes_no_time(check):
+def test_the_estimate_takes_less_than_a_second(check):
     check(free=20)  # imports
     start = time.perf_counter()
     check(free=20, patch=512)

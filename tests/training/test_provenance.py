@@ -1,4 +1,4 @@
-"""What a card says of where weights come from."""
+"""The origin of weights on their card."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import torch
 import brats3d
 from brats3d.training import provenance as provenance
 from brats3d.training.provenance import Provenance, device_name, source_version
-from brats3d.training.time_budget import TimeBudget
+from brats3d.training.timed_schedule import TimedSchedule
 
 
-def test_facts_are_plain_and_the_minutes_are_those_of_the_moment():
+def test_the_entries_are_plain_and_the_minutes_are_those_so_far():
     seconds = [0.0]
-    budget = TimeBudget(10, 1.0, 0, now=lambda: seconds[0])
-    facts = Provenance("pretrain.yaml", 3, "cpu", budget, "no patient data", absent_sequences=True)
-    budget.start()
+    schedule = TimedSchedule(10, 1.0, 0, now=lambda: seconds[0])
+    provenance = Provenance("pretrain.yaml", 3, "cpu", schedule, "no patient data", absent_sequences=True)
+    schedule.stopwatch.start()
     seconds[0] = 90
-    told = json.loads(json.dumps(facts()))
-    assert told == {
+    assert json.loads(json.dumps(provenance())) == {
         "config": "pretrain.yaml",
         "seed": 3,
         "minutes": 1.5,
@@ -33,17 +32,17 @@ def test_facts_are_plain_and_the_minutes_are_those_of_the_moment():
     }
 
 
-def test_a_processor_is_told_with_its_threads():
+def test_a_processor_is_named_with_its_threads():
     assert device_name("cpu").endswith(f", {torch.get_num_threads()} threads")
     assert not device_name("cpu").startswith(",")
 
 
-def test_outside_a_source_tree_it_is_the_packages_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_version_outside_a_source_tree_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(brats3d, "__file__", str(tmp_path / "site-packages" / "brats3d" / "__init__.py"))
     assert source_version() == f"brats3d {brats3d.__version__}"
 
 
-def test_in_a_source_tree_it_is_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_version_in_a_source_tree_is_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=n", "-c", "user.email=e@example.com"]
         return subprocess.run(
@@ -60,12 +59,12 @@ def test_in_a_source_tree_it_is_the_commit(tmp_path: Path, monkeypatch: pytest.M
     assert source_version().endswith("-dirty")
 
 
-def test_a_source_tree_whose_git_fails_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_source_tree_without_working_git_has_the_package_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / ".git").write_text("gitdir: nowhere")
     monkeypatch.setattr(brats3d, "__file__", str(tmp_path / "brats3d" / "__init__.py"))
     assert source_version() == f"brats3d {brats3d.__version__}"
 
 
-def test_where_the_system_names_no_processor_its_kind_is_told(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(provenance.Path, "read_text", lambda *_: (_ for _ in ()).throw(OSError()))
+def test_without_a_processor_name_its_architecture_is_used(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(provenance.Path, "read_text", lambda *_, **more: (_ for _ in ()).throw(OSError()))
     assert device_name("cpu").split(",")[0]

@@ -1,19 +1,20 @@
-"""The line an epoch."""
+"""One line of log an epoch."""
 
 from __future__ import annotations
 
+import math
 import time
 from types import SimpleNamespace
 
 from ignite.engine import Events
 
-from brats3d.training.epoch_report import ReportEpoch
-from brats3d.training.time_budget import TimeBudget
+from brats3d.training.epoch_log import LogEpoch
+from brats3d.training.timed_schedule import TimedSchedule
 
 
-def test_an_epoch_is_reported_in_one_line_with_the_mean_loss(toy_run, log):
+def test_an_epoch_is_one_line_with_the_mean_loss(toy_run, log):
     run, losses = toy_run(epochs=2, cases=3), []
-    ReportEpoch().attach(run.trainer)
+    LogEpoch().attach(run.trainer)
     run.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
     run.trainer.run()
     lines = [r.getMessage() for r in log.records if r.getMessage().startswith("epoch ")]
@@ -24,17 +25,30 @@ def test_an_epoch_is_reported_in_one_line_with_the_mean_loss(toy_run, log):
     assert len(lines) == 2
 
 
-def test_with_a_budget_the_line_has_minutes_and_the_share_of_the_phantoms(toy_run, log):
+def test_a_timed_run_logs_minutes_and_the_time_spent_making_phantoms(toy_run, log):
     run, stream = toy_run(epochs=1, cases=2, batch_size=2), SimpleNamespace(seconds_making=100.0)
 
     def make_one() -> None:
         time.sleep(0.2)
         stream.seconds_making += 0.2
 
-    ReportEpoch(TimeBudget(60, 1.0, 0, now=lambda: 7), stream).attach(run.trainer)
+    schedule = TimedSchedule(60, 1.0, 0, now=lambda: 7)
+    LogEpoch(schedule, stream).attach(run.trainer)
     run.trainer.add_event_handler(Events.GET_BATCH_STARTED, make_one)
     run.trainer.run()
     (line,) = [r.getMessage() for r in log.records if r.getMessage().startswith("epoch ")]
     assert line.startswith("epoch 1  minute 0.0/60  loss ")
     waiting, phantoms = (int(line.split(before)[1].split()[0]) for before in ("waiting for data ", "(phantoms "))
     assert 0 < phantoms <= waiting <= 100
+
+
+def test_a_skipped_step_does_not_spoil_the_mean_loss(toy_run, log):
+    run, losses = toy_run(epochs=1, cases=6), []
+    loss = run.trainer.loss_function
+    run.trainer.loss_function = lambda pred, label: loss(pred, label) * (math.nan if len(losses) == 1 else 1)
+    LogEpoch().attach(run.trainer)
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
+    run.trainer.run()
+    (line,) = [r.getMessage() for r in log.records if r.getMessage().startswith("epoch ")]
+    assert math.isnan(losses[1])
+    assert f"loss {(losses[0] + losses[2]) / 2:.4f} (1 steps not finite)" in line

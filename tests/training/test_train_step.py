@@ -16,12 +16,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
+from brats3d.errors import UsageError
 from brats3d.files.shards import take_shard
 from brats3d.inference.step import EvalStep
 from brats3d.inference.stitching import Stitcher
 from brats3d.networks import precision
 from brats3d.training.distributed import distributed_device, is_helper, process_shard
-from brats3d.training.step import TrainStep
+from brats3d.training.train_step import TrainStep
 
 CPU = torch.device("cpu")
 
@@ -153,7 +154,7 @@ def test_a_loss_that_is_not_finite_is_no_step(bad, max_norm, log):
     assert not torch.equal(weights[1], weights[2])
     assert weights[2].isfinite().all()
     (said,) = [r.getMessage() for r in log.records]
-    assert re.fullmatch(rf"step 2 is left out: its loss is -?{bad}; cases without names", said)
+    assert re.fullmatch(rf"step 2 is skipped: its loss is -?{bad}; cases unknown", said)
 
 
 def test_an_infinite_loss_with_a_finite_gradient_is_no_step_either(log):
@@ -169,7 +170,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_no_step(log):
     before = network.conv.weight.detach().clone()
     trainer_of(network, TrainStep(False), lambda logits, _: (logits.mean() * 0).abs().sqrt()).run()  # slope inf * 0
     assert torch.equal(before, network.conv.weight)
-    assert "step 1 is left out: its gradient is not finite" in log.text
+    assert "step 1 is skipped: its gradient is not finite" in log.text
 
 
 def test_a_step_that_is_left_out_leaves_batch_norms_statistics_as_they_were():
@@ -197,7 +198,7 @@ def test_steps_left_out_one_after_the_other_end_the_run(log):
     trainer = trainer_of(
         network, TrainStep(False, patience=2), lambda logits, _: logits.mean() * next(losses), length=9
     )
-    with pytest.raises(FloatingPointError, match=r"step 6 is left out.*it is the 3th in a row.*saved last is good"):
+    with pytest.raises(FloatingPointError, match=r"step 6 is skipped.*3 steps in a row were skipped"):
         trainer.run()
     assert all(p.isfinite().all() for p in network.parameters())
 
@@ -317,7 +318,7 @@ def test_processes_share_a_share(monkeypatch, shard, processes):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_process_skips_of_its_own_share(monkeypatch):
+def test_a_process_skips_of_its_process_shard(monkeypatch):
     whole = share(monkeypatch, 9, 1, 2, epoch=2)
     assert share(monkeypatch, 9, 1, 2, epoch=2, start=3) == whole[3:]
 
@@ -377,8 +378,9 @@ def test_the_last_epoch_always_validates_and_only_once(toy_run, epochs, interval
 
 def test_a_distributed_config_without_torchrun_is_refused(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    with pytest.raises(ValueError, match="expected to be started by torchrun"):
+    with pytest.raises(UsageError) as caught:
         distributed_device()
+    assert "torchrun" in caught.value.expected
 
 
 @pytest.mark.parametrize(("rank", "helper"), [(0, False), (1, True)])

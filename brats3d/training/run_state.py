@@ -1,0 +1,87 @@
+"""The record of a training: its parts, its settings, and the position from which it resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from monai.engines import Evaluator
+from torch import nn
+
+from brats3d.training.stopwatch import check_minutes
+
+if TYPE_CHECKING:
+    from brats3d.training.timed_schedule import TimedSchedule
+
+
+@dataclass
+class RunState:
+    """Everything that the handlers of a training and :func:`brats3d.training.run_training` share.
+
+    A config makes one. The trainer is not in it, because the trainer's handlers hold the record.
+
+    Args:
+        output_dir: folder of the run.
+        settings: values of the knobs; ``modalities`` and ``patch_size`` are written to the model card.
+        network: the bare network, not wrapped for distributed training.
+        optimizer: of the network.
+        lr_scheduler: anything with ``state_dict`` and ``load_state_dict``.
+        evaluator: validates; keeps the best score.
+        config: text of the config's parts that change what is learned (:func:`brats3d.knobs.config_text`).
+        minutes: wall-clock limit of this process, after which it saves and returns; None = no limit.
+        timed_schedule: the learning-rate scheduler of a run that ends after a number of minutes; None for a run that
+            ends after a number of epochs.
+        best_network: network whose weights go to ``best.pt``; None = ``network``.
+        stateful: further objects with ``state_dict`` and ``load_state_dict``, by their name in ``last.pt``.
+        provenance: returns further entries of the model card.
+        free_settings: knobs that may differ at a resume, in addition to :data:`brats3d.training.FREE_SETTINGS`.
+
+    Raises:
+        UsageError: if ``minutes`` is not a number above 0.
+    """
+
+    output_dir: Path
+    settings: Mapping[str, Any]
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: Any
+    evaluator: Evaluator
+    config: str = "{}"
+    minutes: float | None = None
+    timed_schedule: TimedSchedule | None = None
+    best_network: nn.Module | None = None
+    stateful: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Callable[[], Mapping[str, Any]] = dict
+    free_settings: Sequence[str] = ()
+
+    record: str = field(default="{}", init=False)
+    """Settings, cases and digests of their files as JSON; saved in ``last.pt`` and compared at a resume."""
+
+    resumed_from: Path | None = field(default=None, init=False)
+    """The checkpoint that was restored."""
+
+    within_epoch: bool = field(default=False, init=False)
+    """True after restoring a checkpoint that was saved before the end of an epoch."""
+
+    epoch_end_pending: bool = field(default=False, init=False)
+    """True if all steps of the epoch are done, but not its validation and saving."""
+
+    last_points: dict[str, float] = field(default_factory=dict, init=False)
+    """TensorBoard's scalars of the last step."""
+
+    def __post_init__(self) -> None:
+        check_minutes("minutes", self.minutes)
+        self.output_dir = Path(self.output_dir)
+
+    @property
+    def validated_network(self) -> nn.Module:
+        """Network whose weights go to ``best.pt``."""
+        return self.best_network or self.network
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.output_dir / "checkpoints"

@@ -1,0 +1,55 @@
+"""Wall-clock minutes: of a process, of a whole run, and since the last checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from brats3d.errors import UsageError
+
+
+class Stopwatch:
+    """Minutes since :meth:`start`, plus those counted before; stands still until it is started.
+
+    Args:
+        now: a clock, in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self.minutes_before = 0.0
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Start; no effect on a stopwatch that is running."""
+        if self._started is None:
+            self._started = self.now()
+
+    def restart(self) -> None:
+        """Start again from 0."""
+        self.minutes_before, self._started = 0.0, self.now()
+
+    @property
+    def minutes(self) -> float:
+        """Minutes so far."""
+        running = 0.0 if self._started is None else (self.now() - self._started) / 60
+        return self.minutes_before + running
+
+
+def check_minutes(argument: str, minutes: float | None, optional: bool = True) -> None:
+    """Check a number of minutes.
+
+    Args:
+        argument: its name, for the error.
+        minutes: the value; None means no limit.
+        optional: False refuses None.
+
+    Raises:
+        UsageError: unless ``minutes`` is a finite number above 0, or None where that is allowed.
+    """
+    if minutes is None and optional:
+        return
+    is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+    if not is_number or not 0 < minutes < math.inf:  # type: ignore[operator]
+        raise UsageError(argument, expected=f"a number above 0{' or null' if optional else ''}", found=minutes)
