@@ -1,4 +1,4 @@
-"""One HTML page about a run."""
+"""The report of a run: one self-contained HTML page, rendered from ``page.html.j2``; and the curves of a run."""
 
 import lazy_loader
 

@@ -58,7 +58,7 @@ def find_files(
         return {}, [CaseProblem(None, text)]
     where = dataset_dir or run.settings.get("dataset_dir")
     if not where:
-        text = f"{run.folder / 'settings.json'} has no dataset_dir; pass --dataset-dir DIR to show the cases"
+        text = "the run's settings have no dataset_dir; pass --dataset-dir DIR to show the cases"
         return {}, [CaseProblem(None, text)]
     try:
         cases = _find_cases(run, where, moved=dataset_dir is not None)
