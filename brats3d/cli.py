@@ -224,16 +224,16 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     paired by case: <case_id>.nii.gz or <case_id>_seg.nii.gz; REF_DIR may be a data set as downloaded. Exit code 1:
     cases lack a prediction.
     """
-    from brats3d.evaluation import csv_beside, format_scores, score_folders
+    from brats3d.evaluation import score_folders
 
     file = _check_json(output, "output")
-    csv_beside(file)
+    refuse_foreign(file.with_suffix(".csv"), "output")
     for name in ("pred_labels", "ref_labels"):
         if options[name] is not None and options[name] not in CONVENTIONS:
             raise UsageError(name, expected=f"one of {', '.join(CONVENTIONS)}", found=options[name])
     _quieten()
     done = score_folders(pred_dir, ref_dir, **_given(options))
-    click.echo(format_scores(done))
+    click.echo(str(done))
     table = done.write(file)
     click.echo(f"\n{file} and {table.name}: one row per case and region")
     return 1 if done.missing and not done.counts_missing else 0

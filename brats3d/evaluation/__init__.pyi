@@ -10,8 +10,8 @@ from .measures import MEASURES as MEASURES
 from .run import run_evaluation as run_evaluation
 from .save_scores import SaveScores as SaveScores
 from .save_validation_segmentations import SaveValidationSegmentations as SaveValidationSegmentations
-from .score_files import Scores as Scores, csv_beside as csv_beside, read_scores as read_scores
+from .score_files import Scores as Scores, read_scores as read_scores
 from .score_rows import ScoreRow as ScoreRow, group_by_case as group_by_case, mean_dice_by_case as mean_dice_by_case
 from .summary import RegionSummary as RegionSummary, Spread as Spread, summarise as summarise
-from .tables import format_scores as format_scores, format_table as format_table
+from .tables import format_table as format_table
 from .validation_scores import ValidationScores as ValidationScores, is_better as is_better

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 
 from brats3d.errors import DataError
 from brats3d.evaluation.hd95 import hd95_mm
@@ -58,17 +57,12 @@ def score_case(
     rows = []
     for region in REGIONS_TO_READ:
         channel = REGIONS.index(region)
-        pred_mask, ref_mask = (without_meta(regions[channel]).bool().cpu().numpy() for regions in (pred, ref))
+        pred_mask, ref_mask = (regions[channel].bool().cpu().numpy() for regions in (pred, ref))
         values = _overlap(pred_mask, ref_mask, voxel_ml, voxels)
         if rules is not None:
             values |= _distances(pred_mask, ref_mask, spacing_mm, rules)
         rows.append(ScoreRow(case_id=case_id, region=region, **values))
     return rows
-
-
-def without_meta(data: torch.Tensor) -> torch.Tensor:
-    """Return a plain tensor: operations on a ``MetaTensor`` copy its metadata each time."""
-    return data.as_tensor() if isinstance(data, MetaTensor) else data
 
 
 def _overlap(pred: np.ndarray, ref: np.ndarray, voxel_ml: float, voxels: int | None) -> dict[str, Any]:

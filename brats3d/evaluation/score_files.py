@@ -13,7 +13,7 @@ from typing import Any
 from brats3d.errors import DataError, NotFoundError
 from brats3d.evaluation.score_rows import SCORES_ADVICE, ScoreRow, group_by_case
 from brats3d.evaluation.summary import summarise
-from brats3d.files import Writer, read_json, refuse_foreign, write_owned, write_whole
+from brats3d.files import Writer, read_json, write_owned, write_whole
 from brats3d.labels import REGIONS_TO_READ
 
 
@@ -73,17 +73,6 @@ def write_scores(path: str | Path, rows: Sequence[ScoreRow], write: Writer = wri
     content = {**more, "summary": summary, "rows": [row.to_json() for row in rows]}
     text = json.dumps(content, indent=2, allow_nan=False)
     write(Path(path), lambda file: file.write(text.encode()))
-
-
-def csv_beside(path: str | Path) -> Path:
-    """Return the path of the CSV that belongs to a JSON file of scores.
-
-    Raises:
-        UsageError: if the file exists and is not what brats3d wrote.
-    """
-    file = Path(path).with_suffix(".csv")
-    refuse_foreign(file, "output")
-    return file
 
 
 def write_csv(path: str | Path, rows: Sequence[ScoreRow]) -> Path:

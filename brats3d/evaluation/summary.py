@@ -13,15 +13,7 @@ from brats3d.labels import REGIONS_TO_READ
 
 @dataclass(frozen=True)
 class Spread:
-    """The distribution of a measure over cases.
-
-    Args:
-        mean: the mean.
-        sd: standard deviation of the sample; None for a single case.
-        median: the median.
-        q1: first quartile.
-        q3: third quartile.
-    """
+    """Mean, standard deviation (None for a single case), median and quartiles of a measure over cases."""
 
     mean: float
     sd: float | None

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 
 from brats3d.data import nest_regions
 from brats3d.errors import UsageError
-from brats3d.evaluation.case_scores import score_case, without_meta
+from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.rules import get_rules
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.evaluation.summary import summarise
@@ -79,8 +79,9 @@ class ValidationScores(Metric):
             if isinstance(ref, MetaTensor):
                 spacing_mm, shape = ref.pixdim.tolist(), ref.meta.get("spatial_shape")
             voxels = None if shape is None else math.prod(int(n) for n in shape)
-            pred = nest_regions(without_meta(pred))
-            self._rows[case_id] = score_case(pred, ref, case_id, spacing_mm, self.rules if full else None, voxels)
+            self._rows[case_id] = score_case(
+                nest_regions(pred), ref, case_id, spacing_mm, self.rules if full else None, voxels
+            )
 
     def compute(self) -> float:
         """Return the mean Dice over all cases and regions.

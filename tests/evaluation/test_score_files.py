@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import pytest
 
-from brats3d.errors import DataError, NotFoundError, UsageError
-from brats3d.evaluation.score_files import Scores, csv_beside, read_scores, write_csv, write_scores
+from brats3d.errors import DataError, NotFoundError
+from brats3d.evaluation.score_files import Scores, read_scores, write_csv, write_scores
 from brats3d.evaluation.summary import summarise
 
 
@@ -67,14 +67,7 @@ def test_a_file_that_does_not_exist_is_not_found(tmp_path):
     assert error.value.subject == str(tmp_path / "b.json")
 
 
-def test_a_csv_of_something_else_is_not_replaced(samples, tmp_path):
-    file = write_csv(csv_beside(tmp_path / "a.json"), samples.rows(0.5))
-    assert file.read_text().splitlines()[:2] == [
-        "case_id,region,dice,ref_volume_ml,pred_volume_ml",
-        "case_0,WT,0.5,1.0,1.0",
-    ]
-    assert csv_beside(tmp_path / "a.json") == file
-    file.write_text("mine\n")
-    with pytest.raises(UsageError) as error:
-        csv_beside(tmp_path / "a.json")
-    assert error.value.subject == "output"
+def test_a_csv_has_one_line_for_each_case_and_region(samples, tmp_path):
+    lines = write_csv(tmp_path / "a.csv", samples.rows(0.5)).read_text().splitlines()
+    assert lines[:2] == ["case_id,region,dice,ref_volume_ml,pred_volume_ml", "case_0,WT,0.5,1.0,1.0"]
+    assert len(lines) == 4
