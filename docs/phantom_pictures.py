@@ -1,8 +1,8 @@
-"""The pictures of docs/phantoms.md: each step of the generator off and on in one case, and galleries.
+"""Make the pictures of docs/phantoms.md: each step of the generator off and on in one case, and galleries.
 
 python docs/phantom_pictures.py [--output docs/phantoms] [--size small] [NAME ...]
 
-It takes about ten minutes on one core; ``--size small`` makes coarse ones in half a minute, to try it out.
+This takes about ten minutes on one core; ``--size small`` makes coarse pictures in half a minute, to try it out.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from brats3d.phantoms import (
     strip_skull,
 )
 
-NEVER = (0, 0)
+OFF = (0, 0)
 MIDDLE = Contrasts(
     **{
         f.name: (sum(v) / 2,) * 2 if isinstance(v := getattr(Contrasts(), f.name), tuple) else 0
         for f in fields(Contrasts)
     }
 )
-"""The middle of every range, so that both pictures of a pair have the same contrasts."""
+"""The middle of every range, so that both pictures of a pair have the same contrast."""
 STILL = Setting(
     texture=(0.01, 0.01),
-    bias=NEVER,
+    bias=OFF,
     noise=(0.004, 0.004),
     blurred=0,
     faint=0,
-    vessel_gain=NEVER,
-    spot_gain=NEVER,
+    vessel_gain=OFF,
+    spot_gain=OFF,
     gamma=(1, 1),
     strip_mm=(1, 1),
     sharpness=(2, 2),
@@ -58,8 +58,8 @@ STILL = Setting(
     brain_mean=(1000, 1000),
     contrasts=MIDDLE,
 )
-"""Little texture and noise, no blur: voxels have about the brightness of their tissue."""
-UNMOVED = {"rotation_deg": NEVER, "scale": (0.9, 0.9), "shift_mm": NEVER, "warp_mm": NEVER}
+"""Little texture and noise and no blur: voxels have about the brightness of their tissue."""
+UNMOVED = {"rotation_deg": OFF, "scale": (0.9, 0.9), "shift_mm": OFF, "warp_mm": OFF}
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 GAP = 6
 """Pixels between two panels."""
@@ -71,14 +71,14 @@ class Step:
 
     Args:
         seed: of the case.
-        sequence: which is shown.
-        on: what the step changes of the ranges.
-        off: what to set instead, where the step is on in STILL.
-        base: what to change of STILL in both.
+        sequence: the sequence to show.
+        on: fields of the setting with the step on.
+        off: fields with the step off, if it is on in STILL.
+        base: fields that differ from STILL in both pictures.
         view: axial, coronal or sagittal.
-        outline: whether the regions are drawn.
-        slice_at: share of the grid's length; the slice in which most changes unless given.
-        crop_mm: edge of a square around the place where most changes; the whole slice unless given.
+        outline: draw the outlines of the regions.
+        slice_at: position of the slice, as a fraction of the grid; by default where most changes.
+        crop_mm: edge of a square around the place where most changes; by default the whole slice.
     """
 
     seed: int
@@ -103,7 +103,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "place": Step(1, "t1", {"rotation_deg": (6, 6), "scale": (0.84, 0.84)}, UNMOVED, QUIET, slice_at=0.5),
         "warp": Step(1, "t1", {"warp_mm": (5, 5)}, {}, {**QUIET, **UNMOVED}, slice_at=0.5),
         "fold": Step(1, "t1", {"fold_mm": (1.6, 1.6)}, {}, {**QUIET, **UNMOVED}, slice_at=0.6),
-        "strip": Step(1, "t2", {"strip_mm": (3, 3)}, {"strip_mm": NEVER}, QUIET, "coronal", slice_at=0.55),
+        "strip": Step(1, "t2", {"strip_mm": (3, 3)}, {"strip_mm": OFF}, QUIET, "coronal", slice_at=0.55),
         "bites": Step(4, "t1", {"bitten": 1, "bite_mm": (10, 10)}, {}, QUIET),
         "skull": Step(8, "t1", {"leaves_skull": 1, "skull_mm": (4, 4)}, {}, QUIET, slice_at=0.57),
         "ventricles": Step(1, "t1", {"ventricle_mm": (7, 7)}, {}, QUIET),
@@ -121,11 +121,11 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "sharpness": Step(1, "t1", {"sharpness": (3, 3)}, {"sharpness": (1, 1)}, QUIET, slice_at=0.5),
         "small": Step(63, "flair", {"small": 1, "radius_small_mm": (6, 6)}, {}, HIGH, outline=True),
         "foci": Step(4, "flair", {"second_focus": 1, "more_foci": 1}, {}, HIGH, outline=True),
-        "push": Step(63, "t1", {"pushes": 1, "push": (0.6, 0.6)}, {"pushes": 1, "push": NEVER}, HIGH, slice_at=0.52),
+        "push": Step(63, "t1", {"pushes": 1, "push": (0.6, 0.6)}, {"pushes": 1, "push": OFF}, HIGH, slice_at=0.52),
         "edema": Step(63, "flair", {"has_edema": 1}, {"has_edema": 0}, HIGH, outline=True),
         "infiltration": Step(2, "flair", {"infiltrates": True}, {}, HIGH, "coronal", outline=True),
         "fade": Step(63, "flair", {"edema_fade": (0.7, 0.7)}, {}, HIGH),
-        "roughness": Step(63, "t1ce", {"roughness": (0.45, 0.45)}, {"roughness": NEVER}, SOLID, outline=True),
+        "roughness": Step(63, "t1ce", {"roughness": (0.45, 0.45)}, {"roughness": OFF}, SOLID, outline=True),
         "lobes": Step(63, "t1ce", {"lobes": 3}, {}, SOLID, outline=True),
         "grade": Step(63, "t1ce", LOW, HIGH, {}, outline=True),
         "enhancement": Step(63, "t1ce", {"low_grade_enhances": 1, "low_grade_enhancement_level": (0.6, 0.6)}, {}, LOW),
@@ -162,7 +162,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "hindbrain": Step(1, "t2", {"hindbrain_gain": (0.3, 0.3)}, {}, QUIET, "sagittal", slice_at=0.49),
         "bias": Step(1, "t1", {"bias": (0.25, 0.25)}, {}, QUIET),
         "blur": Step(
-            1, "t2", {"blur_thick_mm": (2.4, 2.4)}, {"blur_thick_mm": NEVER}, {**QUIET, "blurred": 1, "blur_mm": NEVER}
+            1, "t2", {"blur_thick_mm": (2.4, 2.4)}, {"blur_thick_mm": OFF}, {**QUIET, "blurred": 1, "blur_mm": OFF}
         ),
         "slices": Step(63, "flair", {"thick": 1, "axial": 1, "slice_mm": (6, 6)}, {}, HIGH, "coronal"),
         "ghosts": Step(1, "t1", {"ghosts": 1, "ghost": (0.08, 0.08)}, {}, QUIET),
@@ -174,13 +174,13 @@ STEPS: Mapping[str, Step] = MappingProxyType(
 
 
 @cache
-def made(seed: int, ranges: Setting, size: str) -> Phantom:
-    """A case, made once."""
-    return make_phantom(seed, size, setting=ranges)
+def cached_phantom(seed: int, setting: Setting, size: str) -> Phantom:
+    """Make a case once."""
+    return make_phantom(seed, size, setting=setting)
 
 
 def show(plane: np.ndarray, window: tuple[float, float], zoom: int) -> np.ndarray:
-    """A grey picture, uint8 (rows, columns, 3), of a plane that is to be drawn as it lies; background black."""
+    """Draw a plane as a grey picture, uint8 (rows, columns, 3), on a black background."""
     low, high = window
     grey = (np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
     grey = np.where(plane == 0, 0, grey).astype(np.uint8)
@@ -189,13 +189,13 @@ def show(plane: np.ndarray, window: tuple[float, float], zoom: int) -> np.ndarra
 
 
 def window_of(volume: np.ndarray) -> tuple[float, float]:
-    """From the 1st percentile of what is not background to a little above the 99.7th."""
+    """Return the display window: from the 1st percentile of the foreground to a little above the 99.7th."""
     low, high = np.percentile(volume[volume != 0], (1, 99.7))
     return float(low), float(low + 1.1 * (high - low))
 
 
 def draw_outlines(picture: np.ndarray, label: np.ndarray, zoom: int) -> np.ndarray:
-    """The borders of WT, TC and ET, the outermost first, in the colours of the project's other pictures."""
+    """Draw the outlines of WT, TC and ET in the project's colours."""
     picture = picture.copy()
     for region in REGIONS_TO_READ:
         mask = np.isin(label, BRATS2020.regions[region]).repeat(zoom, 0).repeat(zoom, 1)
@@ -206,26 +206,26 @@ def draw_outlines(picture: np.ndarray, label: np.ndarray, zoom: int) -> np.ndarr
 
 
 def upright(volume: np.ndarray, view: str, index: int) -> np.ndarray:
-    """A plane as radiologists look at it: anterior or superior up, the patient's right (or front) on the left."""
+    """Return a plane in radiological view: anterior or superior up, the patient's right (or front) on the left."""
     plane = volume.take(index, AXES[view]).T
     return plane if view == "axial" else plane[::-1]
 
 
 def brain_box_of(volumes: Sequence[np.ndarray], margin: int) -> tuple[slice, ...]:
-    """The box around all that is not background, with a margin."""
+    """Return the box around the foreground, with a margin."""
     inside = np.any([volume != 0 for volume in volumes], axis=0)
     spans = [np.flatnonzero(inside.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return tuple(slice(max(0, s[0] - margin), s[-1] + 1 + margin) for s in spans)
 
 
 def beside(panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Panels of one height in a row."""
+    """Place panels of the same height side by side."""
     gap = np.zeros((panels[0].shape[0], GAP, 3), np.uint8)
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], 1)
 
 
 def below(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows under each other, centred."""
+    """Place rows below each other, centred."""
     width = max(row.shape[1] for row in rows)
     padded = []
     for row in rows:
@@ -235,8 +235,10 @@ def below(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def picture_of(step: Step, size: str) -> np.ndarray:
-    """The step off, and on, in the slice (and about the place) where it changes most."""
-    off, on = (made(step.seed, replace(STILL, **{**step.base, **change}), size) for change in (step.off, step.on))
+    """Draw a step off and on, in the slice and around the place where most changes."""
+    off, on = (
+        cached_phantom(step.seed, replace(STILL, **{**step.base, **change}), size) for change in (step.off, step.on)
+    )
     zoom = 2 * SIZES[size].voxel_mm
     a, b = (case.images[step.sequence].astype(np.float32) for case in (off, on))
     both = (a != 0) & (b != 0)
@@ -265,23 +267,23 @@ def picture_of(step: Step, size: str) -> np.ndarray:
 
 
 def atlas_picture(size: str) -> np.ndarray:
-    """The fractions of CSF, grey and white matter in the atlas as it is."""
-    draw = RandomStream(0, torch.device("cpu"))
-    ranges = replace(STILL, **UNMOVED, sharpness=(1, 1))
-    coords = place_head(draw, ranges, SIZES[size])
-    frame = find_brain_box(coords, SIZES[size].voxel_mm)
-    brain, _ = strip_skull(draw, ranges, coords, frame)
-    fractions = (sample_tissue(draw, ranges, coords, frame) * brain).numpy()
+    """Draw the fractions of CSF, grey and white matter of the atlas."""
+    rng = RandomStream(0, torch.device("cpu"))
+    setting = replace(STILL, **UNMOVED, sharpness=(1, 1))
+    coords = place_head(rng, setting, SIZES[size])
+    box = find_brain_box(coords, SIZES[size].voxel_mm)
+    brain, _ = strip_skull(rng, setting, coords, box)
+    fractions = (sample_tissue(rng, setting, coords, box) * brain).numpy()
     index = round(fractions.shape[-1] * 0.55)
     zoom = 2 * SIZES[size].voxel_mm
     return beside([show(upright(volume, "axial", index), (0, 1), zoom) for volume in fractions])
 
 
 def case_row(case: Phantom, zoom: int) -> np.ndarray:
-    """A case in T1, T1ce, T2, FLAIR and in FLAIR with its regions, in the slice with most tumour."""
+    """Draw a case in T1, T1ce, T2, FLAIR and FLAIR with its regions, in the slice with the most tumour."""
     index = int((case.label > 0).sum((0, 1)).argmax())
     middle = [round(n / 2 + shift) for n, shift in zip(case.label.shape, (0, case.label.shape[1] * 0.03), strict=False)]
-    half = [round(n * share) for n, share in zip(case.label.shape, (0.315, 0.4), strict=False)]
+    half = [round(n * fraction) for n, fraction in zip(case.label.shape, (0.315, 0.4), strict=False)]
     box = tuple(slice(m - h, m + h) for m, h in zip(middle, half, strict=True))
     panels = [
         show(upright(case.images[name][box], "axial", index), window_of(case.images[name]), zoom) for name in MODALITIES
@@ -290,8 +292,8 @@ def case_row(case: Phantom, zoom: int) -> np.ndarray:
 
 
 def gallery(seeds: Sequence[int], setting: str, size: str) -> np.ndarray:
-    """Cases under each other."""
-    return below([case_row(made(seed, SETTINGS[setting], size), SIZES[size].voxel_mm) for seed in seeds])
+    """Draw cases below each other."""
+    return below([case_row(cached_phantom(seed, SETTINGS[setting], size), SIZES[size].voxel_mm) for seed in seeds])
 
 
 GALLERIES: Mapping[str, tuple[str, Sequence[int]]] = MappingProxyType(
@@ -304,14 +306,14 @@ GALLERIES: Mapping[str, tuple[str, Sequence[int]]] = MappingProxyType(
 
 
 def save(picture: np.ndarray, path: Path) -> None:
-    """A small JPEG, grey where it has no colours."""
+    """Save a small JPEG, in greyscale if it has no colours."""
     grey = (picture == picture[..., :1]).all()
     image = Image.fromarray(picture[..., 0] if grey else picture)
     image.save(path, quality=76, optimize=True, **({} if grey else {"subsampling": 0}))
 
 
 def names() -> list[str]:
-    """Of all pictures."""
+    """Return the names of all pictures."""
     return ["atlas", *STEPS, *(f"gallery-{name}" for name in GALLERIES)]
 
 

@@ -1,4 +1,7 @@
-"""Bring the table of all ranges in docs/phantoms.md up to date: python docs/phantom_ranges.py"""
+"""Update the table of all ranges in docs/phantoms.md.
+
+python docs/phantom_ranges.py
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ START, END = "<summary>Every range, chance and switch of the three settings</sum
 
 
 def table() -> str:
-    """Every field of Setting and Contrasts in Markdown; empty where new-scanner is as varied."""
+    """Return every field of Setting and Contrasts as a Markdown table; new-scanner is empty where it equals varied."""
     lines = [f"| | {' | '.join(SETTINGS)} |", "|---|" + "---|" * len(SETTINGS)]
     for kind in (Setting, Contrasts):
         for name in (f.name for f in fields(kind) if f.name != "contrasts"):
