@@ -215,7 +215,7 @@ DEFECTS = {
     "text": (lambda path: path.write_text("x"), "cannot be read as NIfTI"),
     "missing": (lambda path: path.unlink(), "missing t2"),
     "double": (lambda path: shutil.copy(path, path.with_name(path.name[:-3])), "2 files for t2"),
-    "names": (unknown_names, "found 5 file(s) such as scan_0.nii.gz; expected names that say which sequence"),
+    "names": (unknown_names, "found 5 file(s) such as scan_0.nii.gz"),
 }
 
 
