@@ -81,8 +81,9 @@ class PageContent:
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """The settings without their long lists of cases."""
-        return {name: value for name, value in self.run.settings.items() if not name.endswith("_cases")}
+        """The settings without the long records that a training compares when it resumes."""
+        records = ("config", "files", "training_cases", "validation_cases")
+        return {name: value for name, value in self.run.settings.items() if name not in records}
 
 
 def render_page(content: PageContent) -> str:
