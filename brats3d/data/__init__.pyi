@@ -1,6 +1,5 @@
 from .absent_sequences import DropSequencesd as DropSequencesd, subsets as subsets
 from .dataset import CaseDataset as CaseDataset, FillCache as FillCache, brain_box as brain_box
-from .fingerprints import digest as digest, fingerprint as fingerprint
 from .label_transforms import (
     LabelsToRegionsd as LabelsToRegionsd,
     RegionsToLabelsd as RegionsToLabelsd,

@@ -17,7 +17,7 @@ from monai.data import DataLoader, ThreadDataLoader
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 
 from brats3d.data.dataset import CaseDataset
-from brats3d.data.loader import PrefetchLoader
+from brats3d.data.loader import PrefetchLoader, check_augmentation
 from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
 from brats3d.errors import UsageError
 
@@ -132,7 +132,7 @@ def test_torchs_random_state_is_unchanged():
 
 
 class Slow:
-    """Keys, each made in ``seconds`` by a thread that is noted."""
+    """Samples of the keys, each made in ``seconds`` by a recorded thread."""
 
     def __init__(self, size: int = 6, seconds: float = 0.0, bad: int | None = None) -> None:
         self.size, self.seconds, self.bad = size, seconds, bad
@@ -144,7 +144,7 @@ class Slow:
         return self.size
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
-        assert self.at_work.acquire(blocking=False), "two samples are being made at a time"
+        assert self.at_work.acquire(blocking=False), "two samples are made at the same time"
         with suppress(RuntimeError):
             time.sleep(self.seconds)
         self.makers.add(threading.get_ident())
@@ -163,7 +163,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, 2])
-def test_batches_are_made_ahead_while_the_caller_works_and_no_more_than_asked_for(ahead):
+def test_no_more_batches_are_prefetched_than_requested(ahead):
     data = Slow()
     batches = iter(prefetching(data, ahead=ahead)[0])
     next(batches)
@@ -173,7 +173,7 @@ def test_batches_are_made_ahead_while_the_caller_works_and_no_more_than_asked_fo
     batches.close()
 
 
-def test_the_next_epochs_first_batch_is_made_while_the_run_validates():
+def test_the_first_batch_of_the_next_epoch_is_made_during_validation():
     data = Slow(size=4)
     seen: list[int] = []
 
@@ -185,7 +185,7 @@ def test_the_next_epochs_first_batch_is_made_while_the_run_validates():
     assert seen == [2, 2, 2]
 
 
-def test_one_thread_that_is_not_the_trainings_makes_everything():
+def test_one_thread_other_than_the_trainings_makes_all_samples():
     data = Slow(seconds=0.001)
     train(*prefetching(data), epochs=3)
     assert len(data.makers) == 1 and threading.get_ident() not in data.makers
@@ -195,7 +195,7 @@ def test_one_thread_that_is_not_the_trainings_makes_everything():
 
 
 @pytest.mark.parametrize("bad", range(6))
-def test_an_error_is_raised_where_the_batch_is_asked_for(bad):
+def test_an_error_is_raised_when_its_batch_is_requested(bad):
     order = [index for _, index in EpochCaseSampler(range(6), seed=2)]
     loader, _ = prefetching(Slow(bad=bad))
     seen = []
@@ -226,7 +226,7 @@ def test_the_next_pass_after_an_error_works():
     assert len(list(loader)) == 3
 
 
-# --- the end
+# --- the end of the thread
 
 
 def test_a_loader_deleted_within_an_epoch_leaves_no_thread():
@@ -250,6 +250,21 @@ def test_options_of_worker_processes_are_refused_without_workers(option):
     with pytest.raises(UsageError) as error:
         prefetching(cases(), **option)
     assert error.value.subject == next(iter(option))
+
+
+@pytest.mark.parametrize(("on_device", "num_workers"), [(False, 0), (False, 2), (True, 0)])
+def test_a_thread_can_augment_on_the_device_and_worker_processes_on_the_cpu(on_device, num_workers):
+    check_augmentation(on_device, num_workers)
+
+
+@pytest.mark.parametrize(
+    ("on_device", "num_workers", "subject", "found"),
+    [(True, 2, "num_workers", 2), ("false", 0, "augment_on_device", "false")],
+)
+def test_worker_processes_cannot_augment_on_the_device(on_device, num_workers, subject, found):
+    with pytest.raises(UsageError) as error:
+        check_augmentation(on_device, num_workers)
+    assert (error.value.subject, error.value.found) == (subject, found)
 
 
 PROGRAM = """
