@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,19 +67,24 @@ def threads() -> list[threading.Thread]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left_running() -> Iterator[None]:
+    gc.freeze()  # so that collecting takes milliseconds
     yield
     deadline = time.monotonic() + 10
     while threads() and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.01)
+    gc.unfreeze()
     assert threads() == []
 
 
 # --- batches
 
 
-@pytest.mark.parametrize("options", [{}, {"ahead": 1}, {"ahead": 9}, {"num_workers": 1}], ids=str)
-@pytest.mark.parametrize("done", [0, 1, 3, 4, 8])
+@pytest.mark.parametrize(
+    ("options", "done"),
+    [*(({}, done) for done in (0, 1, 3, 4, 8)), ({"ahead": 1}, 4), ({"ahead": 9}, 4), ({"num_workers": 1}, 4)],
+    ids=str,
+)
 def test_a_run_resumed_anywhere_sees_the_plain_loaders_batches(options, done):
     expected = train(*plain(cases()))
     assert same(train(*prefetching(cases(), **options), done=done), expected[done:])
@@ -267,28 +271,26 @@ def test_worker_processes_cannot_augment_on_the_device(on_device, num_workers, s
     assert (error.value.subject, error.value.found) == (subject, found)
 
 
-PROGRAM = """
-import time
-from brats3d.data.sampler import EpochCaseSampler
-from brats3d.data.loader import PrefetchLoader
+class Printing(Slow):
+    """Samples that print when they are made."""
 
-class Slow:
-    def __len__(self):
-        return 30
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[int, int]) -> dict:
         print("made", flush=True)
-        time.sleep(0.5)
-        return 1
-
-data = Slow()
-batches = iter(PrefetchLoader(data, EpochCaseSampler(data), batch_size=1, ahead=20))
-next(batches)
-print("interrupted", flush=True)
-raise KeyboardInterrupt
-"""
+        return super().__getitem__(key)
 
 
-def test_an_interrupted_program_waits_for_the_current_batch_only():
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
-    assert "KeyboardInterrupt" in ended.stderr and "exception calling callback" not in ended.stderr
-    assert ended.stdout.partition("interrupted")[2].split().count("made") <= 1
+def interrupted_run() -> None:
+    batches = iter(prefetching(Printing(size=30, seconds=0.2), ahead=20)[0])
+    next(batches)
+    print("interrupted", flush=True)
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_program_waits_for_the_current_batch_only(capfd):
+    process = multiprocessing.get_context("fork").Process(target=interrupted_run)
+    process.start()
+    process.join(timeout=30)
+    out, err = capfd.readouterr()
+    assert "KeyboardInterrupt" in err and "exception calling callback" not in err
+    assert process.exitcode == 1
+    assert out.partition("interrupted")[2].split().count("made") <= 2  # one batch of two samples
