@@ -279,9 +279,13 @@ class Printing(Slow):
         return super().__getitem__(key)
 
 
+BATCHES: list[Iterator] = []
+"""Keeps a loader alive until the interpreter shuts down."""
+
+
 def interrupted_run() -> None:
-    batches = iter(prefetching(Printing(size=30, seconds=0.2), ahead=20)[0])
-    next(batches)
+    BATCHES.append(iter(prefetching(Printing(size=30, seconds=0.2), ahead=20)[0]))
+    next(BATCHES[0])
     print("interrupted", flush=True)
     raise KeyboardInterrupt
 
