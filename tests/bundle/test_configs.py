@@ -18,7 +18,6 @@ from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, ckpt_ex
 from monai.utils import instantiate
 
 from brats3d.bundle import installed_bundle
-from brats3d.data.loader import check_augmentation
 from brats3d.knobs import read_knobs
 from brats3d.labels import MODALITIES, REGIONS
 
@@ -120,14 +119,6 @@ def test_crops_are_augmented_on_the_device_if_asked_and_never_validated_there(wo
             torch.device("meta") if asked else None
         )
         assert made.parser.get_parsed_content("validate#dataset").sample_device is None
-
-
-@pytest.mark.parametrize(("on_device", "workers"), [(True, 2), ("false", 0)])
-def test_worker_processes_do_not_augment_on_the_device(on_device: Any, workers: int) -> None:
-    check_augmentation(False, workers)
-    check_augmentation(True, 0)
-    with pytest.raises(ValueError, match="augment_on_device"):
-        check_augmentation(on_device, workers)
 
 
 @pytest.mark.parametrize("names", [EVERY["train"], EVERY["pretrain"]], ids=["train", "pretrain"])

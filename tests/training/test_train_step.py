@@ -7,15 +7,12 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, strategies as st
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.inferers import SlidingWindowInferer
 from torch import nn
-from torch.utils.data import DataLoader
 
-from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
 from brats3d.errors import UsageError
 from brats3d.files.shards import take_shard
 from brats3d.inference.step import EvalStep
@@ -234,130 +231,6 @@ def test_a_string_for_amp_is_refused_since_it_would_be_true(step):
         step(amp="false")
 
 
-@pytest.mark.parametrize(("capability", "has"), [("avx512_bf16", True), ("amx_bf16", True), ("avx2", False)])
-def test_bfloat16_is_used_where_the_cpu_has_instructions_for_it(monkeypatch, log, capability, has):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
-    assert precision._cpu_has_bfloat16.__wrapped__() is has
-    assert ("no bfloat16 instructions" in log.text) is not has
-
-
-# --- the sampler
-
-
-def share(monkeypatch, size: int, rank: int, processes: int, epoch: int = 1, start: int = 0, **options) -> list:
-    monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
-    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
-    sampler = EpochCaseSampler(range(size), **options)
-    sampler.place(epoch, start)
-    out = list(sampler)
-    assert len(sampler) - start == len(out)
-    return out
-
-
-@given(st.integers(1, 30), st.integers(0, 5), st.integers(1, 50))
-def test_an_epoch_is_every_case_once_in_an_order_of_its_own(size, seed, epoch):
-    sampler, again = EpochCaseSampler(range(size), seed), EpochCaseSampler(range(size), seed)
-    for s in (sampler, again):
-        s.place(epoch)
-    drawn = list(sampler)
-    assert sorted(drawn) == [(epoch, index) for index in range(size)]
-    assert list(again) == drawn == list(sampler)
-
-
-def test_orders_differ_by_epoch_and_by_seed():
-    orders = []
-    for seed, epoch in itertools.product((0, 1), (1, 2)):
-        sampler = EpochCaseSampler(range(20), seed)
-        sampler.place(epoch)
-        orders.append([index for _, index in sampler])
-    assert all(a != b for a, b in itertools.combinations(orders, 2))
-
-
-def test_without_shuffling_the_order_is_the_data_sets():
-    assert list(EpochCaseSampler("abc", shuffle=False)) == [(1, 0), (1, 1), (1, 2)]
-
-
-@given(st.integers(1, 20), st.data())
-def test_placed_in_the_middle_exactly_the_rest_comes(size, data):
-    start = data.draw(st.integers(0, size))
-    sampler = EpochCaseSampler(range(size), seed=4)
-    sampler.place(3)
-    whole = list(sampler)
-    sampler.place(3, start)
-    assert list(sampler) == whole[start:]
-
-
-def test_a_pass_that_has_begun_keeps_its_epoch():
-    sampler = EpochCaseSampler(range(5), shuffle=False)
-    begun = iter(sampler)
-    next(begun)
-    sampler.place(2)
-    assert {epoch for epoch, _ in begun} == {1}
-
-
-@pytest.mark.parametrize(("size", "processes"), [(8, 2), (9, 2), (7, 3), (1, 4), (3, 8)])
-def test_processes_share_one_order_in_equal_parts(monkeypatch, size, processes):
-    shares = [share(monkeypatch, size, rank, processes, seed=1) for rank in range(processes)]
-    assert len({len(s) for s in shares}) == 1
-    order = [key for keys in zip(*shares, strict=True) for key in keys]
-    assert order[:size] == share(monkeypatch, size, 0, 1, seed=1)
-    assert set(order[size:]) <= set(order[:size])
-    if size % processes == 0:
-        assert len(set(order)) == len(order)
-
-
-@pytest.mark.parametrize("shard", [None, "1/1", "2/3", "3/3"])
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_share_a_share(monkeypatch, shard, processes):
-    cases, parts = list(range(29)), []
-    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
-    for rank in range(processes):
-        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
-        parts.append(take_shard(cases, process_shard(torch.device("cpu"), shard)))
-    assert sorted(itertools.chain(*parts)) == take_shard(cases, shard)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_a_process_skips_of_its_process_shard(monkeypatch):
-    whole = share(monkeypatch, 9, 1, 2, epoch=2)
-    assert share(monkeypatch, 9, 1, 2, epoch=2, start=3) == whole[3:]
-
-
-def drawn(loader: DataLoader, sampler: EpochCaseSampler, epochs: int, done: int = 0, stop: int | None = None) -> list:
-    """The keys that an engine sees in each iteration, restored after ``done`` iterations, killed before ``stop``."""
-    seen: list = []
-    engine = Engine(lambda engine, batch: seen.append(list(zip(*[column.tolist() for column in batch], strict=True))))
-    PlaceSampler(sampler, loader.batch_size).attach(engine)
-    engine.state.max_epochs, engine.state.epoch_length = epochs, len(loader)
-    engine.state.epoch, engine.state.iteration = done // len(loader), done
-    if stop is not None:
-        engine.add_event_handler(Events.ITERATION_STARTED(once=stop), lambda: 1 / 0)
-    engine.run(loader, max_epochs=epochs)
-    return seen
-
-
-class Keys:
-    """A data set that gives back what it was asked for."""
-
-    def __len__(self) -> int:
-        return 5
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, int]:
-        return key
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("done", [1, 2, 3, 4, 8])
-def test_a_run_restored_anywhere_sees_exactly_what_was_left(done, workers):
-    def fresh(num_workers: int) -> tuple[DataLoader, EpochCaseSampler]:
-        sampler = EpochCaseSampler(Keys(), seed=2)
-        return DataLoader(Keys(), batch_size=2, sampler=sampler, num_workers=num_workers), sampler
-
-    whole = drawn(*fresh(0), epochs=3)
-    assert [keys[0][0] for keys in whole] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert drawn(*fresh(workers), epochs=3, done=done) == whole[done:]
-
-
 # --- the end of epochs and runs
 
 
@@ -374,6 +247,18 @@ def test_the_last_epoch_always_validates_and_only_once(toy_run, epochs, interval
 
 
 # --- several processes
+
+
+@pytest.mark.parametrize("shard", [None, "1/1", "2/3", "3/3"])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_share_a_share(monkeypatch, shard, processes):
+    cases, parts = list(range(29)), []
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
+    for rank in range(processes):
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
+        parts.append(take_shard(cases, process_shard(torch.device("cpu"), shard)))
+    assert sorted(itertools.chain(*parts)) == take_shard(cases, shard)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_distributed_config_without_torchrun_is_refused(monkeypatch):
