@@ -165,7 +165,8 @@ def test_every_case_is_pictured_and_best_median_and_worst_at_length(page, built)
 def test_content_of_files_is_never_markup(content):
     worst = content.run.ranked[0]
     rows = tuple(replace(row, case_id=HOSTILE) if row.case_id == worst else row for row in content.run.rows)
-    run = replace(content.run, rows=rows, settings={"seed": HOSTILE}, remarks=(HOSTILE,))
+    settings = {"seed": HOSTILE, "files": {"a": "digest of a file"}}
+    run = replace(content.run, rows=rows, settings=settings, remarks=(HOSTILE,))
     (shown,) = content.shown
     text = render_page(
         replace(
@@ -181,6 +182,7 @@ def test_content_of_files_is_never_markup(content):
     )
     page = Page(text)
     assert page.text.count(HOSTILE) >= 10 and HOSTILE not in text
+    assert "digest of a file" not in text
     assert len(page.all("script")) == 1 and all(image["src"].startswith("data:") for image in page.all("img"))
 
 

@@ -27,9 +27,9 @@ def test_computed_defaults_are_omitted_and_words_are_those_of_the_command_line(r
 
 
 def test_the_evaluation_uses_the_knobs_that_choose_cases_and_sequences(run_dir, write_settings):
-    write_settings(run_dir, dataset_dir="d", fold=1, modalities=["t1", "flair"], epochs=3)
+    write_settings(run_dir, dataset_dir="d", fold=1, modalities=["t1", "flair"], epochs=3, threshold=0.4)
     command = evaluate_command(read_run(run_dir), repeat_command)
-    assert command == f"brats3d evaluate d --output {run_dir} --fold 1 --modalities \"['t1', 'flair']\""
+    assert command == f"brats3d evaluate d --output {run_dir} --fold 1 --modalities \"['t1', 'flair']\" --threshold 0.4"
 
 
 def test_several_data_sets_need_the_monai_command(run_dir, write_settings):
