@@ -90,12 +90,10 @@ class ScoreRow:
         check(row.get("region") in REGIONS_TO_READ, "region", f"one of {', '.join(REGIONS_TO_READ)}", row.get("region"))
         for name in _REQUIRED:
             check(name in row, name, "a number", None)
-        for name in row.keys() - _NOT_NUMBERS:
-            value = row[name]
-            least, most = (0.0, 1.0) if name in _FRACTIONS else (0.0, _LARGEST)
-            least = -most if name == "volume_error_ml" else least
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            check(is_number and least <= value <= most, name, f"a number from {least:g} to {most:g}", value)
+        for name in [name for name in row if name not in _NOT_NUMBERS]:
+            least, most = _RANGES.get(name, (0.0, _LARGEST))
+            is_number = isinstance(row[name], int | float) and not isinstance(row[name], bool)
+            check(is_number and least <= row[name] <= most, name, f"a number from {least:g} to {most:g}", row[name])
         row["missing"] = row.get("missing") is True
         return cls(**row)
 
@@ -103,8 +101,12 @@ class ScoreRow:
 _FIELDS = tuple(field.name for field in fields(ScoreRow))
 _REQUIRED = ("dice", "ref_volume_ml", "pred_volume_ml")
 _NOT_NUMBERS = {"case_id", "region", "missing"}
-_FRACTIONS = ("dice", "lesion_dice", "sensitivity", "specificity")
 _LARGEST = 1e12  # JSON's whole numbers can be larger than any float
+_RANGES = {
+    **dict.fromkeys(("dice", "lesion_dice", "sensitivity", "specificity"), (0.0, 1.0)),
+    "volume_error_ml": (-_LARGEST, _LARGEST),
+}
+"""Of the fields whose numbers are not from 0 to :data:`_LARGEST`."""
 
 
 def group_by_case(rows: Iterable[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:

@@ -138,7 +138,7 @@ def test_what_an_evaluation_leaves_scores_the_same_as_files(trained: Path, phant
     assert {row["case_id"] for row in rows} == {row.case_id for row in of_files.rows}
     assert len(of_files.missing) > 0  # the training cases
     for ours, theirs in zip(of_files.rows, rows, strict=True):
-        assert ours == pytest.approx(theirs)
+        assert ours.to_json() == pytest.approx(theirs)
 
 
 def test_evaluation_refuses_cases_of_the_training(trained: Path, phantoms: Path, workflow: Workflow) -> None:
