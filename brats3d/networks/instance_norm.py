@@ -95,12 +95,13 @@ class WindowNorm3d(nn.InstanceNorm3d):
 
 
 def with_window_norms(network: nn.Module) -> nn.Module:
-    """Return a copy of a network with :class:`WindowNorm3d` in place of InstanceNorm. Parameter names do not change.
+    """Return a copy of a network with :class:`WindowNorm3d` in place of InstanceNorm.
 
-    Norms that use running statistics are kept. The layers after a convolution in MONAI's ``Convolution`` blocks work in
-    place, because no other module uses their input.
+    The copy shares its parameters with the network: weights that are loaded into one are in both. Norms that use
+    running statistics are kept. The layers after a convolution in MONAI's ``Convolution`` blocks work in place, because
+    no other module uses their input.
     """
-    network = deepcopy(network)
+    network = deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
     for parent in list(network.modules()):
         for name, norm in parent.named_children():
             if type(norm) is nn.InstanceNorm3d and not norm.track_running_stats:

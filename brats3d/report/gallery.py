@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats3d.files import save_preview
+from brats3d.files import save_preview, write_owned
 from brats3d.report.case_files import CaseFiles, CaseProblem
 from brats3d.report.case_volumes import CaseVolumes, compare_with_scores, load_volumes
 from brats3d.report.run_folder import Run
@@ -100,7 +100,7 @@ def _show_case(rank: str, volumes: CaseVolumes, folder: Path) -> ShownCase:
     title = f"{rank}: {volumes.case_id}".encode(errors="replace").decode()
     title = title.replace("$", r"\$")  # matplotlib reads formulas between dollars
     image, ref, pred = volumes.image, volumes.ref, volumes.pred
-    save_preview(folder / f"{rank}.png", image, volumes.modalities, pred, ref, title, volumes.spacing_mm)
+    save_preview(folder / f"{rank}.png", image, volumes.modalities, pred, ref, title, volumes.spacing_mm, write_owned)
     z = volumes.shown_slice
     viewer = None if rank == "median" else make_viewer(volumes, border_sequences(volumes.modalities), z)
     return ShownCase(rank, volumes.case_id, case_panels(volumes, z), viewer)

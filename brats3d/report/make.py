@@ -8,12 +8,12 @@ from pathlib import Path
 
 from brats3d.cases import check_folder
 from brats3d.errors import UsageError
-from brats3d.files import writable_folder, write_whole
+from brats3d.files import RECORD_NAME, WrittenFiles, refuse_foreign, writable_folder, write_owned
 from brats3d.report.case_files import Folders, find_files
 from brats3d.report.charts import Chart, draw_boxes, draw_curves
 from brats3d.report.failed_regions import find_failed_regions
 from brats3d.report.gallery import Gallery
-from brats3d.report.page import GENERATOR, PageContent, render_page
+from brats3d.report.page import PageContent, render_page
 from brats3d.report.repeat_commands import RepeatCommand, evaluate_command, repeat_commands
 from brats3d.report.run_facts import describe_run
 from brats3d.report.run_folder import read_run
@@ -27,7 +27,7 @@ FIGURES = frozenset(
         *("dice", "hd95_mm", "lesion_dice"),
     ]
 )
-"""The PNGs that a report may write beside its page. A folder that holds anything else is not touched."""
+"""The PNGs that a report may write beside its page."""
 
 
 def make_report(
@@ -82,7 +82,7 @@ def make_report(
         curves=curves,
     )
     page = render_page(content).encode(errors="replace")  # names of files need not be valid text
-    write_whole(target, lambda file: file.write(page))
+    write_owned(target, lambda file: file.write(page))
     for name in FIGURES.difference(curves, boxes, (case.rank for case in shown)):
         (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report
     for problem in problems:
@@ -91,20 +91,17 @@ def make_report(
 
 
 def _check_output(path: Path) -> Path:
-    """Return the page's path, after checking that nothing but an earlier report would be replaced."""
+    """Return the page's path, after checking that only an earlier report and its figures would be replaced."""
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise UsageError("output", expected="a file whose name ends in .html", found=str(path))
-    if path.exists() and GENERATOR.encode() not in path.read_bytes()[:4000]:
-        raise UsageError("output", f"{path} exists and is not a brats3d report", advice="choose another file")
+    refuse_foreign(path, "output")
     folder = path.with_suffix("")
-    ours = {f"{name}.png" for name in FIGURES}
-    foreign = sorted({file.name for file in folder.iterdir()} - ours) if folder.is_dir() else []
-    if foreign:
-        problem = f"{folder}, the folder for the figures, contains {foreign[0]}"
-        raise UsageError("output", problem, advice="choose another file")
+    if folder.is_dir():
+        names = {file.name for file in folder.iterdir()} - {RECORD_NAME}
+        WrittenFiles(folder).refuse_foreign(sorted(names), "output")
     return path
 
 
 def _save_charts(charts: Mapping[str, Chart], folder: Path) -> None:
     for name, chart in charts.items():
-        write_whole(folder / f"{name}.png", chart.save_png)
+        write_owned(folder / f"{name}.png", chart.save_png)

@@ -23,9 +23,6 @@ from brats3d.report.gallery import ShownCase
 from brats3d.report.run_folder import Run
 from brats3d.report.slices import Picture
 
-GENERATOR = '<meta name="generator" content="brats3d report">'
-"""The mark of a report, by which a new one may replace it."""
-
 CASE_COLUMNS = {
     "dice": "Dice",
     "hd95_mm": "HD95, mm",
@@ -106,7 +103,6 @@ def render_page(content: PageContent) -> str:
     }
     script = (folder / "page.js").read_text(encoding="utf-8")
     environment.globals |= {
-        "GENERATOR": Markup(GENERATOR),
         "SCRIPT": Markup(script),
         "SCRIPT_HASH": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "STYLE": Markup((folder / "page.css").read_text(encoding="utf-8")),

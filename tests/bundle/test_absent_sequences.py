@@ -1,4 +1,4 @@
-"""Cases that lack sequences, and networks of fewer sequences than the weights know."""
+"""Cases without some sequences, and networks for fewer sequences than the weights were trained on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AXIS_CODES = ["".join(code) for axes in itertools.permutations(("LR", "AP", "SI"
 
 @pytest.fixture(scope="session")
 def serving(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights whose card says that they serve absent sequences; their answers are mottled all over."""
+    """Random weights whose card allows absent sequences. Their predictions are mottled all over."""
     torch.manual_seed(5)
     network = workflow("predict", dataset_dir=phantoms).network_def
     path = tmp_path_factory.mktemp("serving") / "model.pt"
@@ -44,7 +44,7 @@ def case(phantoms: Path) -> Case:
 
 
 def link(case: Case, present: Sequence[str], folder: Path) -> Path:
-    """A folder with some of a case's sequences."""
+    """Make a folder with some of the sequences of a case."""
     target = folder / case.case_id
     target.mkdir(parents=True)
     for modality in present:
@@ -65,7 +65,7 @@ def cause_of(made: ConfigWorkflow) -> str:
 
 
 def segment_by_hand(made: ConfigWorkflow, case: Case, present: Sequence[str], folder: Path) -> np.ndarray:
-    """MONAI alone: the absent sequences are files of zeros."""
+    """Segment with the parts of the config alone; absent sequences are files of zeros."""
     paths = []
     for modality, path in case.images.items():
         image = nib.load(path)
@@ -75,12 +75,12 @@ def segment_by_hand(made: ConfigWorkflow, case: Case, present: Sequence[str], fo
     data = made.preprocessing({"image": paths})
     assert [not channel.any() for channel in data["image"]] == [m not in present for m in MODALITIES]
     with torch.no_grad():
-        logits = made.inferer(data["image"][None], made.network_def.eval())[0]
+        logits = made.inferer(data["image"][None], made.parser.get_parsed_content("network").eval())[0]
     return made.postprocessing({"image": data["image"], "pred": logits})["pred"].numpy()[0]
 
 
 @pytest.mark.parametrize("present", SUBSETS, ids="+".join)
-def test_every_subset_is_segmented_as_the_network_segments_zeros_in_place_of_the_others(
+def test_absent_sequences_are_segmented_as_if_they_were_zeros(
     present: Sequence[str], case: Case, serving: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     data = link(case, present, tmp_path / "data")
@@ -90,7 +90,7 @@ def test_every_subset_is_segmented_as_the_network_segments_zeros_in_place_of_the
     assert seg.shape == like.shape
     np.testing.assert_array_equal(seg.affine, like.affine)
     labels = labels_of(tmp_path / "out", case)
-    assert len(np.unique(labels)) > 2, "an empty answer would show nothing"
+    assert len(np.unique(labels)) > 2, "an empty prediction would prove nothing"
     np.testing.assert_array_equal(labels, segment_by_hand(made, case, present, tmp_path))
     absent = [m for m in MODALITIES if m not in present]
     warnings = [r.getMessage() for r in log.records if "segmented without" in r.getMessage()]
@@ -99,7 +99,7 @@ def test_every_subset_is_segmented_as_the_network_segments_zeros_in_place_of_the
     assert ("cannot be separated" in log.text) == ("t1ce" in absent)
 
 
-def test_cases_of_several_subsets_go_together_and_another_case_does_not_change_the_answer(
+def test_a_prediction_does_not_depend_on_the_other_cases_of_the_run(
     phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     cases = dict(zip(find_cases(phantoms), (("flair",), MODALITIES, ("t1ce", "t2"), ("flair",)), strict=True))
@@ -113,7 +113,7 @@ def test_cases_of_several_subsets_go_together_and_another_case_does_not_change_t
 
 
 def predict_as(codes: str, case: Case, present: Sequence[str], serving: Path, workflow: Workflow, folder: Path):
-    """Store some sequences in another orientation, segment them, and bring the answer back to LPS."""
+    """Store some sequences in another orientation, segment them, and turn the prediction back to LPS."""
     stored = folder / codes / case.case_id
     stored.mkdir(parents=True)
     for modality in present:
@@ -133,7 +133,7 @@ def predict_as(codes: str, case: Case, present: Sequence[str], serving: Path, wo
     "codes",
     ["RAS", "PSL", *(pytest.param(c, marks=pytest.mark.slow) for c in AXIS_CODES if c not in ("RAS", "PSL", "LPS"))],
 )
-def test_stored_orientation_does_not_change_the_answer_where_the_first_sequence_is_not_t1(
+def test_the_stored_orientation_does_not_change_the_prediction(
     codes: str, case: Case, serving: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     answers = [predict_as(c, case, ("t2", "flair"), serving, workflow, tmp_path) for c in ("LPS", codes)]
@@ -162,10 +162,10 @@ def test_monais_own_command_serves_them_alike(case: Case, serving: Path, workflo
     np.testing.assert_array_equal(labels_of(tmp_path / "there", case), labels_of(tmp_path / "here", case))
 
 
-# --- what is refused
+# --- refused
 
 
-def test_weights_that_do_not_say_so_serve_no_case_that_lacks_a_sequence(
+def test_other_weights_refuse_a_case_without_some_sequences(
     case: Case, trained: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     data = link(case, ("t1", "t2", "flair"), tmp_path / "data")
@@ -176,7 +176,7 @@ def test_weights_that_do_not_say_so_serve_no_case_that_lacks_a_sequence(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_item_of_another_tool_that_lacks_a_sequence_is_refused_by_such_weights(
+def test_other_weights_refuse_such_an_item_of_another_tool(
     case: Case, phantoms: Path, trained: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     best = trained / "checkpoints" / "best.pt"
@@ -186,7 +186,7 @@ def test_an_item_of_another_tool_that_lacks_a_sequence_is_refused_by_such_weight
     assert "missing t1ce, t2" in cause_of(made)
 
 
-def test_an_item_of_another_tool_that_lacks_a_sequence_is_served_by_weights_that_can(
+def test_such_an_item_of_another_tool_is_segmented(
     case: Case, phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     made = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=serving)
@@ -197,7 +197,7 @@ def test_an_item_of_another_tool_that_lacks_a_sequence_is_served_by_weights_that
     np.testing.assert_array_equal(labels_of(tmp_path / "out", case), expected)
 
 
-def test_no_sequence_at_all_is_one_line(case: Case, serving: Path, workflow: Workflow, tmp_path: Path) -> None:
+def test_a_case_without_any_sequence_is_refused(case: Case, serving: Path, workflow: Workflow, tmp_path: Path) -> None:
     data = link(case, (), tmp_path / "data")
     (data / case.case_id / f"{case.case_id}_seg.nii.gz").symlink_to(str(case.label))
     text = cause_of(workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=serving))
@@ -205,7 +205,7 @@ def test_no_sequence_at_all_is_one_line(case: Case, serving: Path, workflow: Wor
     assert not (tmp_path / "out").exists()
 
 
-def test_training_takes_no_case_that_lacks_a_sequence(
+def test_training_refuses_a_case_without_some_sequences(
     phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     for each in find_cases(phantoms):
@@ -265,13 +265,13 @@ def _change_network(path: Path, **changes: object) -> None:
 
 
 def _cut_card(path: Path) -> None:
-    """A card of three sequences beside the weights of four."""
+    """Write a card for three sequences beside weights for four."""
     _change_network(path, in_channels=3)
     _change_card(path, modalities=["t1", "t2", "flair"])
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_weights_and_cards_that_are_wrong_are_one_clear_line(
+def test_damaged_weights_and_cards_are_refused_in_one_line(
     name: str, case: Case, serving: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     path = tmp_path / "model.pt"
@@ -291,10 +291,10 @@ def test_weights_and_cards_that_are_wrong_are_one_clear_line(
     assert not (tmp_path / "out").exists()
 
 
-# --- fewer sequences than the weights know
+# --- fewer sequences than in the weights
 
 
-def test_fewer_sequences_are_served_as_if_the_others_were_absent(
+def test_fewer_sequences_give_the_same_as_if_the_others_were_absent(
     case: Case, serving: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     three = ["t1", "t2", "flair"]
@@ -311,13 +311,13 @@ def test_fewer_sequences_are_served_as_if_the_others_were_absent(
     data = link(case, three, tmp_path / "data")
     workflow("predict", dataset_dir=data, output_dir=tmp_path / "zeros", checkpoint=serving).run()
     cut, zeros = (labels_of(tmp_path / name, case) for name in ("cut", "zeros"))
-    assert (cut != zeros).mean() < 1e-4, "sums over fewer channels may round otherwise"
+    assert (cut != zeros).mean() < 1e-4, "sums over fewer channels are rounded differently"
     two = link(case, ["t2", "flair"], tmp_path / "two")
     workflow("predict", dataset_dir=two, output_dir=tmp_path / "both", modalities=three, checkpoint=serving).run()
     assert "segmented without t1" in log.text
 
 
-def test_fine_tuning_on_fewer_sequences_starts_from_the_weights_and_its_card_lists_them(
+def test_fine_tuning_on_fewer_sequences_starts_from_the_weights(
     phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     three = ["t1", "t2", "flair"]

@@ -14,7 +14,7 @@ from brats3d.report.run_folder import read_run
 
 
 def test_the_figures_are_written_beside_the_page_as_png(built):
-    names = {file.name for file in (built / "report").iterdir()}
+    names = {file.name for file in (built / "report").glob("*.png")}
     assert names >= {"best.png", "median.png", "worst.png", "dice.png", "hd95_mm.png", "lesion_dice.png"}
     for name in names:
         assert imread(built / "report" / name).shape[0] > 200
@@ -39,10 +39,11 @@ def test_the_command_prints_the_page_with_the_commands_that_repeat_the_run(run_d
 def test_figures_of_an_earlier_report_are_removed(run_dir, built):
     shutil.copytree(built / "report", run_dir / "report")
     shutil.copy(built / "report.html", run_dir)
+    shutil.copy(built / ".brats3d.jsonl", run_dir)
     for folder in ("segmentations", "tensorboard"):
         shutil.rmtree(run_dir / folder)
     make_report(run_dir, progress=False)
-    assert {path.name for path in (run_dir / "report").iterdir()} == {"dice.png", "hd95_mm.png", "lesion_dice.png"}
+    assert {path.name for path in (run_dir / "report").glob("*.png")} == {"dice.png", "hd95_mm.png", "lesion_dice.png"}
 
 
 @pytest.mark.parametrize("name", ["report.txt", "folder.html"])
