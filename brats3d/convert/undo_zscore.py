@@ -105,8 +105,10 @@ def choose_factor(scale: float, pixels: int, reference: float | None) -> int:
     Args:
         scale: median of the slice's foreground, without a common factor.
         pixels: n, the number of foreground pixels.
-        reference: median of the foreground of the nearest slice with enough values; None if there is no such slice,
-            which gives 1.
+        reference: median of the foreground of the nearest slice with enough values; None if there is no such slice.
+
+    Returns:
+        The factor; 1 without a reference.
     """
     if reference is None:
         return 1
@@ -142,7 +144,7 @@ def _background(values: np.ndarray, subject: str | Path) -> float:
 
 
 def _common_step(offsets: np.ndarray) -> float:
-    """Return the largest step of which sorted offsets from the background are whole multiples."""
+    """Return the largest step that divides all (sorted) offsets from the background."""
     largest = offsets[np.abs(offsets).argmax()]
     negligible = abs(largest) / (4 * _MAX_INTENSITY)
     step = min(np.diff(offsets).min(initial=np.inf), np.abs(offsets).min())

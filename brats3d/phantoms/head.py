@@ -1,4 +1,4 @@
-"""The head of a phantom: the atlas deformed into an individual head, its tissues, and what skull-stripping leaves.
+"""The head of a phantom: the atlas deformed into an individual head, its tissues, and the stripping of its skull.
 
 All lengths are in millimetres of the head unless a name says otherwise.
 """
@@ -103,8 +103,8 @@ def place_head(rng: RandomStream, setting: Setting, size: Size) -> torch.Tensor:
     middle = torch.tensor([-0.5, 7.0, -4.0] if size.voxel_mm == 1 else [0.0, 0.0, 0.0], device=rng.device)
     axes = [(torch.arange(n, device=rng.device) - (n - 1) / 2) * COARSE_MM for n in shape]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij")) - middle.view(3, 1, 1, 1)
-    # The cosines and the sines have angles of their own, so the rotation shears the head a little. To draw the angles
-    # once would change the phantoms of every seed.
+    # Cosines and sines have separate angles, so the rotation shears the head a little. Drawing the angles once would
+    # change the phantoms of every seed.
     cx, cy, cz = np.cos(np.deg2rad([rng.uniform(*setting.rotation_deg) for _ in "xyz"]))
     sx, sy, sz = np.sin(np.deg2rad([rng.uniform(*setting.rotation_deg) for _ in "xyz"]))
     rotation = (

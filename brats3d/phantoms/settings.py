@@ -32,9 +32,7 @@ class Contrasts:
     t1_edema: Range = (-0.05, 0.2)  # below GM
     t1_edema_low: Range = (-0.03, 0.12)
     t1_enhancing: Range = (-0.12, 0.2)  # below GM, without contrast agent
-    t1ce_shift: float = (
-        0.03  # standard deviation of the difference between T1ce and T1 where no contrast agent is taken up
-    )
+    t1ce_shift: float = 0.03  # standard deviation of the difference from T1 in tissue without contrast agent
     t1ce_other: float = 0  # chance that CSF, GM and WM of T1ce are drawn anew, from T1's ranges
     t1ce_enhancing: Range = (0.1, 0.9)  # above WM
     t2_wm: Range = (0.25, 0.45)

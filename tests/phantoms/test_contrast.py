@@ -7,16 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
 
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.contrast import TISSUES, draw_contrast
 from brats3d.phantoms.random_stream import RandomStream
 from brats3d.phantoms.settings import SETTINGS, Contrasts, Setting
-
-SETTING = st.sampled_from(list(SETTINGS))
-
-SEED = st.integers(0, 2**40)
 
 
 def stream(seed: int = 0) -> RandomStream:
@@ -29,28 +24,6 @@ def brightness(seed: int, setting: str, low_grade: bool = False) -> dict[str, di
     return {name: dict(zip(TISSUES, column, strict=True)) for name, column in values.items()}
 
 
-@given(seed=SEED, setting=SETTING, low_grade=st.booleans())
-@settings(deadline=None, max_examples=150)
-def test_healthy_tissues_keep_the_order_of_each_sequence(seed, setting, low_grade):
-    v = brightness(seed, setting, low_grade)
-    assert v["t1"]["csf"] < v["t1"]["gm"] < v["t1"]["wm"]
-    assert v["t2"]["wm"] < v["t2"]["gm"] < v["t2"]["csf"]
-    assert v["flair"]["csf"] < v["flair"]["wm"] <= v["flair"]["gm"]
-
-
-@given(seed=SEED, setting=SETTING, low_grade=st.booleans())
-@settings(deadline=None, max_examples=150)
-def test_tumour_tissues_are_bright_or_dark_as_in_each_sequence(seed, setting, low_grade):
-    v = brightness(seed, setting, low_grade)
-    assert v["t1ce"]["enhancing"] > max(v["t1ce"]["gm"], v["t1ce"]["wm"])
-    for name in ("t2", "flair"):
-        assert v[name]["edema"] > v[name]["gm"]
-    assert v["t2"]["core"] > v["t2"]["gm"]
-    assert v["t1"]["blood"] >= v["t1"]["wm"]
-    assert v["t1"]["cyst"] < v["t1"]["csf"] + 0.13
-    assert v["t2"]["cyst"] > 0.8 * v["t2"]["csf"]
-
-
 def test_t1ce_repeats_t1_in_tissue_without_contrast_agent():
     for seed in range(20):
         values = draw_contrast(stream(seed), replace(Setting(), contrasts=replace(Contrasts(), t1ce_shift=0)), False)
@@ -58,23 +31,26 @@ def test_t1ce_repeats_t1_in_tissue_without_contrast_agent():
         assert [values["t1ce"][i] for i in same] == [values["t1"][i] for i in same]
 
 
-@pytest.mark.parametrize("setting", ["varied", "new-scanner"])
+@pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("low_grade", [False, True])
 def test_every_order_holds_in_thousands_of_draws(setting, low_grade):
-    values = [draw_contrast(stream(seed), SETTINGS[setting], low_grade) for seed in range(2000)]
+    values = [draw_contrast(stream(seed), SETTINGS[setting], low_grade) for seed in range(1500)]
     v = {name: dict(zip(TISSUES, np.transpose([case[name] for case in values]), strict=True)) for name in MODALITIES}
-    assert (v["t1"]["csf"] < v["t1"]["gm"]).all()
-    assert (v["t1"]["gm"] < v["t1"]["wm"]).all()
-    assert (v["t1ce"]["csf"] < v["t1ce"]["gm"]).all()
-    assert (v["t1ce"]["gm"] < v["t1ce"]["wm"]).all()
-    for name in ("csf", "gm", "wm", "core"):
-        assert (v["t1ce"]["enhancing"] > v["t1ce"][name]).all()
+    for name in ("t1", "t1ce"):
+        assert (v[name]["csf"] < v[name]["gm"]).all()
+        assert (v[name]["gm"] < v[name]["wm"]).all()
     assert (v["t2"]["wm"] < v["t2"]["gm"]).all()
     assert (v["t2"]["gm"] < v["t2"]["csf"]).all()
     assert (v["flair"]["csf"] < v["flair"]["wm"]).all()
     assert (v["flair"]["wm"] <= v["flair"]["gm"]).all()
+    for tissue in ("csf", "gm", "wm", "core"):
+        assert (v["t1ce"]["enhancing"] > v["t1ce"][tissue]).all()
     for name in ("t2", "flair"):
         assert (v[name]["edema"] > v[name]["gm"]).all()
+    assert (v["t2"]["core"] > v["t2"]["gm"]).all()
+    assert (v["t1"]["blood"] >= v["t1"]["wm"]).all()
+    assert (v["t1"]["cyst"] < v["t1"]["csf"] + 0.13).all()
+    assert (v["t2"]["cyst"] > 0.8 * v["t2"]["csf"]).all()
 
 
 def test_another_t1ce_is_drawn_from_the_ranges_of_t1_and_changes_no_other_sequence():
