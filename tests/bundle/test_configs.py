@@ -1,4 +1,4 @@
-"""Every shipped config: complete, resolvable, consistent with the others, and what MONAI's own checks ask for."""
+"""Every shipped config is complete, resolvable, consistent with the others, and passes MONAI's own checks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_list_of_configs_is_complete() -> None:
 
 
 @pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
-def test_every_target_exists_and_takes_the_arguments_it_is_given(names: list[str]) -> None:
+def test_every_target_exists_and_accepts_its_arguments(names: list[str]) -> None:
     locator = ComponentLocator()
     problems = []
     for path, node in walk(merged(names)):
@@ -82,7 +82,7 @@ def test_every_reference_points_at_something(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
-def test_configs_hold_no_lambda_and_no_position_in_a_list(names: list[str]) -> None:
+def test_configs_have_no_lambda_and_no_list_position(names: list[str]) -> None:
     for name in names:
         text = (CONFIGS / name).read_text()
         assert "lambda" not in text
@@ -106,13 +106,13 @@ def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
     assert shared == inference["preprocessing"]["transforms"]
 
 
-def test_what_other_tools_load_from_inference_needs_only_monai() -> None:
+def test_parts_of_inference_that_other_tools_load_need_only_monai() -> None:
     inference = merged(["inference.yaml"])
     for part in ("network_def", "preprocessing", "inferer"):
         assert "brats3d" not in str(inference[part]), part
 
 
-def test_crops_are_augmented_on_the_device_if_asked_and_never_validated_there(workflow, phantoms) -> None:
+def test_only_training_crops_are_augmented_on_the_device(workflow, phantoms) -> None:
     for asked in (False, True):
         made = workflow("train", dataset_dir=phantoms, augment_on_device=asked, device="$torch.device('meta')")
         assert made.parser.get_parsed_content("train#dataset").sample_device == (
@@ -193,7 +193,7 @@ def test_metadata_agrees_with_the_configs_and_the_package() -> None:
 
 
 @pytest.mark.parametrize("config", ["train.yaml", "inference.yaml"])
-def test_network_takes_and_gives_what_metadata_says(config: str) -> None:
+def test_the_network_has_the_inputs_and_outputs_of_the_metadata(config: str) -> None:
     verify_net_in_out(
         net_id="network_def",
         config_file=str(CONFIGS / config),

@@ -1,4 +1,4 @@
-"""Training on a stream of phantoms, in this process, by a clock that counts steps."""
+"""Training on a stream of phantoms, with a clock that counts steps."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ SMALL: dict[str, Any] = {
     "val_interval": 50,
     "pool": 2,
     "patches_per_phantom": 4,
+    "network_def#num_res_units": 0,
 }
 Pretraining = Callable[..., ConfigWorkflow]
 
 
 @pytest.fixture(scope="session")
 def pretraining(workflow: Callable[..., ConfigWorkflow]) -> Pretraining:
-    """``pretraining(output, steps, **knobs)``: a tiny one, whose clock says that a step takes a minute."""
+    """``pretraining(output, steps, **knobs)``: a tiny one, in which a step takes a minute of its clock."""
 
     def make(output: Path, steps: int, **knobs: Any) -> ConfigWorkflow:
         made = workflow("pretrain", output_dir=output, minutes=steps, **{**SMALL, **knobs})
@@ -48,7 +49,7 @@ def pretraining(workflow: Callable[..., ConfigWorkflow]) -> Pretraining:
 
 @pytest.fixture(scope="session")
 def pretrained(pretraining: Pretraining, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of ten steps: two epochs and half of a third."""
+    """The output folder after ten steps: two epochs and half of a third."""
     output = tmp_path_factory.mktemp("pretrained") / "run"
     pretraining(output, steps=10).run()
     return output
@@ -70,17 +71,17 @@ def test_a_pretraining_writes_what_a_training_writes(pretrained: Path) -> None:
     }
 
 
-def test_the_card_says_where_the_weights_come_from(pretrained: Path) -> None:
+def test_the_card_names_the_origin_of_the_weights(pretrained: Path) -> None:
     card = json.loads((pretrained / "checkpoints" / "best.json").read_text())
-    told = {name: card[name] for name in ("config", "seed", "iteration", "epoch", "minutes", "absent_sequences")}
-    assert told == {
+    entries = {name: card[name] for name in ("config", "seed", "iteration", "epoch", "minutes", "absent_sequences")}
+    assert entries == {
         "config": "pretrain.yaml", "seed": 0, "iteration": 10, "epoch": 3, "minutes": 10, "absent_sequences": True,
     }  # fmt: skip
     assert "threads" in card["device"] and card["commit"] and "no patient data" in card["trained_on"]
     assert set(card["scores"]) == {"val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et"}
 
 
-def test_the_average_is_kept_and_is_not_the_network_of_the_last_step(pretrained: Path) -> None:
+def test_the_best_weights_are_those_of_the_moving_average(pretrained: Path) -> None:
     last, best = read(pretrained), read(pretrained, "best")
     average = {name.removeprefix("module."): w for name, w in last["average"].items() if name.startswith("module.")}
     assert average.keys() == best.keys() == last["network"].keys()
@@ -89,7 +90,7 @@ def test_the_average_is_kept_and_is_not_the_network_of_the_last_step(pretrained:
     assert last["average"]["n_averaged"] == 10
 
 
-def test_a_finished_pretraining_is_reported_and_more_minutes_go_on(
+def test_a_finished_pretraining_is_reported_and_more_minutes_continue_it(
     pretraining: Pretraining, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     pretraining(tmp_path, steps=4).run()
@@ -103,7 +104,7 @@ def test_a_finished_pretraining_is_reported_and_more_minutes_go_on(
     assert read(tmp_path)["lr_scheduler"]["seconds"] == 360
 
 
-def test_an_interrupted_pretraining_goes_on_with_phantoms_that_were_never_used(
+def test_an_interrupted_pretraining_resumes_with_phantoms_that_were_never_used(
     pretraining: Pretraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers, grow = [], stream.make_case
@@ -141,7 +142,7 @@ def test_an_interrupted_pretraining_goes_on_with_phantoms_that_were_never_used(
     assert rates == pytest.approx(falling), "the time goes on too"
 
 
-def test_other_settings_are_refused_but_for_those_that_are_free(pretrained: Path, pretraining: Pretraining) -> None:
+def test_other_settings_are_refused_except_free_ones(pretrained: Path, pretraining: Pretraining) -> None:
     made = pretraining(pretrained, steps=20, pool=7, learning_rate=0.5, size="full")
     with pytest.raises(RuntimeError) as caught:
         made.run()
@@ -149,14 +150,14 @@ def test_other_settings_are_refused_but_for_those_that_are_free(pretrained: Path
 
 
 def test_the_loss_falls(pretraining: Pretraining, tmp_path: Path) -> None:
-    made, losses = pretraining(tmp_path, steps=24, all_present=1, without_t1ce=0, learning_rate=0.01), []
+    made, losses = pretraining(tmp_path, steps=24, all_present=1, without_t1ce=0, learning_rate=0.01, batch_size=1), []
     made.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
     made.run()
     assert len(losses) == 24
     assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
 
 
-def test_patches_lack_sequences_which_are_exactly_zero(pretraining: Pretraining, tmp_path: Path) -> None:
+def test_absent_sequences_of_a_patch_are_exactly_zero(pretraining: Pretraining, tmp_path: Path) -> None:
     made = pretraining(tmp_path, steps=1, all_present=0, without_t1ce=0, pool=1, patches_per_phantom=200)
     found = set()
     for sample, _ in zip(made.train_dataset, range(200), strict=False):
@@ -168,7 +169,7 @@ def test_patches_lack_sequences_which_are_exactly_zero(pretraining: Pretraining,
     assert found == set(subsets(MODALITIES))
 
 
-def test_samples_do_not_change_the_phantom_they_are_cut_from(pretraining: Pretraining, tmp_path: Path) -> None:
+def test_samples_do_not_change_their_phantom(pretraining: Pretraining, tmp_path: Path) -> None:
     phantoms = iter(pretraining(tmp_path, steps=1, pool=1, patches_per_phantom=50).train_dataset)
     next(phantoms)
     prepared = phantoms.gi_frame.f_locals["self"]._pool[0].prepared
@@ -180,7 +181,7 @@ def test_samples_do_not_change_the_phantom_they_are_cut_from(pretraining: Pretra
 
 
 @pytest.mark.parametrize("present", subsets(MODALITIES), ids="+".join)
-def test_every_subset_of_the_sequences_gives_a_segmentation(
+def test_every_subset_of_the_sequences_is_segmented(
     pretrained: Path, pretraining: Pretraining, tmp_path: Path, present: tuple[str, ...]
 ) -> None:
     made = pretraining(tmp_path, steps=1)
@@ -192,7 +193,7 @@ def test_every_subset_of_the_sequences_gives_a_segmentation(
     assert logits.shape == (1, 3, 32, 32, 32) and logits.isfinite().all()
 
 
-def test_three_sequences_pretrain_by_one_knob(pretraining: Pretraining, tmp_path: Path) -> None:
+def test_three_sequences_need_one_knob(pretraining: Pretraining, tmp_path: Path) -> None:
     three = ["t1", "t2", "flair"]
     made = pretraining(tmp_path, steps=2, modalities=three, all_present=0, without_t1ce=0)
     made.run()
@@ -200,7 +201,7 @@ def test_three_sequences_pretrain_by_one_knob(pretraining: Pretraining, tmp_path
     assert card["modalities"] == three and card["absent_sequences"]
 
 
-def test_weights_start_a_pretraining(pretrained: Path, pretraining: Pretraining, tmp_path: Path) -> None:
+def test_a_pretraining_starts_from_a_checkpoint(pretrained: Path, pretraining: Pretraining, tmp_path: Path) -> None:
     best = pretrained / "checkpoints" / "best.pt"
     made, seen = pretraining(tmp_path, steps=1, checkpoint=best), []
 
@@ -252,7 +253,7 @@ def test_the_command_takes_minutes_and_no_folder(tmp_path: Path, capfd: pytest.C
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_phantoms_are_made_kept_and_cut_there(pretraining: Pretraining, tmp_path: Path) -> None:
+def test_phantoms_are_made_kept_and_cropped_on_the_gpu(pretraining: Pretraining, tmp_path: Path) -> None:
     made = pretraining(tmp_path, steps=3, device="cuda")
     assert next(iter(made.train_dataset))["image"].device.type == "cuda"
     made.run()

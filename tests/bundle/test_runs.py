@@ -45,7 +45,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_training_writes_what_it_promises_and_nothing_else(trained: Path) -> None:
+def test_training_writes_the_documented_files_and_nothing_else(trained: Path) -> None:
     files = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
     events = {f for f in files if "events.out.tfevents" in f}
     assert files - events == {
@@ -56,7 +56,7 @@ def test_training_writes_what_it_promises_and_nothing_else(trained: Path) -> Non
     assert len(events) == 1
 
 
-def test_metrics_hold_a_row_for_every_case_and_region(trained: Path, phantoms: Path) -> None:
+def test_metrics_have_a_row_for_every_case_and_region(trained: Path, phantoms: Path) -> None:
     scores = json.loads((trained / "metrics.json").read_text())
     assert len(scores["rows"]) == 3  # one validation case
     assert [row["region"] for row in scores["rows"]] == list(REGIONS_TO_READ)
@@ -65,14 +65,14 @@ def test_metrics_hold_a_row_for_every_case_and_region(trained: Path, phantoms: P
     assert all(0 <= row["dice"] <= 1 for row in scores["rows"])
 
 
-def test_last_epoch_validates_whatever_the_interval(trained: Path) -> None:
+def test_the_last_epoch_is_validated_whatever_the_interval(trained: Path) -> None:
     curves = read_curves(trained)  # val_interval is 5, there were 2 epochs
     assert {tag: [step for step, _ in points] for tag, points in curves.items()} == {
         tag: [4] for tag in ("val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et")
     }  # 3 cases, batch 2: 2 iterations an epoch
 
 
-def test_a_finished_run_is_reported_and_left_alone(
+def test_a_finished_run_is_reported_and_not_changed(
     trained: Path, phantoms: Path, workflow: Workflow, log: pytest.LogCaptureFixture
 ) -> None:
     before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
@@ -88,7 +88,7 @@ def test_other_settings_are_refused_with_their_names(trained: Path, phantoms: Pa
     assert cause_of(caught.value).problems == ("learning_rate was 0.001, is 0.5",)
 
 
-def test_interrupted_training_goes_on_to_the_same_weights(
+def test_an_interrupted_training_resumes_to_the_same_weights(
     phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -131,7 +131,7 @@ def test_evaluation_scores_the_best_weights(
     assert "where present" in log.text and "lesion-wise" in log.text
 
 
-def test_what_an_evaluation_leaves_scores_the_same_as_files(trained: Path, phantoms: Path, workflow: Workflow) -> None:
+def test_segmentations_of_an_evaluation_have_the_same_scores(trained: Path, phantoms: Path, workflow: Workflow) -> None:
     workflow("evaluate", dataset_dir=phantoms, output_dir=trained).run()
     rows = json.loads((trained / "metrics.json").read_text())["rows"]
     of_files = score_folders(trained / "segmentations", phantoms, progress=False)
@@ -141,14 +141,14 @@ def test_what_an_evaluation_leaves_scores_the_same_as_files(trained: Path, phant
         assert ours.to_json() == pytest.approx(theirs)
 
 
-def test_evaluation_refuses_cases_of_the_training(trained: Path, phantoms: Path, workflow: Workflow) -> None:
+def test_evaluation_refuses_training_cases(trained: Path, phantoms: Path, workflow: Workflow) -> None:
     made = workflow("evaluate", dataset_dir=phantoms, output_dir=trained, fold=1)
     with pytest.raises(RuntimeError) as caught:
         made.run()
     assert isinstance(cause_of(caught.value), DataError) and "trained on 1" in cause_of(caught.value).problem
 
 
-def test_a_run_goes_on_where_the_data_have_moved_but_not_with_other_cases(
+def test_a_run_resumes_after_its_data_moved_but_not_with_other_cases(
     trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     moved = shutil.copytree(phantoms, tmp_path / "moved")
@@ -160,7 +160,7 @@ def test_a_run_goes_on_where_the_data_have_moved_but_not_with_other_cases(
     assert any("_cases: " in problem for problem in cause_of(caught.value).problems)
 
 
-def test_data_set_by_other_tools_need_no_case_id(
+def test_datalist_items_of_other_tools_need_no_case_id(
     phantoms: Path, workflow: Workflow, tmp_path: Path, trained: Path
 ) -> None:
     case = find_cases(phantoms)[1]
@@ -172,7 +172,7 @@ def test_data_set_by_other_tools_need_no_case_id(
     assert {p.name for p in (tmp_path / "out").iterdir()} == {f"{case.case_id}.nii.gz", "predictions.jsonl"}
 
 
-def test_three_sequences_train_and_serve_by_one_knob(
+def test_three_sequences_need_one_knob_to_train_and_predict(
     phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     three = ["t1", "t2", "flair"]
@@ -181,7 +181,7 @@ def test_three_sequences_train_and_serve_by_one_knob(
     assert json.loads(best.with_suffix(".json").read_text())["modalities"] == three
     workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", modalities=three, checkpoint=best).run()
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
-    assert "enhancing tumour cannot be told" in log.text
+    assert "no t1ce among the sequences" in log.text
 
     four = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "other", checkpoint=best)
     with pytest.raises(RuntimeError) as caught:
