@@ -1,5 +1,4 @@
 from .checkpoint_card import (
-    card_path as card_path,
     describe_network as describe_network,
     last_good as last_good,
     read_card as read_card,

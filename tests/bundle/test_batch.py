@@ -348,7 +348,7 @@ def test_wrong_weights_or_an_empty_folder_write_nothing(run, predict, data, tmp_
     assert run("predict", data, "--output", tmp_path / "out", "--checkpoint", tmp_path / "none.pt", *TINY)[0] == 2
     (tmp_path / "empty").mkdir()
     assert run("predict", tmp_path / "empty", "--output", tmp_path / "out", *TINY)[0] == 1
-    assert predict("--modalities", "['t1']")[0] == 1
+    assert predict("--modalities", "['t1']")[0] == 2
     assert not (tmp_path / "out").exists()
 
 
