@@ -6,7 +6,7 @@ empty enhancing tumour (MONAI issue 8112). Here the convention is explicit, and 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -126,14 +126,16 @@ class StandardLabelsd(MapTransform):
         return convention
 
 
-class LabelsToRegionsd(MapTransform):
-    """Dictionary form of :func:`labels_to_regions`: labels (1, H, W, D) become regions (3, H, W, D).
+class _Convertd(MapTransform):
+    """Base of the dictionary transforms between labels and regions.
 
     Args:
-        keys: keys of the labels.
+        keys: keys of the volumes.
         convention: a name in ``labels.CONVENTIONS``.
         allow_missing_keys: skip missing keys.
     """
+
+    convert: Callable[[torch.Tensor, LabelConvention], torch.Tensor]
 
     def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -142,28 +144,20 @@ class LabelsToRegionsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = keep_meta(labels_to_regions(torch.as_tensor(out[key]), self.convention), out[key])
+            out[key] = keep_meta(self.convert(torch.as_tensor(out[key]), self.convention), out[key])
         return out
 
 
-class RegionsToLabelsd(MapTransform):
-    """Dictionary form of :func:`regions_to_labels`: regions (3, H, W, D) become labels (1, H, W, D).
+class LabelsToRegionsd(_Convertd):
+    """Dictionary form of :func:`labels_to_regions`: labels (1, H, W, D) become regions (3, H, W, D)."""
 
-    Args:
-        keys: keys of the regions.
-        convention: a name in ``labels.CONVENTIONS``.
-        allow_missing_keys: skip missing keys.
-    """
+    convert = staticmethod(labels_to_regions)
 
-    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.convention = get_convention(convention)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out = dict(data)
-        for key in self.key_iterator(out):
-            out[key] = keep_meta(regions_to_labels(torch.as_tensor(out[key]), self.convention), out[key])
-        return out
+class RegionsToLabelsd(_Convertd):
+    """Dictionary form of :func:`regions_to_labels`: regions (3, H, W, D) become labels (1, H, W, D)."""
+
+    convert = staticmethod(regions_to_labels)
 
 
 def _standard_labels(volume: torch.Tensor, convention: LabelConvention, source: str) -> torch.Tensor:

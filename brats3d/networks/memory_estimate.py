@@ -1,8 +1,8 @@
 """Estimate the memory of a training step or a window by running it on tensors that have no memory.
 
 On the ``meta`` device PyTorch knows shapes and types and computes nothing. Forward pass, loss and backward pass run
-there in a fraction of a second, for any network, and the tensors that are alive at the same time are counted: activations
-kept for the backward pass, gradients, temporary results. (The same count on real CPU tensors agrees to 2 %.)
+there in a fraction of a second, for any network, and the tensors alive at the same time are counted: activations kept
+for the backward pass, gradients, temporary results. (The same count on real CPU tensors agrees to 2 %.)
 
 The default network on a CPU in float32, estimated and measured in GiB by ``benchmarks/memory.py``::
 
