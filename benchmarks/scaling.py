@@ -20,8 +20,7 @@ from links import link_cases
 from machine import rows, show
 
 from brats3d.cases import find_cases, load_cases, load_fold
-from brats3d.files import Failures
-from brats3d.inference import Predictions
+from brats3d.files import PREDICTIONS_NAME, Failures, WrittenFiles
 from brats3d.phantoms import write_phantoms
 
 SHARDS = 100
@@ -30,11 +29,9 @@ SHARDS = 100
 def write_records(folder: Path, cases: int) -> None:
     """Write the record that a prediction leaves for each case."""
     folder.mkdir()
-    file = folder / "segmentation"
-    file.write_bytes(b"labels")
-    predictions = Predictions(folder)
+    files = WrittenFiles(folder, PREDICTIONS_NAME)
     for number in range(cases):
-        predictions.add(f"BraTS20_Training_{number:06d}", 64 * "0", [file.name])
+        files.write(folder / f"BraTS20_Training_{number:06d}.nii.gz", lambda file: file.write(b"labels"), 20 * "0")
 
 
 def steps(cases: Path, records: Path) -> dict[str, Callable[[], object]]:
@@ -47,7 +44,7 @@ def steps(cases: Path, records: Path) -> dict[str, Callable[[], object]]:
         f"inference: one of {SHARDS} shards": lambda: load_cases(
             cases, failures=Failures(failures), shard=f"1/{SHARDS}"
         ),
-        "inference: read what is done": lambda: Predictions(records),
+        "inference: read what is done": lambda: WrittenFiles(records),
     }
 
 

@@ -36,7 +36,7 @@ from brats3d.report.run_folder import read_run
 
 CASE = "BraTS20_Training_001"
 DEEP = "[" * 100_000 + "]" * 100_000
-NOT_ORDINARY = "no ordinary file, but a pipe, a socket or a device"
+NOT_ORDINARY = "a pipe, a socket or a device, not a file"
 CARD = {"modalities": ["t1"], "regions": ["TC", "WT", "ET"], "network_def": {}}
 
 
@@ -220,9 +220,9 @@ def test_a_terminal_is_told_nothing_by_a_file_name(tmp_path, run):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (DEEP, "lists or mappings in each other, more than 100 deep"),
-        ("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "more than 100 deep"),
-        ('{"a":' * 900 + "1" + "}" * 900, "more than 100 deep"),
+        (DEEP, "nested more than 100 levels deep"),
+        ("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "nested more than 100"),
+        ('{"a":' * 900 + "1" + "}" * 900, "nested more than 100"),
         ("1" * 5000, "limit"),
         ("\xff", "Expecting value"),
     ],
@@ -244,10 +244,10 @@ def test_a_huge_text_is_not_read(tmp_path):
     path = tmp_path / "x.json"
     path.touch()
     os.truncate(path, 1 << 40)
-    with pytest.raises(ValueError, match=f"has 1,099,511,627,776 bytes; at most {MAX_TEXT_BYTES:,} are read"):
+    with pytest.raises(ValueError, match=f"too large: 1,099,511,627,776 bytes; expected at most {MAX_TEXT_BYTES:,}"):
         read_json(path)
     path.rename(tmp_path / "name_mapping.csv")
-    with pytest.raises(ValueError, match=r"name_mapping\.csv: cannot be read as CSV: has 1,099"):
+    with pytest.raises(ValueError, match=r"name_mapping\.csv: cannot be read as CSV: too large: 1,099"):
         read_name_mappings([tmp_path])
 
 

@@ -1,4 +1,4 @@
-"""Memory of the machine: how much is free, on the CPU and on a GPU."""
+"""Free and total memory of the machine, on the CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def use_huge_pages() -> None:
-    """Called by the configs first: on Linux, PyTorch asks for pages of 2 MiB for the tensors of the CPU.
+    """Make PyTorch ask for memory pages of 2 MiB for CPU tensors, on Linux. Call this before the first tensor is made.
 
-    A feature map of a patch of 128³ takes 134 MB, which the C library maps anew each time: 33,000 pages of 4 KiB for
-    the kernel to clear one by one. A training step on two cores took 1.1 times as long without
-    (benchmarks/RESULTS.md). A ``THP_MEM_ALLOC_ENABLE`` that is set, also to 0, stays as it is. It takes effect before
-    the first tensor alone.
+    A feature map of a 128³ patch takes 134 MB, which the C library maps anew each time: the kernel clears 33,000 pages
+    of 4 KiB one by one. Without huge pages, a training step on two cores took 1.1 times as long
+    (benchmarks/RESULTS.md). If ``THP_MEM_ALLOC_ENABLE`` is set, even to 0, it is not changed.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def free_memory() -> int:
-    """Bytes of main memory, within a container's limit: its host may have far more."""
+    """Return the free bytes of main memory, within the limit of a container."""
     free = psutil.virtual_memory().available
     try:
         limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
@@ -34,7 +33,7 @@ def free_memory() -> int:
 
 
 def total_memory() -> int:
-    """Bytes of main memory and swap, within a container's limit."""
+    """Return the bytes of main memory and swap, within the limit of a container."""
     total = psutil.virtual_memory().total + psutil.swap_memory().total
     try:
         return min(total, int((CGROUP / "memory.max").read_text()))
@@ -43,7 +42,7 @@ def total_memory() -> int:
 
 
 def free_gpu_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a GPU or that PyTorch holds there unused; None of any other device."""
+    """Return the bytes that are free on a GPU, or that PyTorch holds there unused; None for other devices."""
     if device.type != "cuda":
         return None
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -51,5 +50,5 @@ def free_gpu_memory(device: torch.device) -> int | None:
 
 
 def gib(count: float) -> str:
-    """Bytes as GiB with one decimal."""
+    """Format bytes as GiB with one decimal."""
     return f"{count / 2**30:.1f}"

@@ -1,4 +1,4 @@
-"""What is said of one segmentation in numbers, for those who read JSON and not pictures."""
+"""Describe a segmentation in numbers, for the JSON that predict writes with ``--stats``."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from brats3d.networks import read_card
 
 
 def describe_segmentation(label: np.ndarray, convention: LabelConvention, header: Header) -> dict[str, Any]:
-    """Volumes, counts and boxes of each region.
+    """Return volume, voxel count and bounding box of each region.
 
     Args:
         label: voxel values, shape (H, W, D), on the grid of the header.
-        convention: what they mean.
-        header: of one of the case's images.
+        convention: the label convention of the values.
+        header: header of an image of the case.
 
     Returns:
         ``{brats3d, label_convention, shape, spacing_mm, regions: {region: {voxels, volume_ml, box, centre_mm}},
-        labels: {value: {name, voxels, volume_ml}}}``. A box is ``[[first, last], ...]`` of voxel indices along each
-        axis of the file, the centre that of mass in the scanner's (RAS) millimetres; both None where there is nothing.
+        labels: {value: {name, voxels, volume_ml}}}``. A box is ``[[first, last], ...]`` in voxel indices along each
+        axis of the file. The centre is the centre of mass in the scanner's (RAS) millimetres. Both are None for an
+        empty region.
     """
     volumes = region_volumes_ml(label, convention, header.voxel_ml)
     regions = {}
     for region in REGIONS_TO_READ:
-        where = np.argwhere(np.isin(label, convention.regions[region]))
-        found = len(where) > 0
+        voxels = np.argwhere(np.isin(label, convention.regions[region]))
+        empty = len(voxels) == 0
         regions[region] = {
-            "voxels": len(where),
+            "voxels": len(voxels),
             "volume_ml": round(volumes[region], 6),
-            "box": np.stack([where.min(0), where.max(0)], axis=1).tolist() if found else None,
-            "centre_mm": _rounded(header.affine[:3, :3] @ where.mean(0) + header.affine[:3, 3]) if found else None,
+            "box": None if empty else np.stack([voxels.min(0), voxels.max(0)], axis=1).tolist(),
+            "centre_mm": None if empty else _rounded(header.affine[:3, :3] @ voxels.mean(0) + header.affine[:3, 3]),
         }
     counts = {value: int(np.count_nonzero(label == value)) for value in convention.labels}
     return {
@@ -54,7 +55,7 @@ def describe_segmentation(label: np.ndarray, convention: LabelConvention, header
 
 
 def describe_weights(checkpoint: str | Path | None) -> dict[str, Any] | None:
-    """Which weights: the file's name and SHA-256, and where its card says they come from; None for random ones."""
+    """Return name and SHA-256 of a checkpoint and the origin that its card states; None for random weights."""
     if checkpoint is None:
         return None
     path, card = Path(checkpoint), read_card(checkpoint)

@@ -1,6 +1,7 @@
-"""Where the windows of a volume are put together: on the GPU if that has room, else in main memory.
+"""Stitch the windows of a volume on the GPU if it has room, else in main memory.
 
-MONAI stitches where the image is, and a large volume ends with "out of memory" half way (MONAI issues 854 and 6427).
+MONAI stitches on the device of the image, and runs out of memory in the middle of a large volume (MONAI issues 854 and
+6427).
 """
 
 from __future__ import annotations
@@ -23,29 +24,33 @@ CPU = torch.device("cpu")
 
 
 def has_room(free_bytes: int, stitched: int, window: int) -> bool:
-    """Whether a volume is stitched where its windows are computed.
+    """Return True if a volume fits on the device that computes its windows.
 
-    Beside the stitched volume there must be room for what a window takes or, after the last one, for probabilities and
-    regions, each as large as the logits. A tenth stays free: memory comes in pieces.
+    Besides the stitched volume, a window must fit or, after the last one, the probabilities and regions, each as large
+    as the logits. A tenth stays free because memory is fragmented.
+
+    Args:
+        free_bytes: bytes that are free on the device.
+        stitched: bytes of the stitched volume.
+        window: bytes that the network needs for one window.
     """
     return stitched + max(window, 2 * stitched) <= 0.9 * free_bytes
 
 
 class Stitcher:
-    """Calls an inferer, and tells it where to stitch.
+    """Call an inferer with the device on which to stitch, chosen for each volume.
 
-    That is decided before each volume. Where memory runs out all the same (another process may have taken it), the
-    volume is begun again and stitched in main memory, once. An inferer with a ``device``, a ``cpu_thresh`` or rules of
-    its own is left alone.
+    If memory runs out nevertheless (another process may have taken it), the volume is predicted once more and stitched
+    in main memory. An inferer with a ``device``, a ``cpu_thresh`` or its own rules is called unchanged.
 
     Args:
-        free: bytes that are free on a device; None where nothing needs to be decided.
+        free: returns the bytes that are free on a device, or None if the choice does not matter there.
     """
 
     def __init__(self, free: Callable[[torch.device], int | None] = free_gpu_memory) -> None:
         self.free = free
         self._windows: dict[tuple[int, ...], tuple[int, int]] = {}
-        self._told = False
+        self._logged = False
 
     def __call__(
         self,
@@ -55,14 +60,14 @@ class Stitcher:
         network: nn.Module,
         dtype: torch.dtype,
     ) -> torch.Tensor:
-        """The logits (B, C, H, W, D) of an image, on its device or on the CPU.
+        """Return the logits (B, C, H, W, D) of an image, on its device or on the CPU.
 
         Args:
-            inferer: MONAI's.
-            image: (B, C, H, W, D).
-            predictor: gives a window's logits.
-            network: that the predictor calls.
-            dtype: that it computes in.
+            inferer: an inferer of MONAI.
+            image: shape (B, C, H, W, D).
+            predictor: returns the logits of a window.
+            network: the network behind the predictor.
+            dtype: the dtype in which it computes.
         """
         free = self.free(image.device)
         if free is None or not _may_choose(inferer):
@@ -74,7 +79,7 @@ class Stitcher:
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-        logger.warning("%s is out of memory: the case is begun again and stitched in main memory", image.device)
+        logger.warning("%s is out of memory: repeating the case, stitched in main memory", image.device)
         if image.device.type == "cuda":
             torch.cuda.empty_cache()
         return inferer(image, predictor, device=CPU)
@@ -82,28 +87,28 @@ class Stitcher:
     def _fits(
         self, inferer: SlidingWindowInferer, image: torch.Tensor, network: nn.Module, dtype: torch.dtype, free: int
     ) -> bool:
-        # What the network is given at once: a window, or what an inferer says.
+        # The input of the network: a window, unless the inferer has another size.
         roi = getattr(inferer, "pass_size", partial(fall_back_tuple, inferer.roi_size))(image.shape[2:])
         window, out_channels = self._window((inferer.sw_batch_size, image.shape[1], *roi), network, dtype, image.device)
         stitched = stitched_bytes(image.shape, roi, out_channels)
         fits = has_room(free, stitched, window)
-        if not fits and not self._told:
-            self._told = True
-            text = "volumes are stitched in main memory: a window takes %s GiB, the volume %s, and %s are free on %s"
+        if not fits and not self._logged:
+            self._logged = True
+            text = "stitching volumes in main memory: a window needs %s GiB, the volume %s GiB, %s GiB are free on %s"
             logger.info(text, gib(window), gib(3 * stitched), gib(free), image.device)
         return fits
 
     def _window(
         self, shape: tuple[int, ...], network: nn.Module, dtype: torch.dtype, device: torch.device
     ) -> tuple[int, int]:
-        """Bytes of a window, and how many channels its logits have."""
+        """Return the bytes that a window needs and the number of channels of its logits."""
         if shape not in self._windows:
             bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
             try:
                 need = window_need(bare, shape, dtype)
                 self._windows[shape] = need.on(device), need.output_shape[1]
-            except Exception as error:  # one that needs values; then only the second attempt helps
-                logger.debug("a window's memory is not known: %s", error)
+            except Exception as error:  # a network that depends on values; only the second attempt helps then
+                logger.debug("cannot estimate the memory of a window: %s", error)
                 self._windows[shape] = 0, shape[1]
         return self._windows[shape]
 
@@ -118,7 +123,7 @@ def _may_choose(inferer: Inferer) -> bool:
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Also where MONAI has wrapped it."""
+    """Return True for an "out of memory" error, also inside an error of MONAI."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError):
             return True
