@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -78,12 +78,6 @@ class CaseFiles:
         is_known = layout_of(self.case_id) is not ANY_LAYOUT
         return is_known or is_folder_name or len(self.images) >= min(2, len(modalities))
 
-    @property
-    def refusal(self) -> str:
-        """Why cases of this release cannot be used; empty if they can."""
-        reason = layout_of(self.case_id).refused
-        return f"cannot be used: {reason}" if reason else ""
-
     def missing(self, modalities: Sequence[str]) -> list[str]:
         """Return the modalities without a file."""
         return [m for m in modalities if not self.files.get(m)]
@@ -103,17 +97,18 @@ class CaseFiles:
         With ``absent_sequences``, one of the modalities is enough.
         """
         folder = (Path(self.folder),)
-        if self.refusal:
-            yield Problem("unusable", self.case_id, folder, f"{self.refusal}, in {self.folder}")
+        if reason := layout_of(self.case_id).refused:
+            yield Problem("unusable", self.case_id, folder, f"cannot be used: {reason}, in {self.folder}")
             return
         missing = self.missing(modalities)
         if missing and (not absent_sequences or len(missing) == len(modalities)):
-            what, number = ("no sequence", "one or more of ") if absent_sequences else (f"missing {_list(missing)}", "")
-            present = sorted((m for m, paths in self.files.items() if paths), key=modality_rank)
-            found = f"{len(self.unnamed)} file(s) such as {self.unnamed[0]}" if self.unnamed else _list(present)
-            text = f"{what}; found {found or 'none'} in {self.folder}"
-            expected = f"{number}{_list(map(self._file_name, missing))}"
-            yield Problem("missing", self.case_id, folder, f"{text}; expected {expected}")
+            what = "no sequence" if absent_sequences else f"missing {', '.join(missing)}"
+            expected = ("one or more of " if absent_sequences else "") + ", ".join(map(self._file_name, missing))
+            found = ", ".join(sorted((m for m, paths in self.files.items() if paths), key=modality_rank)) or "none"
+            if self.unnamed:
+                found = f"{len(self.unnamed)} file(s) such as {self.unnamed[0]}"
+            text = f"{what}; found {found} in {self.folder}; expected {expected}"
+            yield Problem("missing", self.case_id, folder, text)
         for modality in (*modalities, SEGMENTATION):
             if len(paths := self.files.get(modality, [])) > 1:
                 text = f"{len(paths)} files for {modality}: {self._names(paths)} in {self.folder}; expected one"
@@ -179,7 +174,3 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
 
 
 _STRAY_SEGMENTATION = re.compile(r".*segm?\.nii(\.gz)?", re.IGNORECASE)  # case 355's is W39_1998.09.19_Segm.nii
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)

@@ -101,7 +101,7 @@ def scan_cases(
     Raises:
         NotFoundError: if ``dataset_dir`` does not exist.
         UsageError: if it is not given or not a folder.
-        DataError: if it contains no case (:class:`NoCasesError`), or only cases that cannot be used.
+        NoCasesError: if it contains no case.
     """
     modalities = order_modalities(modalities)
     if dataset_dir is None:
@@ -156,13 +156,6 @@ def _find_below(root: Path, modalities: Sequence[str], seen: set[str], absent_se
         cases = single
     if not cases:
         raise _no_cases(root)
-    if all(case.refusal for case in cases):
-        raise DataError(
-            cases[0].folder,
-            f"{cases[0].case_id} {cases[0].refusal}",
-            expected=f"the sequences {', '.join(MODALITIES)} and BraTS's labels",
-            advice="move such cases out of the folder",
-        )
     with_files = {case.case_id for case in cases if case.files}
     # An empty folder beside or around the files of its case is not a second case.
     return [case for case in cases if case.files or case.case_id not in with_files]

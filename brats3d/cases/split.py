@@ -1,4 +1,4 @@
-"""``brats3d split``: measure labels, match patients, stratify, check for leaks and write a datalist.json."""
+"""``brats3d split``: match patients, measure labels, stratify and write a datalist.json."""
 
 from __future__ import annotations
 
@@ -84,8 +84,6 @@ def split_dataset(
     labelled, unlabelled = cases[: len(labelled)], cases[len(labelled) :]
     check_folds(labelled, folds)
     stratified = stratified_folds(measure_cases(labelled, progress), folds, seed)
-    if leaks := find_leaks(stratified):
-        raise DataError.of_many(path, leaks, "nothing was written; report this as a bug of brats3d")
     written = write_datalist(stratified, path, root, unlabelled, modalities, seed, overwrite)
     if len(stratified) < folds:
         notes.append(f"{folds} folds were asked for; there are {len(stratified)} patients")
@@ -158,21 +156,6 @@ def measure_cases(cases: Sequence[Case], progress: bool = True) -> list[Measured
     return [result for result in results if not isinstance(result, str)]
 
 
-def find_leaks(folds: Sequence[Sequence[MeasuredCase]]) -> list[str]:
-    """Return a sentence for each case, patient or image that is in two folds."""
-    folds_of: dict[tuple[str, str], set[int]] = {}
-    for k, fold in enumerate(folds):
-        for measured in fold:
-            folds_of.setdefault(("case", measured.case.case_id), set()).add(k)
-            folds_of.setdefault(("patient", measured.case.patient_id), set()).add(k)
-    leaks = [f"{what} {name} is in folds {_and(where)}" for (what, name), where in folds_of.items() if len(where) > 1]
-    for ids, modalities in shared_images([measured.case for fold in folds for measured in fold]).items():
-        where = set().union(*(folds_of["case", case_id] for case_id in ids))
-        if len(where) > 1:
-            leaks.append(f"{' and '.join(ids)} share {', '.join(modalities)}, and are in folds {_and(where)}")
-    return leaks
-
-
 def _check_output(output: str | Path) -> Path:
     check_path_syntax(output, "output")
     path = Path(os.path.abspath(Path(output).expanduser()))  # noqa: PTH100 - links stay as they are
@@ -198,7 +181,3 @@ def _volumes_ml(case: Case) -> tuple[float, float, float]:
     check_labels(volume.values, convention, str(case.label))
     wt, tc, et = region_volumes_ml(whole_labels(volume.values), convention, volume.header.voxel_ml).values()
     return wt, tc, et
-
-
-def _and(folds: set[int]) -> str:
-    return " and ".join(str(k) for k in sorted(folds))

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +19,7 @@ from brats3d.cases.datalist import write_datalist
 from brats3d.cases.load import load_fold
 from brats3d.cases.name_mapping import NameMapping
 from brats3d.cases.search import find_cases
-from brats3d.cases.split import find_leaks, match_patients, measure_cases, split_dataset
+from brats3d.cases.split import match_patients, measure_cases, split_dataset
 from brats3d.cases.stratify import MeasuredCase
 from brats3d.errors import DataError, UsageError
 
@@ -189,29 +188,6 @@ def test_unlabelled_cases_of_patients_in_the_folds_are_reported(make_dataset, wr
     assert "1 case(s) without a segmentation" in notes[1]
     assert notes[1].endswith(": BraTS20_Validation_007")
     assert read(root)["testing"][0]["patient_id"] == "BraTS20_Training_002"
-
-
-def test_leaks_between_folds_are_found(make_dataset, write_case) -> None:
-    root = make_dataset(3)
-    write_case(root / "Copy_9", seed=2)
-    first, second, third, copy = (MeasuredCase(c, 1, 1, 1) for c in find_cases(root))
-    assert find_leaks([[first, second, copy], [third]]) == []
-    assert find_leaks([[first, second], [third, copy]]) == [
-        "BraTS20_Training_002 and Copy_9 share t1, t1ce, t2, flair, and are in folds 0 and 1"
-    ]
-    assert find_leaks([[first], [replace(third, case=replace(third.case, patient_id=first.case.patient_id))]]) == [
-        "patient BraTS20_Training_001 is in folds 0 and 1"
-    ]
-    assert "case BraTS20_Training_001 is in folds 0 and 1" in find_leaks([[first], [first, third]])
-
-
-def test_a_split_with_a_leak_is_not_written(make_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_dataset(3)
-    monkeypatch.setattr("brats3d.cases.split.find_leaks", lambda _: ["patient X is in folds 0 and 1"])
-    with pytest.raises(DataError) as error:
-        split(root)
-    assert error.value.problems == ("patient X is in folds 0 and 1",)
-    assert not (root / "datalist.json").exists()
 
 
 # --- refusals
