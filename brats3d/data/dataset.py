@@ -103,8 +103,8 @@ class CaseDataset(Dataset):
         self._first_random = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._disk: DiskCache | None = None
         if cache and cache_dir and recipe is not None:
-            deterministic = self.transform.transforms[: self._first_random]
-            self._disk = DiskCache(cache_dir, recipe, deterministic, cache)
+            deterministic = Compose(self.transform.transforms[: self._first_random]).flatten()
+            self._disk = DiskCache(cache_dir, recipe, deterministic.transforms, cache)
         self._prepared: dict[int, Any] = {}
         self._reader: ThreadPoolExecutor | None = None
         self._coming: dict[int, Future] = {}

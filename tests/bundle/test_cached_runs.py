@@ -61,6 +61,7 @@ def test_a_run_stores_cases_in_its_own_folder_only_if_they_do_not_fit_in_memory(
         {"train#deterministic_transforms#3#nonzero": False},
         {"patch_size": [48, 32, 32]},
         {"train#preprocessing": {"_target_": "Compose", "transforms": "$@train#deterministic_transforms"}},
+        {"train#dataset#transform": "$@train#deterministic_transforms"},
     ],
     ids=lambda override: next(iter(override)),
 )
