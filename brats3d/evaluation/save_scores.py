@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from brats3d.evaluation.score_files import write_scores
 from brats3d.evaluation.summary import summarise
 from brats3d.files import explain_full_disk
-from brats3d.networks import last_good
+from brats3d.networks import last_checkpoint_note
 
 logger = logging.getLogger("brats3d")
 
@@ -36,5 +36,5 @@ class SaveScores:
         rows, mean = engine.state.metric_details[self.metric], engine.state.metrics[self.metric]
         dice = "  ".join(f"{region} {summary.dice:.3f}" for region, summary in summarise(rows).items())
         logger.info("validation  mean Dice %.3f  %s  best %.3f", mean, dice, engine.state.best_metric)
-        with explain_full_disk(self.path, last_good(self.path.parent / "checkpoints")):
+        with explain_full_disk(self.path, last_checkpoint_note(self.path.parent / "checkpoints")):
             write_scores(self.path, rows, mean_dice=mean, epoch=engine.state.epoch)

@@ -1,6 +1,6 @@
 from .checkpoint_card import (
     describe_network as describe_network,
-    last_good as last_good,
+    last_checkpoint_note as last_checkpoint_note,
     read_card as read_card,
     serves_absent_sequences as serves_absent_sequences,
 )
@@ -15,5 +15,5 @@ from .loss import DiceBCELoss as DiceBCELoss
 from .memory_estimate import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
 from .one_pass import OnePassInferer as OnePassInferer, choose_inferer as choose_inferer
 from .precision import autocast as autocast, check_flag as check_flag, compute_dtype as compute_dtype
-from .weight_averaging import AverageWeights as AverageWeights, average_of as average_of
+from .weight_averaging import AverageWeights as AverageWeights, moving_average as moving_average
 from .window_size import check_window as check_window, compare_windows as compare_windows

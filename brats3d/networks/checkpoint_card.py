@@ -52,7 +52,7 @@ def read_card(checkpoint: str | Path) -> dict[str, Any]:
     return card
 
 
-def last_good(folder: str | Path) -> str:
+def last_checkpoint_note(folder: str | Path) -> str:
     """Return ``the last good checkpoint is of epoch 7`` for an error message; an empty text if there is none."""
     try:
         return f"the last good checkpoint is of epoch {read_card(Path(folder) / 'last.pt')['epoch']}"

@@ -16,7 +16,7 @@ import torch
 
 from brats3d.errors import DataError
 from brats3d.files import explain_full_disk, first_line, ordinary_size, require_space, write_whole
-from brats3d.networks.checkpoint_card import card_path, last_good, read_card
+from brats3d.networks.checkpoint_card import card_path, last_checkpoint_note, read_card
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
 """Size limit of a file. The shipped weights have 10 MB, the whole state of their training 60."""
@@ -37,14 +37,14 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[
         DiskFullError: if there is not enough room; existing files are unchanged.
     """
     path, text = Path(path), json.dumps(card, indent=2, allow_nan=False)
-    left = last_good(path.parent)
-    require_space(path, _stored_bytes(content) + len(text), left)
+    note = last_checkpoint_note(path.parent)
+    require_space(path, _stored_bytes(content) + len(text), note)
 
     def write_card() -> None:
         write_whole(card_path(path), lambda file: file.write(text.encode()))
 
     replaced = card_path(path).is_file()
-    with explain_full_disk(path, left):
+    with explain_full_disk(path, note):
         if not replaced:
             write_card()
         write_whole(path, lambda file: torch.save(content, file))

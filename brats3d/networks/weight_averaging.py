@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from brats3d.errors import UsageError
 
 
-def average_of(network: nn.Module, decay: float = 0.999) -> AveragedModel:
+def moving_average(network: nn.Module, decay: float = 0.999) -> AveragedModel:
     """Return an exponential moving average of the network, which counts its updates.
 
     Update n keeps ``min(decay, (1 + n) / (10 + n))`` of the average, so that the random start is soon forgotten. The
@@ -36,7 +36,7 @@ class AverageWeights:
     """Trainer handler that updates the average after every step.
 
     Args:
-        average: the result of :func:`average_of`.
+        average: the result of :func:`moving_average`.
         network: the bare network that is trained.
     """
 

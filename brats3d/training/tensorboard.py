@@ -27,7 +27,7 @@ from torch.utils.tensorboard.summary import hparams
 from brats3d.evaluation import mean_dice_by_case
 from brats3d.files import best_slice, explain_full_disk, overlay, to_rgb
 from brats3d.labels import order_modalities
-from brats3d.networks import last_good
+from brats3d.networks import last_checkpoint_note
 from brats3d.training.run_state import RunState
 from brats3d.training.stopping import RunEvents
 
@@ -80,7 +80,7 @@ class TrackRun:
         try:
             write(engine)
         except Exception:  # only now look for the checkpoint: this runs at every step
-            with explain_full_disk(self.folder, last_good(self.run.checkpoints)):
+            with explain_full_disk(self.folder, last_checkpoint_note(self.run.checkpoints)):
                 raise
 
     def _open(self, engine: Engine) -> None:

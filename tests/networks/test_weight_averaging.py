@@ -8,7 +8,7 @@ from ignite.engine import Engine
 from torch import nn
 
 from brats3d.errors import UsageError
-from brats3d.networks.weight_averaging import AverageWeights, average_of
+from brats3d.networks.weight_averaging import AverageWeights, moving_average
 
 
 def numbers(*values: float) -> list[nn.Linear]:
@@ -20,7 +20,7 @@ def numbers(*values: float) -> list[nn.Linear]:
 
 def test_early_steps_have_a_large_weight_and_later_ones_a_small_one():
     start, a, b, c = numbers(100, 1, 3, 5)
-    average = average_of(start, decay=0.25)
+    average = moving_average(start, decay=0.25)
     average.update_parameters(a)
     assert average.module.weight.item() == 1, "nothing is left of the random start"
     average.update_parameters(b)
@@ -35,12 +35,12 @@ def test_early_steps_have_a_large_weight_and_later_ones_a_small_one():
 
 def test_a_restored_average_continues():
     networks = numbers(0, 1, 2, 3)
-    whole, part = average_of(networks[0]), average_of(networks[0])
+    whole, part = moving_average(networks[0]), moving_average(networks[0])
     for network in networks:
         whole.update_parameters(network)
     for network in networks[:2]:
         part.update_parameters(network)
-    rest = average_of(networks[3])
+    rest = moving_average(networks[3])
     rest.load_state_dict(part.state_dict())
     for network in networks[2:]:
         rest.update_parameters(network)
@@ -50,7 +50,7 @@ def test_a_restored_average_continues():
 
 def test_the_trained_network_is_unchanged():
     network, other = numbers(1, 2)
-    average = average_of(network)
+    average = moving_average(network)
     average.update_parameters(network)
     average.update_parameters(other)
     assert network.weight.item() == 1
@@ -59,7 +59,7 @@ def test_the_trained_network_is_unchanged():
 
 def test_the_average_is_updated_after_every_step():
     network = numbers(0)[0]
-    average = average_of(network)
+    average = moving_average(network)
 
     def step(engine: Engine, batch: int) -> None:
         nn.init.constant_(network.weight, batch)
@@ -74,13 +74,13 @@ def test_the_average_is_updated_after_every_step():
 @pytest.mark.parametrize("decay", [-0.1, 1, 1.5])
 def test_a_decay_outside_its_range_is_refused(decay):
     with pytest.raises(UsageError) as error:
-        average_of(nn.Linear(1, 1), decay)
+        moving_average(nn.Linear(1, 1), decay)
     assert (error.value.subject, error.value.found) == ("ema_decay", decay)
 
 
 def test_gradients_do_not_reach_the_average():
     network = nn.Linear(1, 1)
-    average = average_of(network)
+    average = moving_average(network)
     network(torch.ones(1, 1)).sum().backward()
     average.update_parameters(network)
     assert all(p.grad is None for p in average.module.parameters())
