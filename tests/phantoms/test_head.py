@@ -38,26 +38,26 @@ UNMOVED = Setting(rotation_deg=(0, 0), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0
 SMALL = SIZES["small"]
 
 
-def draw(seed: int = 0) -> RandomStream:
+def stream(seed: int = 0) -> RandomStream:
     return RandomStream(seed, torch.device("cpu"))
 
 
 def still_head(**steps: object) -> tuple[torch.Tensor, Box]:
-    coords = place_head(draw(), replace(UNMOVED, **steps), SMALL)
+    coords = place_head(stream(), replace(UNMOVED, **steps), SMALL)
     return coords, find_brain_box(coords, SMALL.voxel_mm)
 
 
 def tissue(seed: int = 0, **steps: object) -> torch.Tensor:
     coords, box = still_head()
-    ranges = replace(UNMOVED, **steps)
-    return sample_tissue(draw(seed), ranges, move_ventricles(draw(seed), ranges, coords), box)
+    setting = replace(UNMOVED, **steps)
+    return sample_tissue(stream(seed), setting, move_ventricles(stream(seed), setting, coords), box)
 
 
 def test_the_unmoved_atlas_lies_in_the_middle_of_the_grid():
     coords, _ = still_head()
     np.testing.assert_allclose(coords[0, :3, 0, 0], [-94, -90, -86])
     np.testing.assert_allclose(coords[:, -1, -1, -1], [94, 94, 78])
-    full = place_head(draw(), UNMOVED, SIZES["full"])
+    full = place_head(stream(), UNMOVED, SIZES["full"])
     assert full.shape == (3, 60, 60, 39)
     # By hand: the middle of BraTS's grid lies 0.5 mm left of, 7 mm in front of and 4 mm above that of the head.
     middle = full[:, 29:31, 29:31, 19].mean((1, 2))
@@ -70,7 +70,7 @@ def test_a_smaller_head_looks_up_the_atlas_further_out():
 
 def test_quarter_turns_swap_axes():
     turned = Setting(rotation_deg=(90, 90), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0))
-    coords = place_head(draw(), turned, SMALL)
+    coords = place_head(stream(), turned, SMALL)
     middle, ahead = coords[:, 24, 24, 20], coords[:, 25, 24, 20]
     # by hand: about z, x goes to y; about y, y stays; about x, y goes to z
     np.testing.assert_allclose(ahead - middle, [0, 0, COARSE_MM], atol=1e-4)
@@ -88,9 +88,9 @@ def test_a_warp_has_the_given_amplitude_and_length(step):
 
 
 def test_folding_does_not_affect_the_other_deformations():
-    folded, plain = (place_head(draw(4), Setting(fold_mm=mm), SMALL) for mm in ((1.5, 1.5), (0, 0)))
+    folded, plain = (place_head(stream(4), Setting(fold_mm=mm), SMALL) for mm in ((1.5, 1.5), (0, 0)))
     only_fold, _ = still_head(fold_mm=(1.5, 1.5))
-    again = place_head(draw(4), replace(UNMOVED, fold_mm=(1.5, 1.5)), SMALL) - still_head()[0]
+    again = place_head(stream(4), replace(UNMOVED, fold_mm=(1.5, 1.5)), SMALL) - still_head()[0]
     assert torch.allclose(folded - plain, again, atol=1e-4)
     assert (only_fold != still_head()[0]).any()
 
@@ -107,7 +107,7 @@ def test_the_box_contains_the_brain_with_a_margin_of_one_coarse_voxel():
 
 
 def test_refining_keeps_positions():
-    coords = place_head(draw(), UNMOVED, SIZES["full"])
+    coords = place_head(stream(), UNMOVED, SIZES["full"])
     box = find_brain_box(coords, 1)
     fine = refine(coords, box)
     assert fine.shape[1:] == box.shape
@@ -120,7 +120,7 @@ def test_refining_keeps_positions():
 def test_fractions_add_up_to_one_in_every_setting():
     for setting in (UNMOVED, Setting(), replace(UNMOVED, gyri=(0.6, 0.6), csf_weight=(3, 3), sharpness=(3, 3))):
         coords, box = still_head()
-        fractions = sample_tissue(draw(), setting, coords, box)
+        fractions = sample_tissue(stream(), setting, coords, box)
         np.testing.assert_allclose(fractions.sum(0), 1, atol=1e-5)
         assert fractions.min() > 0
 
@@ -143,7 +143,7 @@ def test_only_ventricles_grow_and_shrink():
 @pytest.mark.parametrize("skew", [-0.6, 0.6])
 def test_the_widest_ventricles_do_not_fold_the_atlas(skew):
     coords, _ = still_head()
-    moved = move_ventricles(draw(), replace(UNMOVED, ventricle_mm=(9, 9), ventricle_skew=(skew, skew)), coords)
+    moved = move_ventricles(stream(), replace(UNMOVED, ventricle_mm=(9, 9), ventricle_skew=(skew, skew)), coords)
     columns = torch.stack(torch.gradient(moved, spacing=COARSE_MM, dim=(1, 2, 3)), 1)
     assert torch.linalg.det(columns.permute(2, 3, 4, 0, 1)).min() >= 0
 
@@ -221,7 +221,7 @@ def test_gyri_are_cut_only_into_the_cortex():
 
 def strip(seed: int, **steps: Range | float) -> tuple[torch.Tensor, torch.Tensor]:
     coords, box = still_head()
-    return strip_skull(draw(seed), replace(UNMOVED, **steps), coords, box)
+    return strip_skull(stream(seed), replace(UNMOVED, **steps), coords, box)
 
 
 def test_a_deeper_cut_leaves_less_brain():
@@ -276,7 +276,7 @@ def test_some_cases_are_bitten_and_some_keep_skull():
 
 def test_a_head_larger_than_the_grid_is_cut_with_background_on_all_sides():
     coords, box = still_head(scale=(1.5, 1.5))
-    brain, skull = strip_skull(draw(), replace(UNMOVED, leaves_skull=1), coords, box)
+    brain, skull = strip_skull(stream(), replace(UNMOVED, leaves_skull=1), coords, box)
     whole = np.zeros(box.grid_shape, bool)
     whole[tuple(slice(a, a + n) for a, n in zip(box.start, box.shape, strict=True))] = brain | skull
     assert whole.any()

@@ -134,7 +134,6 @@ def test_wider_soft_edges_reach_further_and_keep_the_label(still_case, added):
 
 
 VALUES = {"t1": (0.2, 0.5, 0.8), "t1ce": (0.2, 0.5, 0.8), "t2": (0.9, 0.5, 0.3), "flair": (0.2, 0.6, 0.5)}
-
 """Brightness of CSF, grey and white matter."""
 
 

@@ -40,7 +40,6 @@ SMOOTH = Setting(
     has_necrosis=0,
     low_grade_enhances=0,
 )
-
 """Smooth, solid ellipsoids in the unmoved atlas; tests switch on one step at a time."""
 
 VOXEL_ML = COARSE_MM**3 / 1000
