@@ -74,9 +74,9 @@ class CaseFiles:
 
         An unknown identifier must be the folder's name, or have two images.
         """
-        is_folder_name = Path(self.folder).name == self.case_id and not self.bare
-        is_known = layout_of(self.case_id) is not ANY_LAYOUT
-        return is_known or is_folder_name or len(self.images) >= min(2, len(modalities))
+        if layout_of(self.case_id) is not ANY_LAYOUT or len(self.images) >= min(2, len(modalities)):
+            return True
+        return Path(self.folder).name == self.case_id and not self.bare
 
     def missing(self, modalities: Sequence[str]) -> list[str]:
         """Return the modalities without a file."""
@@ -117,7 +117,6 @@ class CaseFiles:
 
     def _problems_of_segmentation(self) -> Iterator[Problem]:
         kind: ProblemKind = "ambiguous"
-        expected = self._file_name(SEGMENTATION)
         if paths := self.foreign_segmentations:
             text = f"the segmentation of another case is in its folder: {self._names(paths)}"
         elif self.files.get(SEGMENTATION) or not (paths := self.stray_segmentations):
@@ -126,7 +125,7 @@ class CaseFiles:
             kind, text = "misnamed", f"its segmentation is {self._names(paths)}"
         else:
             text = f"{len(paths)} files could be its segmentation: {self._names(paths)}"
-        text = f"{text} in {self.folder}; expected {expected}"
+        text = f"{text} in {self.folder}; expected {self._file_name(SEGMENTATION)}"
         yield Problem(kind, self.case_id, tuple(map(Path, paths)), text, SEGMENTATION)
 
     def _file_name(self, modality: str) -> str:
@@ -167,9 +166,10 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
             (case.foreign_segmentations if is_known else strays).extend(other.files.get(SEGMENTATION, []))
         case.stray_segmentations = strays
         return with_images
-    unnamed = [name for name in files if is_nifti_name(name)]
-    if not cases and (unnamed or not files) and layout_of(folder_name) is not ANY_LAYOUT:
-        return [CaseFiles(folder_name, folder, unnamed=unnamed)]  # an interrupted download leaves empty folders
+    if not cases and layout_of(folder_name) is not ANY_LAYOUT:
+        unnamed = [name for name in files if is_nifti_name(name)]
+        if unnamed or not files:  # an interrupted download leaves empty folders
+            return [CaseFiles(folder_name, folder, unnamed=unnamed)]
     return list(cases.values())
 
 
