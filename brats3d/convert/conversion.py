@@ -135,7 +135,7 @@ def check_output(src: str | os.PathLike[str], out: str | os.PathLike[str]) -> No
     check_path_syntax(os.fspath(out), "out")
     source, target = Path(src).expanduser(), Path(out).expanduser()
     if not source.exists():
-        raise NotFoundError("src", expected="a folder with a data set", found=str(source), advice="check the path")
+        raise NotFoundError("src", "no such folder", found=str(source), advice="check the path")
     if not source.is_dir():
         raise UsageError("src", expected="a folder with a data set", found=str(source), advice="unpack archives first")
     if target.exists() and not target.is_dir():

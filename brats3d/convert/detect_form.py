@@ -67,9 +67,9 @@ def detect_form(src: str | os.PathLike[str]) -> SourceDataset:
     nifti = next((name for name in others if re.search(r"\.nii(\.gz)?$", name)), None)
     raise DataError(
         root,
+        f"holds {f'files such as {nifti or others[0]}' if others else 'no file'}",
         expected="HDF5 slices (volume_1_slice_0.h5, …) or a Decathlon task (dataset.json, imagesTr, labelsTr) in it "
         f"or up to {_MAX_DEPTH} folders below",
-        found=f"files such as {nifti or others[0]}" if others else "no file",
         advice="NIfTI cases need no conversion: try brats3d audit" if nifti else "pass the folder that holds them",
     )
 
