@@ -566,3 +566,23 @@ class SeeDevices(RandomizableTransform):
     def __call__(self, data: dict) -> dict:
         self.seen.append({data[key].device.type for key in ("image", "label")})
         return data
+
+
+# --- the size of the data set
+
+
+def test_excluded_cases_are_no_longer_part_of_the_data_set(make):
+    data = make(cache=1.0)
+    first, second, third = (data[1, index]["case_id"] for index in range(3))
+    data.exclude({second})
+    assert [data[1, index]["case_id"] for index in range(len(data))] == [first, third]
+
+
+def test_the_expected_size_is_that_of_the_brains_bounding_boxes(make, monkeypatch):
+    monkeypatch.setattr(datasets, "RESERVED_BYTES", 0)
+    data = make(cache=0.5)
+    assert data.expected_shape() == (12, 12, 9)  # 16 x 16 x 12 voxels, each side times the cube root of 0.4
+    assert data.expected_bytes(free=10**9) == 3 * (12 * 12 * 9) * 4 * (4 + 1)
+    assert data.expected_bytes(free=1000) == 500, "no more than the cache may take"
+    assert CaseDataset([], data.transform).expected_bytes(free=10**9) == 0
+    assert CaseDataset([], data.transform).expected_shape() == datasets.brain_box(datasets.BRATS_SHAPE)
