@@ -210,6 +210,7 @@ def _toy_run(
         output_dir=output or Path("unused"),
         settings={"epochs": epochs, "modalities": ["t1"], "patch_size": [8, 8, 8]},
         network=network,
+        best_network=network,
         optimizer=optimizer,
         lr_scheduler=lr_scheduler,
         evaluator=evaluator,

@@ -10,7 +10,7 @@ from .distributed import (
 from .epoch_log import LogEpoch as LogEpoch
 from .memory_check import check_memory as check_memory
 from .provenance import Provenance as Provenance, source_version as source_version
-from .resume import FREE_SETTINGS as FREE_SETTINGS, RESUME as RESUME
+from .resume import RESUME as RESUME
 from .run import run_training as run_training
 from .run_state import RunState as RunState
 from .stopping import RunEvents as RunEvents

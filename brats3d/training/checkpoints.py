@@ -17,10 +17,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import Trainer
 
-from brats3d.errors import DataError
+from brats3d.errors import DataError, UsageError
 from brats3d.files import first_line
 from brats3d.labels import REGIONS, order_modalities
-from brats3d.networks import describe_network, read_card, read_content, refuse_mismatch, save_checkpoint
+from brats3d.networks import describe_network, read_card, refuse_mismatch, save_checkpoint
 from brats3d.training.run_state import RunState
 from brats3d.training.stopping import RunEvents
 from brats3d.training.stopwatch import Stopwatch, check_minutes
@@ -33,36 +33,27 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 logger = logging.getLogger("brats3d")
 
 
-def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[str, Any] | None = None) -> None:
+def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[str, Any]) -> None:
     """Restore what :class:`KeepCheckpoints` saved, so that the run continues as if it had not been interrupted.
 
     Args:
         run: receives the state; has the parts of the run that was saved.
         trainer: continues after the saved iteration.
         path: the ``last.pt`` or ``previous.pt``.
-        content: of the file, if it has been read already.
+        content: of the file.
 
     Raises:
-        DataError: if the file is damaged or comes from another run or network.
+        UsageError, DataError: if the state comes from another network or run.
     """
-    content = read_content(path) if content is None else content
     try:
         saved_network = {"network_def": json.loads(content["network_def"])}
-    except Exception as error:  # what the state of something else raises depends on its form
-        raise _misfit(path, error) from error
-    network_def = {"network_def": describe_network(run.network)}
-    refuse_mismatch(path, saved_network, network_def, advice="name another --output_dir")
-    try:
+        network = {"network_def": describe_network(run.network)}
+        refuse_mismatch(path, saved_network, network, advice="name another --output_dir")
         if content["epoch_length"] != trainer.state.epoch_length:
             raise ValueError(
                 f"an epoch had {content['epoch_length']} iterations, now it has {trainer.state.epoch_length}: "
                 "another number of cases or processes"
             )
-        for name in ("epoch", "iteration", "best_epoch"):
-            if type(content[name]) is not int:
-                raise ValueError(f"{name}: expected a whole number, got {content[name]!r:.40}")
-        if not isinstance(content["best_metric"], float):
-            raise ValueError(f"best_metric: expected a number, got {content['best_metric']!r:.40}")
         run.network.load_state_dict(content["network"])
         _restore_schedule(run.optimizer, run.lr_scheduler, content)
         for name, part in run.stateful.items():
@@ -70,11 +61,14 @@ def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[st
         trainer.state.epoch, trainer.state.iteration = content["epoch"], content["iteration"]
         run.epoch_end_pending, run.within_epoch = bool(content["epoch_end_pending"]), bool(content["within_epoch"])
         run.last_points = dict(content["last_points"])
-    except Exception as error:
-        raise _misfit(path, error) from error
+        best = content["best_metric"], content["best_epoch"]
+    except UsageError:
+        raise
+    except Exception as error:  # the state of something else raises anything
+        raise DataError(path, f"does not fit this run ({first_line(error)})") from error
     run.resumed_from = path
     ahead = _read_score(run.checkpoints / BEST)  # newer than this state, if the run was killed between the two
-    best = max((content["best_metric"], content["best_epoch"]), ahead, key=lambda score: score[0])
+    best = max(best, ahead, key=lambda score: score[0])
     run.evaluator.state.best_metric, run.evaluator.state.best_metric_epoch = best
 
 
@@ -122,7 +116,7 @@ class KeepCheckpoints:
         if scores.best_metric > self._best_metric:
             self._best_metric = float(scores.best_metric)
             card = {**self._card(engine), "best_metric": self._best_metric}
-            save_checkpoint(self.run.checkpoints / BEST, self.run.validated_network.state_dict(), card)
+            save_checkpoint(self.run.checkpoints / BEST, self.run.best_network.state_dict(), card)
         self._save(engine, engine.state.epoch, epoch_end_pending=False, within_epoch=False)
 
     def _begin(self, engine: Engine) -> None:
@@ -178,10 +172,6 @@ class KeepCheckpoints:
             "scores": {name: round(float(value), 6) for name, value in scores.items() if math.isfinite(value)},
             **self.run.provenance(),
         }
-
-
-def _misfit(path: Path, error: Exception) -> DataError:
-    return DataError(path, f"does not fit this run ({first_line(error)})")
 
 
 def _read_score(best: Path) -> tuple[float, int]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from monai.engines import Evaluator, Trainer
-from monai.inferers import Inferer
 from torch import nn
 
 from brats3d.errors import UsageError
@@ -65,30 +66,28 @@ def check_memory(
     """
     if idist.get_rank() > 0:
         return
-    device = torch.device(evaluator.state.device)
+    job = _Job(network, evaluator, list(roi_size), channels, amp, trainer, list(patch_size or ()), patches)
     free, total = free or _free, total or _total
     try:
-        step, validation = _network_needs(network, evaluator, roi_size, channels, amp, trainer, patch_size, patches)
+        step, validation = job.step_bytes(), job.validation_bytes()
     except Exception as error:  # a network that cannot run without values
         logger.info("the memory that this network needs cannot be estimated: %s", first_line(error))
         return
-    needs = {CPU: _loader_needs(trainer, channels, patch_size, patches)}
-    need = needs.setdefault(device, {})
-    need["network"] = _state_bytes(evaluator, trainer)
+    needs = {CPU: job.loader_needs()}
+    need = needs.setdefault(job.device, {})
+    need["network"] = job.state_bytes()
     need |= {"step": step} if step >= validation else {"validation" if trainer else "windows": validation}
-    for engine in filter(None, (trainer, evaluator)):
+    for engine in job.engines:
         dataset = engine.data_loader.dataset
         if hasattr(dataset, "expected_bytes"):
             place = getattr(dataset, "device", CPU)
             need = needs.setdefault(place, {})
             left = free(place) - need.get("cache", 0)
             need["cache"] = need.get("cache", 0) + dataset.expected_bytes(left)
-    advice = _advice(trainer, patch_size, patches, step, roi_size, validation)
-    if isinstance(evaluator.inferer, OnePassInferer):
-        advice = ["--one_pass to False"]
+    advice = job.advice(step, validation)
     for place, need in needs.items():
         if need := {name: size for name, size in need.items() if size}:
-            _report(place, need, free(place), total(place), advice if place == device else [], ignore_memory)
+            _report(place, need, free(place), total(place), advice if place == job.device else [], ignore_memory)
 
 
 def describe_memory(memory: str, need: Mapping[str, int], free: int) -> str:
@@ -120,74 +119,75 @@ def _report(
     logger.warning("%s", f"{text}; {lower}" if lower else text)
 
 
-def _network_needs(
-    network: nn.Module,
-    evaluator: Evaluator,
-    roi_size: Sequence[int],
-    channels: int,
-    amp: bool,
-    trainer: Trainer | None,
-    patch_size: Sequence[int] | None,
-    patches: int,
-) -> tuple[int, int]:
-    """Return the bytes of a training step (0 without a trainer), and of a case that goes through the windows."""
-    device = torch.device(evaluator.state.device)
-    dtype = compute_dtype(device, amp)
-    step = 0
-    if trainer is not None and patch_size is not None:
-        step = step_need(network, trainer.loss_function, (patches, channels, *patch_size), dtype).on(device)
-    dataset = evaluator.data_loader.dataset
-    image = (1, channels, *(dataset.expected_shape() if hasattr(dataset, "expected_shape") else roi_size))
-    window = window_need(network, _input_shape(evaluator.inferer, image, roi_size), dtype)
-    stitched = stitched_bytes(image, roi_size, window.output_shape[1])
-    # The image and the stitched logits; with them the windows or, after the last one, probabilities and regions.
-    return step, 4 * math.prod(image) + stitched + max(window.on(device), 2 * stitched)
+@dataclass(frozen=True)
+class _Job:
+    """What is trained, validated or segmented; the fields are the arguments of :func:`check_memory`."""
 
+    network: nn.Module
+    evaluator: Evaluator
+    roi_size: list[int]
+    channels: int
+    amp: bool
+    trainer: Trainer | None
+    patch_size: list[int]
+    patches: int
 
-def _input_shape(inferer: Inferer, image: Sequence[int], roi_size: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of the network's input in one pass."""
-    if isinstance(inferer, OnePassInferer):
-        return (*image[:2], *inferer.pass_size(image[2:]))
-    return (getattr(inferer, "sw_batch_size", 1), image[1], *roi_size)
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.evaluator.state.device)
 
+    @property
+    def engines(self) -> list[Any]:
+        return [engine for engine in (self.trainer, self.evaluator) if engine is not None]
 
-def _loader_needs(
-    trainer: Trainer | None, channels: int, patch_size: Sequence[int] | None, patches: int
-) -> dict[str, int]:
-    """Return the bytes of the batches that wait in main memory, and of the processes that make them."""
-    if trainer is None or patch_size is None:
-        return {}
-    loader = trainer.data_loader
-    ahead = loader.num_workers * (loader.prefetch_factor or 2) or getattr(loader, "ahead", 0) + 1
-    batches = (ahead + 1) * patches * math.prod(patch_size) * (4 * channels + 3)
-    return {"batches": (batches + loader.num_workers * WORKER_BYTES) * idist.get_nproc_per_node()}
+    def step_bytes(self) -> int:
+        """Bytes of a training step; 0 if nothing is trained."""
+        if self.trainer is None:
+            return 0
+        image, dtype = (self.patches, self.channels, *self.patch_size), compute_dtype(self.device, self.amp)
+        return step_need(self.network, self.trainer.loss_function, image, dtype).on(self.device)
 
+    def validation_bytes(self) -> int:
+        """Bytes of a case that goes through the windows."""
+        dataset, inferer = self.evaluator.data_loader.dataset, self.evaluator.inferer
+        shape = dataset.expected_shape() if hasattr(dataset, "expected_shape") else self.roi_size
+        image = (1, self.channels, *shape)
+        if isinstance(inferer, OnePassInferer):
+            input_shape = (1, self.channels, *inferer.pass_size(shape))
+        else:
+            input_shape = (getattr(inferer, "sw_batch_size", 1), self.channels, *self.roi_size)
+        window = window_need(self.network, input_shape, compute_dtype(self.device, self.amp))
+        stitched = stitched_bytes(image, self.roi_size, window.output_shape[1])
+        # The image and the stitched logits; with them the windows or, after the last one, probabilities and regions.
+        return 4 * math.prod(image) + stitched + max(window.on(self.device), 2 * stitched)
 
-def _state_bytes(evaluator: Evaluator, trainer: Trainer | None) -> int:
-    """Return the bytes of the weights, of their moving average, and of the two moments that AdamW keeps of each."""
-    engines = [engine for engine in (trainer, evaluator) if engine is not None]
-    weights = {id(p): p.nbytes for engine in engines for p in engine.network.parameters()}
-    moments = sum(2 * p.nbytes for p in trainer.network.parameters() if p.requires_grad) if trainer else 0
-    return sum(weights.values()) + moments
+    def loader_needs(self) -> dict[str, int]:
+        """Bytes in main memory of the batches that wait, and of the processes that make them."""
+        if self.trainer is None:
+            return {}
+        loader = self.trainer.data_loader
+        ahead = loader.num_workers * (loader.prefetch_factor or 2) or getattr(loader, "ahead", 0) + 1
+        batches = (ahead + 1) * self.patches * math.prod(self.patch_size) * (4 * self.channels + 3)
+        return {"batches": (batches + loader.num_workers * WORKER_BYTES) * idist.get_nproc_per_node()}
 
+    def state_bytes(self) -> int:
+        """Bytes of the weights, of their moving average, and of the two moments that AdamW keeps of each."""
+        weights = {id(p): p.nbytes for engine in self.engines for p in engine.network.parameters()}
+        trained = self.trainer.network.parameters() if self.trainer else ()
+        return sum(weights.values()) + sum(2 * p.nbytes for p in trained if p.requires_grad)
 
-def _advice(
-    trainer: Trainer | None,
-    patch_size: Sequence[int] | None,
-    patches: int,
-    step: int,
-    roi_size: Sequence[int],
-    validation: int,
-) -> list[str]:
-    """Return the knobs to lower, with the memory that a step then needs."""
-    if trainer is None or patch_size is None or validation > step:
-        return [f"--roi_size (it is {list(roi_size)})"]
-    smaller = [max(32, n * 3 // 4 // 16 * 16) for n in patch_size]
-    fraction = math.prod(smaller) / math.prod(patch_size)
-    advice = [f"--patch_size (a step of {smaller} needs about {gib(step * fraction)})"] if fraction < 1 else []
-    if patches > 1:
-        advice.append(f"--batch_size (a step of one patch needs about {gib(step / patches)})")
-    return advice
+    def advice(self, step: int, validation: int) -> list[str]:
+        """Knobs to lower, with the memory that a step then needs."""
+        if isinstance(self.evaluator.inferer, OnePassInferer):
+            return ["--one_pass to False"]
+        if self.trainer is None or validation > step:
+            return [f"--roi_size (it is {self.roi_size})"]
+        smaller = [max(32, n * 3 // 4 // 16 * 16) for n in self.patch_size]
+        fraction = math.prod(smaller) / math.prod(self.patch_size)
+        advice = [f"--patch_size (a step of {smaller} needs about {gib(step * fraction)})"] if fraction < 1 else []
+        if self.patches > 1:
+            advice.append(f"--batch_size (a step of one patch needs about {gib(step / self.patches)})")
+        return advice
 
 
 def _free(device: torch.device) -> int:

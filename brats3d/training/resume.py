@@ -6,8 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from monai.engines import Trainer
 
 from brats3d.cases import item_to_case, signature
 from brats3d.errors import DataError, UsageError
-from brats3d.files import read_settings, write_whole
+from brats3d.files import write_whole
 from brats3d.networks import read_content
 from brats3d.training.checkpoints import LAST, PREVIOUS
 from brats3d.training.run_state import RunState
@@ -27,49 +26,16 @@ RESUME = ("auto", "force", "never")
 """``auto`` resumes the run in the folder if its settings and data are the same; ``force`` resumes it in any case;
 ``never`` refuses a folder that holds a run."""
 
-FREE_SETTINGS = frozenset(
-    {
-        "device",
-        "augment_on_device",
-        "num_workers",
-        "cache",
-        "cache_dir",
-        "output_dir",
-        "dataset_dir",
-        "datalist",
-        "full_every",
-        "score_rules",
-        "ignore_memory",
-        "minutes",
-        "checkpoint_minutes",
-        "resume",
-    }
-)
-"""Knobs that may differ at a resume: they change where and how fast a run trains, not what it learns. The data set may
-have moved: its cases are compared instead."""
 
-
-@dataclass(frozen=True)
-class SavedRun:
-    """A state saved by an earlier process of the run.
-
-    Args:
-        path: the file.
-        content: what :class:`brats3d.training.KeepCheckpoints` saved.
-        settings: the record of the run: knobs, cases, digests of files.
-    """
-
-    path: Path
-    content: dict[str, Any]
-    settings: dict[str, Any]
-
-
-def find_run(output_dir: Path, resume: str = "auto") -> SavedRun | None:
-    """Return the newest undamaged state in a run's folder; None if the folder holds no run.
+def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, Any]] | None:
+    """Find the newest undamaged state in a run's folder.
 
     Args:
         output_dir: folder of the run.
         resume: one of :data:`RESUME`.
+
+    Returns:
+        The file and its content, as :class:`brats3d.training.KeepCheckpoints` saved it; None if the folder has no run.
 
     Raises:
         UsageError: if ``resume`` is unknown, or is ``never`` and the folder holds a run.
@@ -77,29 +43,22 @@ def find_run(output_dir: Path, resume: str = "auto") -> SavedRun | None:
     """
     if resume not in RESUME:
         raise UsageError("resume", expected=f"one of {', '.join(RESUME)}", found=resume)
+    advice = "name another --output_dir, or remove the folder"
     files = [file for name in (LAST, PREVIOUS) if (file := output_dir / "checkpoints" / name).is_file()]
     if files and resume == "never":
-        raise UsageError(
-            "output_dir",
-            f"{output_dir} holds a run, and resume is 'never'",
-            advice="name another --output_dir, or remove the folder",
-        )
-    errors: list[Exception] = []
+        raise UsageError("output_dir", f"{output_dir} holds a run, and resume is 'never'", advice=advice)
+    damages: list[Exception] = []
     for file in files:
         try:
             content = read_content(file)
         except (ValueError, OSError) as error:
-            errors.append(error)
+            damages.append(error)
             continue
-        for damage in errors:
+        for damage in damages:
             logger.warning("%s; using %s instead", damage, file)
-        text = content.get("settings")
-        settings = json.loads(text) if isinstance(text, str) else read_settings(output_dir / "settings.json")
-        return SavedRun(file, content, settings)
-    if errors:
-        raise DataError(
-            output_dir, f"every saved state is damaged ({errors[0]})", advice="name another --output_dir, or remove it"
-        )
+        return file, content
+    if damages:
+        raise DataError(output_dir, f"every saved state is damaged ({damages[0]})", advice=advice)
     return None
 
 
@@ -122,32 +81,38 @@ def run_record(run: RunState, trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def refuse_changes(saved: SavedRun, run: RunState, record: Mapping[str, Any], resume: str = "auto") -> None:
-    """Compare the record of a saved run with that of this one.
+def refuse_changes(content: Mapping[str, Any], run: RunState, record: Mapping[str, Any], resume: str = "auto") -> None:
+    """Compare the record in a saved state with that of this run.
 
     Raises:
         UsageError: listing every difference; with ``resume`` of ``force`` it is a warning.
     """
-    now = json.loads(json.dumps(dict(record), default=str))
-    differences = list(_differences(saved.settings, now, FREE_SETTINGS | set(run.free_settings)))
+    earlier, now = json.loads(content.get("settings", "{}")), json.loads(_as_json(record))
+    differences = list(_differences(earlier, now, run.free_settings))
     if not differences:
+        return
+    listed = "; ".join(differences)
+    if resume == "force":
+        logger.warning("%s is resumed with other settings: %s", run.output_dir, listed)
         return
     error = UsageError(
         "output_dir",
-        f"{run.output_dir} holds a run with other settings: {'; '.join(differences)}",
+        f"{run.output_dir} holds a run with other settings: {listed}",
         advice="name another --output_dir, repeat the old settings, or resume anyway with --resume force",
     )
     error.problems = tuple(differences)
-    if resume != "force":
-        raise error
-    logger.warning("%s is resumed with other settings: %s", run.output_dir, "; ".join(differences))
+    raise error
 
 
 def keep_record(run: RunState, record: Mapping[str, Any]) -> None:
     """Hand the record to what saves the run, and write it to ``settings.json`` for people (first process only)."""
-    run.record = json.dumps(dict(record), indent=2, default=str)
+    run.record = _as_json(record)
     if idist.get_rank() == 0:
         write_whole(run.output_dir / "settings.json", lambda file: file.write(run.record.encode()))
+
+
+def _as_json(record: Mapping[str, Any]) -> str:
+    return json.dumps(dict(record), indent=2, default=str)
 
 
 def _items(engine: Any) -> list[Mapping[str, Any]]:
@@ -176,7 +141,7 @@ def _digest_files(item: Mapping[str, Any]) -> str:
     return hashlib.sha256(repr(signatures).encode()).hexdigest()[:16]
 
 
-def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str]) -> Iterator[str]:
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str]) -> Iterator[str]:
     for name in {**earlier, **now}:
         before, after = earlier.get(name), now.get(name)
         if name in free or before == after:

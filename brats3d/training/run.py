@@ -45,8 +45,9 @@ def run_training(trainer: Trainer, run: RunState, checkpoint: str | Path | None 
     _prepare_folder(run)
     record = run_record(run, trainer)
     if saved := find_run(run.output_dir, resume):
-        refuse_changes(saved, run, record, resume)
-        restore_run(run, trainer, saved.path, saved.content)
+        path, content = saved
+        refuse_changes(content, run, record, resume)
+        restore_run(run, trainer, path, content)
         if _is_finished(trainer, run):
             logger.info("%s is finished: %s, %s", run.output_dir, _position(trainer, run), _best(run))
             return

@@ -27,6 +27,7 @@ class RunState:
         output_dir: folder of the run.
         settings: values of the knobs; ``modalities`` and ``patch_size`` are written to the model card.
         network: the bare network, not wrapped for distributed training.
+        best_network: network whose weights go to ``best.pt``: the same one, or its moving average.
         optimizer: of the network.
         lr_scheduler: anything with ``state_dict`` and ``load_state_dict``.
         evaluator: validates; keeps the best score.
@@ -34,10 +35,9 @@ class RunState:
         minutes: wall-clock limit of this process, after which it saves and returns; None = no limit.
         timed_schedule: the learning-rate scheduler of a run that ends after a number of minutes; None for a run that
             ends after a number of epochs.
-        best_network: network whose weights go to ``best.pt``; None = ``network``.
         stateful: further objects with ``state_dict`` and ``load_state_dict``, by their name in ``last.pt``.
         provenance: returns further entries of the model card.
-        free_settings: knobs that may differ at a resume, in addition to :data:`brats3d.training.FREE_SETTINGS`.
+        free_settings: knobs that may differ at a resume, since they do not change what is learned.
 
     Raises:
         UsageError: if ``minutes`` is not a number above 0.
@@ -46,13 +46,13 @@ class RunState:
     output_dir: Path
     settings: Mapping[str, Any]
     network: nn.Module
+    best_network: nn.Module
     optimizer: torch.optim.Optimizer
     lr_scheduler: Any
     evaluator: Evaluator
     config: str = "{}"
     minutes: float | None = None
     timed_schedule: TimedSchedule | None = None
-    best_network: nn.Module | None = None
     stateful: Mapping[str, Any] = field(default_factory=dict)
     provenance: Callable[[], Mapping[str, Any]] = dict
     free_settings: Sequence[str] = ()
@@ -75,11 +75,6 @@ class RunState:
     def __post_init__(self) -> None:
         check_minutes("minutes", self.minutes)
         self.output_dir = Path(self.output_dir)
-
-    @property
-    def validated_network(self) -> nn.Module:
-        """Network whose weights go to ``best.pt``."""
-        return self.best_network or self.network
 
     @property
     def checkpoints(self) -> Path:

@@ -139,6 +139,13 @@ def test_every_knob_has_a_comment_and_a_group_and_precedes_the_parts(name: str) 
     assert not re.findall(r"^\w+: .*  # ", parts, flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize("names", [EVERY["train"], EVERY["pretrain"]], ids=["train", "pretrain"])
+def test_settings_that_are_free_at_a_resume_are_knobs(names: list[str]) -> None:
+    config = merged(names)
+    knobs = {knob.name for knob in read_knobs(CONFIGS / name for name in names)}
+    assert set(config["state"]["free_settings"]) <= knobs | set(config.get("unused", ()))
+
+
 def test_recipes_are_short() -> None:
     lines = {name: len((CONFIGS / name).read_text().splitlines()) for name in ("train.yaml", "pretrain.yaml")}
     assert lines["train.yaml"] <= 260 and lines["pretrain.yaml"] <= 130

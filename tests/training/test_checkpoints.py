@@ -12,12 +12,16 @@ import torch
 from ignite.engine import Events
 
 from brats3d.errors import DataError
-from brats3d.networks.checkpoint_file import read_checkpoint
+from brats3d.networks.checkpoint_file import read_checkpoint, read_content
 from brats3d.training.checkpoints import restore_run
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def restore(run, path: Path) -> None:
+    restore_run(run.state, run.trainer, path, read_content(path))
 
 
 def last(output: Path) -> Path:
@@ -43,7 +47,7 @@ def test_an_interrupted_run_ends_bit_by_bit_as_one_that_was_not(toy_run, tmp_pat
     whole.trainer.run()
     interrupt(toy_run(output=tmp_path / "parts"), iteration)
     parts = toy_run(output=tmp_path / "parts")
-    restore_run(parts.state, parts.trainer, last(tmp_path / "parts"))
+    restore(parts, last(tmp_path / "parts"))
     parts.trainer.run()
 
     assert same(whole.network, parts.network)
@@ -60,7 +64,7 @@ def test_a_resumed_run_does_not_overwrite_a_better_best(toy_run, tmp_path):
     interrupt(toy_run(epochs=4, scores=scores, output=tmp_path), 4)
     first = best(tmp_path).read_bytes()
     resumed = toy_run(epochs=4, scores=scores, output=tmp_path)
-    restore_run(resumed.state, resumed.trainer, last(tmp_path))
+    restore(resumed, last(tmp_path))
     seen = []
     resumed.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(best(tmp_path).read_bytes() == first))
     resumed.trainer.run()
@@ -80,12 +84,12 @@ def test_best_weights_that_the_state_knows_nothing_of_are_not_overwritten_by_wor
     interrupt(toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, output=tmp_path), 4)
     left = last(tmp_path).read_bytes()
     ahead = toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, output=tmp_path)
-    restore_run(ahead.state, ahead.trainer, last(tmp_path))
+    restore(ahead, last(tmp_path))
     ahead.trainer.run()
     last(tmp_path).write_bytes(left)
     before = best(tmp_path).read_bytes()
     resumed = toy_run(scores={1: 0.5, 2: 0.7, 3: again}, output=tmp_path)
-    restore_run(resumed.state, resumed.trainer, last(tmp_path))
+    restore(resumed, last(tmp_path))
     assert (resumed.evaluator.state.best_metric, resumed.evaluator.state.best_metric_epoch) == (0.9, 3)
     resumed.optimizer.param_groups[0]["weight_decay"] = 0.5  # so that the weights are others
     resumed.trainer.run()
@@ -132,7 +136,7 @@ def test_without_a_validation_yet_there_is_a_last_and_no_best(toy_run, tmp_path)
     interrupt(toy_run(interval=2, output=tmp_path), 3)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["last.json", "last.pt"]
     resumed = toy_run(interval=2, output=tmp_path)
-    restore_run(resumed.state, resumed.trainer, last(tmp_path))
+    restore(resumed, last(tmp_path))
     assert resumed.evaluator.state.best_metric_epoch == -1
 
 
@@ -141,7 +145,7 @@ def test_weights_alone_are_no_run_to_go_on_with(toy_run, tmp_path):
     run.trainer.run()
     other = toy_run(epochs=1)
     with pytest.raises(DataError) as caught:
-        restore_run(other.state, other.trainer, best(tmp_path))
+        restore(other, best(tmp_path))
     assert caught.value.subject == str(best(tmp_path))
 
 
@@ -153,7 +157,7 @@ def test_a_run_of_another_network_of_the_same_shapes_is_refused(toy_run, tmp_pat
     with pytest.raises(
         ValueError, match=r"has network_def \{'padding_mode': 'zeros'\}, this run has .*; name another --output_dir"
     ):
-        restore_run(other.state, other.trainer, last(tmp_path))
+        restore(other, last(tmp_path))
 
 
 # --- a full disk

@@ -13,11 +13,16 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from brats3d.networks.checkpoint_file import read_content
 from brats3d.training.checkpoints import restore_run
 
 SCORES = {"val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et"}
 OF_EPOCHS = {"patches_per_second", "memory_gib"}
 RANKS = ("best", "median", "worst")
+
+
+def restore(run, path: Path) -> None:
+    restore_run(run.state, run.trainer, path, read_content(path))
 
 
 def read(output: Path) -> EventAccumulator:
@@ -129,7 +134,7 @@ def test_after_a_resume_every_point_stands_once_as_if_nothing_had_happened(toy_r
     parts = {"output": tmp_path / "parts", "tensorboard": True}
     stop_before(toy_run(**parts), iteration)
     resumed = toy_run(**parts)
-    restore_run(resumed.state, resumed.trainer, tmp_path / "parts" / "checkpoints" / "last.pt")
+    restore(resumed, tmp_path / "parts" / "checkpoints" / "last.pt")
     resumed.trainer.run()
     whole, again = read(tmp_path / "whole"), read(tmp_path / "parts")
     assert repeatable(again) == repeatable(whole)

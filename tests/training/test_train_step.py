@@ -1,24 +1,18 @@
-"""Autocast, the (epoch, case) sampler, and runs that end where they should."""
+"""A training step: its precision, clipping, and what happens if it is not finite."""
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import pytest
 import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
-from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.inferers import SlidingWindowInferer
+from monai.engines import SupervisedTrainer
 from torch import nn
 
-from brats3d.errors import UsageError
-from brats3d.files.shards import take_shard
 from brats3d.inference.step import EvalStep
-from brats3d.inference.stitching import Stitcher
 from brats3d.networks import precision
-from brats3d.training.distributed import distributed_device, is_helper, process_shard
 from brats3d.training.train_step import TrainStep
 
 CPU = torch.device("cpu")
@@ -60,17 +54,10 @@ def trainer_of(network: nn.Module, step: TrainStep, loss, epochs: int = 1, lengt
     )
 
 
-def evaluator_of(network: nn.Module, **options) -> SupervisedEvaluator:
-    return SupervisedEvaluator(device=CPU, val_data_loader=[batch()], network=network, decollate=False, **options)
-
-
 @pytest.fixture(params=[True, False], ids=["bf16 CPU", "old CPU"])
 def cpu_has_bfloat16(request, monkeypatch) -> bool:
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: request.param)
     return request.param
-
-
-# --- the steps
 
 
 @pytest.mark.parametrize("amp", [True, False])
@@ -88,35 +75,6 @@ def test_training_computes_in_bfloat16_where_the_cpu_has_it_and_the_loss_in_floa
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("amp", [True, False])
-def test_evaluation_computes_in_bfloat16_where_the_cpu_has_it_and_blends_in_float32(cpu_has_bfloat16, amp):
-    network = Spy()
-    inferer = SlidingWindowInferer(roi_size=(4, 4, 2), overlap=0.0, mode="gaussian")
-    evaluator = evaluator_of(network, iteration_update=EvalStep(amp), inferer=inferer)
-    evaluator.run()
-    assert network.seen and set(network.seen) == {torch.bfloat16 if amp and cpu_has_bfloat16 else torch.float32}
-    pred = evaluator.state.output["pred"]
-    assert pred.dtype == torch.float32 and pred.shape == (2, 3, 4, 4, 4)
-    assert not pred.requires_grad and network.modes == {False}
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="MONAI's amp works where there is CUDA")
-def test_monais_own_amp_turns_itself_off_on_a_cpu():
-    network = Spy()
-    with pytest.warns(UserWarning, match="Disabling autocast"):
-        evaluator_of(network, amp=True).run()
-    assert set(network.seen) == {torch.float32}
-
-
-def test_predictions_keep_the_affine_of_the_image():
-    network, data = Spy(), batch()
-    data["image"].affine = torch.diag(torch.tensor([-1.0, -1.0, 2.0, 1.0], dtype=torch.float64))
-    evaluator = evaluator_of(network, iteration_update=EvalStep(amp=False), inferer=SlidingWindowInferer((4, 4, 4)))
-    evaluator.data_loader = [data]
-    evaluator.run()
-    assert torch.equal(evaluator.state.output["pred"].affine, data["image"].affine)
-
-
 def test_a_training_lowers_the_loss_and_leaves_nothing_attached_to_its_graph():
     losses = []
     loss = lambda logits, label: nn.functional.binary_cross_entropy_with_logits(logits, label.float())  # noqa: E731
@@ -128,7 +86,7 @@ def test_a_training_lowers_the_loss_and_leaves_nothing_attached_to_its_graph():
 
 
 @pytest.mark.parametrize(("max_norm", "moved"), [(None, 4.0), (12, 4.0), (0.5, 0.5)])
-def test_longer_gradients_are_shortened(max_norm, moved):
+def test_gradients_are_clipped_to_max_norm(max_norm, moved):
     network = nn.Conv3d(1, 3, 1, bias=False)
     before = network.weight.detach().clone()
     trainer = trainer_of(network, TrainStep(False, max_norm), lambda logits, _: 4 * network.weight.flatten()[0])
@@ -139,7 +97,7 @@ def test_longer_gradients_are_shortened(max_norm, moved):
 
 @pytest.mark.parametrize("max_norm", [None, 12])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_no_step(bad, max_norm, log):
+def test_a_step_with_a_loss_that_is_not_finite_is_skipped(bad, max_norm, log):
     network, losses = Spy(), iter([1.0, bad, 1.0])
     weights = []
     trainer = trainer_of(network, TrainStep(False, max_norm), lambda logits, _: logits.mean() * next(losses), length=3)
@@ -154,7 +112,7 @@ def test_a_loss_that_is_not_finite_is_no_step(bad, max_norm, log):
     assert re.fullmatch(rf"step 2 is skipped: its loss is -?{bad}; cases unknown", said)
 
 
-def test_an_infinite_loss_with_a_finite_gradient_is_no_step_either(log):
+def test_a_step_with_an_infinite_loss_and_a_finite_gradient_is_skipped(log):
     network = Spy()
     before = network.conv.weight.detach().clone()
     trainer_of(network, TrainStep(False), lambda logits, _: logits.mean() + float("inf")).run()
@@ -162,7 +120,7 @@ def test_an_infinite_loss_with_a_finite_gradient_is_no_step_either(log):
     assert "its loss is inf" in log.text
 
 
-def test_a_finite_loss_with_a_gradient_that_is_not_is_no_step(log):
+def test_a_step_with_a_gradient_that_is_not_finite_is_skipped(log):
     network = Spy()
     before = network.conv.weight.detach().clone()
     trainer_of(network, TrainStep(False), lambda logits, _: (logits.mean() * 0).abs().sqrt()).run()  # slope inf * 0
@@ -170,7 +128,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_no_step(log):
     assert "step 1 is skipped: its gradient is not finite" in log.text
 
 
-def test_a_step_that_is_left_out_leaves_batch_norms_statistics_as_they_were():
+def test_a_skipped_step_does_not_change_the_statistics_of_batch_norm():
     network = nn.Sequential(nn.BatchNorm3d(1), Spy())
     losses, seen = iter([1.0, float("nan"), 1.0]), []
     trainer = trainer_of(network, TrainStep(False), lambda logits, _: logits.mean() * next(losses), length=3)
@@ -183,14 +141,14 @@ def test_a_step_that_is_left_out_leaves_batch_norms_statistics_as_they_were():
     assert [count for _, count in seen] == [1, 1, 2]
 
 
-def test_a_step_that_is_left_out_names_its_cases(log):
+def test_the_warning_about_a_skipped_step_names_its_cases(log):
     engine = trainer_of(Spy(), TrainStep(False), lambda logits, _: logits.mean() * float("nan"))
     engine.data_loader = [{**batch(), "case_id": ["BraTS20_007", "BraTS20_012"]}]
     engine.run()
     assert "cases BraTS20_007, BraTS20_012" in log.text
 
 
-def test_steps_left_out_one_after_the_other_end_the_run(log):
+def test_too_many_skipped_steps_in_a_row_end_the_run(log):
     network, losses = Spy(), iter([float("nan")] * 2 + [1.0] + [float("nan")] * 9)
     trainer = trainer_of(
         network, TrainStep(False, patience=2), lambda logits, _: logits.mean() * next(losses), length=9
@@ -200,7 +158,7 @@ def test_steps_left_out_one_after_the_other_end_the_run(log):
     assert all(p.isfinite().all() for p in network.parameters())
 
 
-def test_dropout_is_drawn_again_by_seed_and_step():
+def test_dropout_depends_on_seed_and_step_alone():
     def drawn(seed: int, state: int) -> list[torch.Tensor]:
         network, seen = nn.Sequential(nn.Dropout(0.5), Spy()), []
         trainer = trainer_of(network, TrainStep(False, seed=seed), lambda logits, _: logits.mean(), length=3)
@@ -229,83 +187,3 @@ def test_a_step_is_the_step_of_plain_pytorch():
 def test_a_string_for_amp_is_refused_since_it_would_be_true(step):
     with pytest.raises(ValueError, match="amp: expected True or False, got 'false'"):
         step(amp="false")
-
-
-# --- the end of epochs and runs
-
-
-@pytest.mark.parametrize(
-    ("epochs", "interval", "validated"),
-    [(3, 1, [1, 2, 3]), (5, 2, [2, 4, 5]), (4, 2, [2, 4]), (2, 5, [2])],
-    ids=str,
-)
-def test_the_last_epoch_always_validates_and_only_once(toy_run, epochs, interval, validated):
-    run, seen = toy_run(epochs=epochs, interval=interval), []
-    run.evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(e.state.epoch))
-    run.trainer.run()
-    assert seen == validated
-
-
-# --- several processes
-
-
-@pytest.mark.parametrize("shard", [None, "1/1", "2/3", "3/3"])
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_share_a_share(monkeypatch, shard, processes):
-    cases, parts = list(range(29)), []
-    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
-    for rank in range(processes):
-        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
-        parts.append(take_shard(cases, process_shard(torch.device("cpu"), shard)))
-    assert sorted(itertools.chain(*parts)) == take_shard(cases, shard)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_a_distributed_config_without_torchrun_is_refused(monkeypatch):
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    with pytest.raises(UsageError) as caught:
-        distributed_device()
-    assert "torchrun" in caught.value.expected
-
-
-@pytest.mark.parametrize(("rank", "helper"), [(0, False), (1, True)])
-def test_every_process_but_the_first_is_a_helper(monkeypatch, rank, helper):
-    monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
-    assert is_helper() is helper
-
-
-def test_image_and_label_follow_a_prediction_that_was_stitched_elsewhere():
-    def stitch(inferer, image, predictor, network, dtype):
-        return predictor(image).to("meta")  # stands for a second device
-
-    network = Spy()
-    evaluator = SupervisedEvaluator(
-        device=CPU,
-        val_data_loader=[batch()],
-        network=network,
-        iteration_update=EvalStep(amp=False, stitcher=stitch),
-        decollate=False,
-    )
-    evaluator.run()
-    assert {key: evaluator.state.output[key].device.type for key in ("image", "label", "pred")} == {
-        "image": "meta",
-        "label": "meta",
-        "pred": "meta",
-    }
-
-
-def test_an_evaluation_whose_gpu_has_no_room_gives_the_same_logits(log):
-    def logits(stitcher):
-        evaluator = SupervisedEvaluator(
-            device=CPU,
-            val_data_loader=[batch()],
-            network=Spy(),
-            inferer=SlidingWindowInferer(roi_size=(4, 4, 2), sw_batch_size=1),
-            iteration_update=EvalStep(amp=False, stitcher=stitcher),
-            decollate=False,
-        )
-        evaluator.run()
-        return evaluator.state.output["pred"]
-
-    torch.testing.assert_close(logits(Stitcher(lambda device: 10)), logits(None), rtol=0, atol=0)
-    assert "stitched in main memory" in log.text
