@@ -164,13 +164,13 @@ def _core_contents(
 
 
 def _thin_out(rng: RandomStream, setting: Setting, depth: torch.Tensor) -> torch.Tensor | None:
-    """Draw whether a tumour is diffuse: fewer cells towards the surface, so that it merges into its surroundings.
+    """Thin out the core of a diffuse tumour towards its surface, where cells are fewer.
 
     Args:
         depth: (X, Y, Z) mm below the core's surface.
 
     Returns:
-        See :class:`Tumour`.
+        (X, Y, Z) fraction of the core that is replaced by its surroundings; None if the case is not drawn as diffuse.
     """
     if not rng.chance(setting.diffuse):
         return None
