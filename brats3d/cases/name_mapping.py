@@ -207,16 +207,14 @@ def _read_table(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8, UTF-16 with a byte-order mark (Excel's "Unicode text"), or else Latin-1, which accepts any byte."""
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" in text:
-            break
-        return text
-    raise ValueError("is not a text file")
+    """Decode UTF-8, or else Latin-1, which accepts any byte; Excel writes both."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    if "\0" in text:
+        raise ValueError("is not a text file")
+    return text
 
 
 def _year(column: str) -> int:
