@@ -83,10 +83,10 @@ def circle(path: Path) -> None:
 HOSTILE_VOLUMES = {
     "bomb": (
         bomb,
-        "holds much more than its voxels: its header announces 6,496 bytes, its last four bytes 67,115,360",
+        "contains much more than its voxels: its header announces 6,496 bytes, its last four bytes 67,115,360",
     ),
     "trillion": (trillion, "1,000,000,000,000 voxels in .* of at most 268,435,456 voxels"),
-    "far voxels": (far_voxels, "its first voxel stands at byte 1,000,000,000; expected it within the first 16,777,216"),
+    "far voxels": (far_voxels, "its first voxel is at byte 1,000,000,000; expected one of the first 16,777,216 bytes"),
     "pipe": (pipe, NOT_ORDINARY),
     "device": (device, NOT_ORDINARY),
     "circle": (circle, "Too many levels of symbolic links"),
@@ -137,7 +137,7 @@ def test_a_bomb_that_hides_its_length_gives_its_voxels_and_no_more(make_dataset)
     tracemalloc.start()
     read_header(path)
     assert np.array_equal(np.asarray(nib.load(path).dataobj), voxels)  # what a config's LoadImaged does
-    with pytest.raises(ValueError, match="goes on for more than 65,536 bytes"):
+    with pytest.raises(ValueError, match="continues for more than 65,536 bytes"):
         read_volume(path)
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
@@ -153,7 +153,7 @@ def test_a_hundred_thousand_empty_gzip_members_are_no_hang(make_dataset):
 def test_a_packed_file_far_larger_than_what_is_in_it_is_not_read(make_dataset):
     path = make_dataset(1) / CASE / f"{CASE}_t1.nii.gz"
     os.truncate(path, 1 << 40)  # sparse
-    with pytest.raises(ValueError, match=r"has 1,099,511,627,776 bytes, packed; its header announces 6,496, unpacked"):
+    with pytest.raises(ValueError, match=r"1,099,511,627,776 compressed bytes, but .* only 6,496"):
         read_volume(path)
 
 
