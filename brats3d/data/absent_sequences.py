@@ -75,7 +75,7 @@ class DropSequencesd(Randomizable, MapTransform):
                 raise UsageError(name, expected="a probability, 0 to 1", found=probability)
         if all_present + without_t1ce > 1:
             raise UsageError(
-                "all_present", expected=f"at most {1 - without_t1ce} (1 - without_t1ce)", found=all_present
+                "all_present", expected=f"at most {1 - without_t1ce:g} (1 - without_t1ce)", found=all_present
             )
         self.modalities = order_modalities(modalities)
         self.all_present = all_present

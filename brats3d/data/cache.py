@@ -55,15 +55,15 @@ class DiskCache:
         folder: parent of the entries; created when the first one is written.
         recipe: text that describes the transforms with all their arguments.
         transforms: the transforms themselves.
-        share: fraction of the disk space (free, or used by ``folder``) that ``folder`` may fill, 0 to 1.
+        fraction: of the disk space (free, or used by ``folder``) that ``folder`` may fill, 0 to 1.
     """
 
     def __init__(
-        self, folder: str | Path, recipe: str, transforms: Sequence[Callable] = (), share: float = 0.5
+        self, folder: str | Path, recipe: str, transforms: Sequence[Callable] = (), fraction: float = 0.5
     ) -> None:
         self.root = Path(folder).absolute()
         self.folder = self.root / _digest(recipe, _versions(), *_sources(transforms))
-        self.share = share
+        self.fraction = fraction
         self.writes = True
         self._bytes_left: int | None = None
 
@@ -116,19 +116,19 @@ class DiskCache:
             self._stop(logging.INFO, f"{item['case_id']}: {first_line(error)}")
 
     def _reserve(self, size: int) -> bool:
-        """Return True if ``size`` more bytes fit into the share of the disk, which is measured at the first entry.
+        """Return True if ``size`` more bytes fit into the fraction of the disk, which is measured at the first entry.
 
         Existing entries count, so that runs that use one folder fill no more of the disk than one run would.
         """
         if self._bytes_left is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             used = _used_bytes(self.root)
-            room = self.share * (shutil.disk_usage(self.folder).free + used) - used
+            room = self.fraction * (shutil.disk_usage(self.folder).free + used) - used
             self._bytes_left = int(max(0, room) / idist.get_nproc_per_node())
         if size > self._bytes_left:
             self._stop(
                 logging.INFO,
-                f"its share of the disk ({self.share:.0%}) is used; delete {self.root} if it holds cases of old runs",
+                f"{self.fraction:.0%} of the disk space are used; delete {self.root} if it holds cases of old runs",
             )
             return False
         self._bytes_left -= size

@@ -37,8 +37,10 @@ def item(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., DiskCache]:
-    """``make(recipe="load", transforms=[LOAD], share=0.5)``: a cache in one folder."""
-    return lambda recipe="load", transforms=(LOAD,), share=0.5: DiskCache(tmp_path / "cache", recipe, transforms, share)
+    """``make(recipe="load", transforms=[LOAD], fraction=0.5)``: a cache in one folder."""
+    return lambda recipe="load", transforms=(LOAD,), fraction=0.5: DiskCache(
+        tmp_path / "cache", recipe, transforms, fraction
+    )
 
 
 def put(store: DiskCache, item: dict[str, Any], content: dict[str, Any] | None = None) -> Path:
@@ -213,7 +215,7 @@ def test_a_full_disk_leaves_nothing_behind_and_existing_entries_are_still_read(m
     assert entries(tmp_path) == [entry] and store.read(entry) is not None
 
 
-def test_no_more_than_the_share_of_the_free_disk_is_filled(make, item, log, monkeypatch, tmp_path):
+def test_no_more_than_the_fraction_of_the_free_disk_is_filled(make, item, log, monkeypatch, tmp_path):
     size = put(make(), item).stat().st_size
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5 * size))
     store = make()
@@ -223,7 +225,7 @@ def test_no_more_than_the_share_of_the_free_disk_is_filled(make, item, log, monk
     assert f"delete {tmp_path / 'cache'}" in log.text
 
 
-def test_existing_entries_of_any_recipe_count_towards_the_share(make, item, monkeypatch, tmp_path):
+def test_existing_entries_of_any_recipe_count_towards_the_fraction(make, item, monkeypatch, tmp_path):
     size = put(make(), item).stat().st_size
     for name in "bcdefgh":  # each is a run of its own; half of (5 free + 1 used) is three entries
         free = 6 * size - sum(path.stat().st_size for path in entries(tmp_path))
