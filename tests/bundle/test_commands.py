@@ -1,4 +1,4 @@
-"""The README's commands in processes of their own: from another folder, on two processes, from an installed wheel."""
+"""The documented commands in processes of their own: from another folder, on two processes, from an installed wheel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TINY = [
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
-    """Run a command to its end; its output. Fails with the output where the command fails."""
+    """Run a command to its end and return its output; fail with the output if the command fails."""
     done = subprocess.run(
         [str(c) for c in command],
         cwd=cwd,
@@ -57,7 +57,7 @@ def test_plain_monai_commands_from_any_folder(phantoms: Path, tmp_path: Path) ->
     assert {p.name for p in tmp_path.iterdir()} == {"runs", "out"}
 
 
-def test_run_alone_trains_too(phantoms: Path, tmp_path: Path) -> None:
+def test_the_id_run_trains_too(phantoms: Path, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "monai.bundle", "run", "--config_file", CONFIGS / "train.yaml")
     assert "finished: best" in run(*command, "--dataset_dir", phantoms, *TINY, cwd=tmp_path)
 
@@ -90,7 +90,7 @@ def test_shipped_weights_segment_a_full_size_case(tmp_path: Path) -> None:
     assert (labels > 0).any()
 
 
-def test_installed_wheel_carries_the_bundle(phantoms: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_contains_the_bundle(phantoms: Path, tmp_path: Path) -> None:
     source = shutil.copytree(
         CHECKOUT,
         tmp_path / "source",

@@ -1,4 +1,4 @@
-"""Runs of several processes: a training, one of whose processes is killed, or all told to stop; a folder segmented."""
+"""Runs of several processes: a training that is killed or stopped, and a folder that is segmented."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LIMIT_SECONDS = 30
 
 @contextmanager
 def training(phantoms: Path, output: Path) -> Iterator[subprocess.Popen]:
-    """The command of README, with two processes on this machine's CPU."""
+    """Start the documented command with two processes on this machine's CPU."""
     files = str([str(CONFIGS / name) for name in ("train.yaml", "multi_gpu_train.yaml")])
     options = {**OPTIONS, "dataset_dir": str(phantoms), "output_dir": str(output)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
@@ -62,7 +62,7 @@ def finish(phantoms: Path, output: Path) -> None:
 
 
 def wait_for_step(output: Path, step: int) -> None:
-    """Until the saved state has come so far."""
+    """Wait until the saved state has reached a step."""
     started, last = time.monotonic(), output / "checkpoints" / "last.pt"
     while not last.is_file() or read_card(last)["iteration"] < step:
         assert time.monotonic() - started < 240, output.with_suffix(".log").read_text()[-2000:]
@@ -70,12 +70,12 @@ def wait_for_step(output: Path, step: int) -> None:
 
 
 def rank(process: subprocess.Popen, number: int) -> psutil.Process:
-    (found,) = [
+    (process_of_rank,) = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
         if child.environ().get("LOCAL_RANK") == str(number)
     ]
-    return found
+    return process_of_rank
 
 
 def network(run: Path) -> dict[str, torch.Tensor]:
@@ -96,7 +96,7 @@ def assert_same(run: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_when_one_process_is_killed_the_other_ends_and_a_restart_goes_on(
+def test_after_one_process_is_killed_the_other_ends_and_the_run_resumes(
     killed: int, phantoms: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
@@ -106,13 +106,13 @@ def test_when_one_process_is_killed_the_other_ends_and_a_restart_goes_on(
         started = time.monotonic()
         assert process.wait(timeout=LIMIT_SECONDS) != 0
         print(f"ended {time.monotonic() - started:.1f} s after process {killed} was killed")
-    said = output.with_suffix(".log").read_text()
-    assert "run the same command again to resume from the last checkpoint" in said
+    log = output.with_suffix(".log").read_text()
+    assert "run the same command again to resume from the last checkpoint" in log
     finish(phantoms, output)
     assert_same(output, whole)
 
 
-def test_told_to_stop_all_processes_agree_on_a_step(phantoms: Path, whole: Path, tmp_path: Path) -> None:
+def test_processes_stop_at_the_same_step(phantoms: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     with training(phantoms, output) as process:
         wait_for_step(output, 3)
@@ -123,16 +123,16 @@ def test_told_to_stop_all_processes_agree_on_a_step(phantoms: Path, whole: Path,
     assert_same(output, whole)
 
 
-def test_two_processes_have_the_gradients_of_one_with_all_the_batch(tmp_path: Path) -> None:
-    """Dice is of each sample, so that what each process sums over its share is what one sums over the batch."""
-    found = []
+def test_two_processes_have_the_gradients_of_one_process_with_the_whole_batch(tmp_path: Path) -> None:
+    """Dice is computed for each sample, so the sums over the processes' samples are those over the batch."""
+    gradients = []
     for processes in (1, 2):
         output = tmp_path / f"{processes}.pt"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         command += [str(Path(__file__).with_name("gradients.py")), str(output)]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
-        found.append(torch.load(output, weights_only=True))
-    one, two = found
+        gradients.append(torch.load(output, weights_only=True))
+    one, two = gradients
     assert one.keys() == two.keys() and len(one) > 30
     largest = max(gradient.abs().max() for gradient in one.values())
     difference = max((one[name] - two[name]).abs().max() for name in one)
@@ -159,17 +159,17 @@ def labels(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
 
 
-def test_two_processes_segment_what_one_does_and_a_bad_case_stops_neither(phantoms: Path, tmp_path: Path) -> None:
-    code, said = segment(phantoms, tmp_path / "one", 1)
-    assert code == 0, said
+def test_two_processes_segment_as_one_does_and_a_bad_case_stops_neither(phantoms: Path, tmp_path: Path) -> None:
+    code, printed = segment(phantoms, tmp_path / "one", 1)
+    assert code == 0, printed
     cases = tmp_path / "cases"
     shutil.copytree(phantoms, cases)
     bad = sorted(path for path in cases.iterdir() if path.is_dir())[
         0
     ]  # the first process's, which is done with it soon
     next(bad.glob("*flair*")).write_bytes(b"")
-    code, said = segment(cases, tmp_path / "two", 2)
-    assert code != 0 and "1 of 2 cases failed (1 segmented, 0 skipped)" in said, said
+    code, printed = segment(cases, tmp_path / "two", 2)
+    assert code != 0 and "1 of 2 cases failed (1 segmented, 0 skipped)" in printed, printed
     whole = labels(tmp_path / "one")
     assert len(whole) == 4
     del whole[f"{bad.name}.nii.gz"]
@@ -177,22 +177,22 @@ def test_two_processes_segment_what_one_does_and_a_bad_case_stops_neither(phanto
     assert (tmp_path / "two" / "failures-1-of-2.json").is_file()
 
 
-def test_two_processes_share_the_share_of_a_task(phantoms: Path, tmp_path: Path) -> None:
-    found: dict[str, bytes] = {}
+def test_two_processes_divide_the_shard_of_a_task(phantoms: Path, tmp_path: Path) -> None:
+    segmented: dict[str, bytes] = {}
     for number in (1, 2):
-        code, said = segment(phantoms, tmp_path / "out", 2, "--shard", f"{number}/2")
-        assert code == 0, said
+        code, printed = segment(phantoms, tmp_path / "out", 2, "--shard", f"{number}/2")
+        assert code == 0, printed
         assert len(labels(tmp_path / "out")) == 2 * number
-        found |= labels(tmp_path / "out")
+        segmented |= labels(tmp_path / "out")
     records = sorted((tmp_path / "out").glob("predictions*.jsonl"))
     assert [path.name for path in records] == [f"predictions-{number}-of-4.jsonl" for number in (1, 2, 3, 4)]
     assert all(path.read_text().count("case_id") == 1 for path in records)
     assert segment(phantoms, tmp_path / "one", 1)[0] == 0
-    assert labels(tmp_path / "one") == found
+    assert labels(tmp_path / "one") == segmented
 
 
 def test_more_processes_than_cases_are_refused(phantoms: Path, tmp_path: Path) -> None:
     case = sorted(path for path in phantoms.iterdir() if path.is_dir())[0]
-    code, said = segment(case, tmp_path / "out", 2)
-    assert code != 0 and "nproc_per_node: expected at most 1" in said, said
+    code, printed = segment(case, tmp_path / "out", 2)
+    assert code != 0 and "nproc_per_node: expected at most 1" in printed, printed
     assert not list(tmp_path.glob("out/*"))

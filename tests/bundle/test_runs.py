@@ -282,10 +282,10 @@ def test_brats3d_train_evaluate_predict(phantoms: Path, tmp_path: Path, capfd: p
     assert cli.main(["predict", *cases, "--output", out, "--stats", *tiny, "--checkpoint", weights]) == 0
     made = [f"{Path(case).name}.{suffix}" for case in cases for suffix in ("json", "nii.gz")]
     assert sorted(p.name for p in Path(out).iterdir()) == [*made, "predictions.jsonl"]
-    said = json.loads((Path(out) / made[0]).read_text())
-    assert said["sequences"] == ["t1", "t1ce", "t2", "flair"] and said["weights"]["file"] == "best.pt"
+    stats = json.loads((Path(out) / made[0]).read_text())
+    assert stats["sequences"] == ["t1", "t1ce", "t2", "flair"] and stats["weights"]["file"] == "best.pt"
     label = np.asanyarray(nib.load(Path(out) / made[1]).dataobj)
-    assert said["regions"]["WT"]["voxels"] == np.count_nonzero(label)
+    assert stats["regions"]["WT"]["voxels"] == np.count_nonzero(label)
     printed = capfd.readouterr().out
     assert printed.count("python -m monai.bundle run") == 3
     assert "where present" in printed

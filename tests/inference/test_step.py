@@ -50,7 +50,7 @@ def cpu_has_bfloat16(request, monkeypatch) -> bool:
 
 
 @pytest.mark.parametrize("amp", [True, False])
-def test_evaluation_computes_in_bfloat16_where_the_cpu_has_it_and_blends_in_float32(cpu_has_bfloat16, amp):
+def test_evaluation_computes_in_bfloat16_if_the_cpu_has_it_and_blends_in_float32(cpu_has_bfloat16, amp):
     network = Spy()
     inferer = SlidingWindowInferer(roi_size=(4, 4, 2), overlap=0.0, mode="gaussian")
     evaluator = evaluator_of(network, iteration_update=EvalStep(amp), inferer=inferer)
@@ -78,7 +78,7 @@ def test_predictions_keep_the_affine_of_the_image():
     assert torch.equal(evaluator.state.output["pred"].affine, data["image"].affine)
 
 
-def test_image_and_label_follow_a_prediction_that_was_stitched_elsewhere():
+def test_image_and_label_move_to_the_device_of_the_prediction():
     def stitch(inferer, image, predictor, network, dtype):
         return predictor(image).to("meta")  # stands for a second device
 
@@ -98,7 +98,7 @@ def test_image_and_label_follow_a_prediction_that_was_stitched_elsewhere():
     }
 
 
-def test_an_evaluation_whose_gpu_has_no_room_gives_the_same_logits(log):
+def test_stitching_in_main_memory_gives_the_same_logits(log):
     def logits(stitcher):
         evaluator = SupervisedEvaluator(
             device=CPU,

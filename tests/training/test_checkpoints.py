@@ -42,7 +42,7 @@ def interrupt(run, iteration: int) -> None:
 
 
 @pytest.mark.parametrize("iteration", [3, 4, 6], ids=["between epochs", "within one", "in the last"])
-def test_an_interrupted_run_ends_bit_by_bit_as_one_that_was_not(toy_run, tmp_path, iteration):
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(toy_run, tmp_path, iteration):
     whole = toy_run(output=tmp_path / "whole")
     whole.trainer.run()
     interrupt(toy_run(output=tmp_path / "parts"), iteration)
@@ -77,10 +77,8 @@ def test_a_resumed_run_does_not_overwrite_a_better_best(toy_run, tmp_path):
     [(0.8, True, 0.9), (0.9, True, 0.9), (0.97, False, 0.97)],
     ids=["worse", "same", "better"],
 )
-def test_best_weights_that_the_state_knows_nothing_of_are_not_overwritten_by_worse_ones(
-    toy_run, tmp_path, again, kept, known
-):
-    """Killed between best.pt and last.pt; the repeated epoch's score is another one, as in a pretraining."""
+def test_best_weights_newer_than_the_state_are_not_overwritten_by_worse_ones(toy_run, tmp_path, again, kept, known):
+    """The run was killed between best.pt and last.pt, and the repeated epoch has another score, as in a pretraining."""
     interrupt(toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, output=tmp_path), 4)
     left = last(tmp_path).read_bytes()
     ahead = toy_run(scores={1: 0.5, 2: 0.7, 3: 0.9}, output=tmp_path)
@@ -98,7 +96,7 @@ def test_best_weights_that_the_state_knows_nothing_of_are_not_overwritten_by_wor
     assert read_checkpoint(last(tmp_path))[0]["best_metric"] == known
 
 
-def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_path):
+def test_best_is_a_plain_state_dict_and_last_the_whole_state_by_name(toy_run, tmp_path):
     run = toy_run(epochs=2, scores={1: 0.7, 2: 0.3}, output=tmp_path)
     run.trainer.run()
     weights, card = read_checkpoint(best(tmp_path))
@@ -132,7 +130,7 @@ def test_best_is_a_plain_state_dict_and_last_names_the_whole_state(toy_run, tmp_
     assert (card["epoch"], card["scores"]) == (2, {"val_mean_dice": 0.3})
 
 
-def test_without_a_validation_yet_there_is_a_last_and_no_best(toy_run, tmp_path):
+def test_before_the_first_validation_there_is_no_best(toy_run, tmp_path):
     interrupt(toy_run(interval=2, output=tmp_path), 3)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["last.json", "last.pt"]
     resumed = toy_run(interval=2, output=tmp_path)
@@ -140,7 +138,7 @@ def test_without_a_validation_yet_there_is_a_last_and_no_best(toy_run, tmp_path)
     assert resumed.evaluator.state.best_metric_epoch == -1
 
 
-def test_weights_alone_are_no_run_to_go_on_with(toy_run, tmp_path):
+def test_a_run_cannot_resume_from_weights_alone(toy_run, tmp_path):
     run = toy_run(epochs=1, output=tmp_path)
     run.trainer.run()
     other = toy_run(epochs=1)

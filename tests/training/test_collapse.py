@@ -40,10 +40,10 @@ def test_a_region_missed_three_times_in_a_row_is_warned_about_once(log):
 
 def test_the_count_restarts_when_the_region_is_predicted_again(log):
     handler = WarnOfCollapse(patience=2, bce_weight=1)
-    for found in (MISSED, FOUND, MISSED, MISSED):
-        validate(handler, WT=found, TC=FOUND, ET=FOUND)
-    (said,) = [r.getMessage() for r in log.records]
-    assert said.startswith("WT is predicted in none") and said.endswith("try a lower --learning_rate")
+    for predicted in (MISSED, FOUND, MISSED, MISSED):
+        validate(handler, WT=predicted, TC=FOUND, ET=FOUND)
+    (line,) = [r.getMessage() for r in log.records]
+    assert line.startswith("WT is predicted in none") and line.endswith("try a lower --learning_rate")
 
 
 def test_a_region_that_no_case_has_is_not_missed(log):

@@ -14,7 +14,7 @@ from brats3d.training.distributed import distributed_device, is_helper, process_
 
 @pytest.mark.parametrize("shard", [None, "1/1", "2/3", "3/3"])
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_share_a_share(monkeypatch, shard, processes):
+def test_processes_divide_a_shard(monkeypatch, shard, processes):
     cases, parts = list(range(29)), []
     monkeypatch.setattr("ignite.distributed.get_world_size", lambda: processes)
     for rank in range(processes):
@@ -24,7 +24,7 @@ def test_processes_share_a_share(monkeypatch, shard, processes):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_distributed_config_without_torchrun_is_refused(monkeypatch):
+def test_a_distributed_config_needs_torchrun(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with pytest.raises(UsageError) as caught:
         distributed_device()
@@ -32,6 +32,6 @@ def test_a_distributed_config_without_torchrun_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(("rank", "helper"), [(0, False), (1, True)])
-def test_every_process_but_the_first_is_a_helper(monkeypatch, rank, helper):
+def test_every_process_except_the_first_is_a_helper(monkeypatch, rank, helper):
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
     assert is_helper() is helper

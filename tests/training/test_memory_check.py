@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class Cases(Dataset):
-    """Cubes, all of which take as much as they are told to."""
+    """Cubes whose cache takes ``size`` bytes."""
 
     def __init__(self, size: int = 0, edge: int = 64) -> None:
         self.size = size
@@ -73,8 +73,8 @@ def check():
 
 def test_the_line_adds_up():
     parts = {"network": 0.1 * GIB, "step": 3.9 * GIB, "cache": 1.1 * GIB}
-    said = "needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free"
-    assert describe_memory("RAM", parts, 21.3 * GIB) == said
+    line = "needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free"
+    assert describe_memory("RAM", parts, 21.3 * GIB) == line
 
 
 @pytest.mark.parametrize(("step", "cache", "refused"), [(15, 100, False), (16, 0, True)])

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run, read back from the event files."""
+"""TensorBoard's points, pictures and settings, read back from the event files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from brats3d.networks.checkpoint_file import read_content
+from brats3d.training import tensorboard as tensorboard
 from brats3d.training.checkpoints import restore_run
 
 SCORES = {"val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et"}
@@ -36,7 +37,7 @@ def scalars(events: EventAccumulator) -> dict[str, list[tuple[int, float]]]:
 
 
 def repeatable(events: EventAccumulator) -> dict[str, list[tuple[int, float]]]:
-    """Speed and memory are another's each time: their steps alone."""
+    """Points that are the same in every run: of speed and memory, only the steps."""
     return {
         tag: [(step, 0 if tag in OF_EPOCHS else value) for step, value in points]
         for tag, points in scalars(events).items()
@@ -56,7 +57,7 @@ def stop_before(run, iteration: int, error: type[BaseException] = KeyboardInterr
         run.trainer.run()
 
 
-def test_every_tag_stands_at_the_global_iteration(toy_run, tmp_path):
+def test_every_point_is_at_the_global_iteration(toy_run, tmp_path):
     run, seen = toy_run(output=tmp_path, tensorboard=True), []
     group = run.optimizer.param_groups[0]
     run.trainer.add_event_handler(Events.ITERATION_STARTED, lambda: seen.append([group["lr"]]))
@@ -72,12 +73,23 @@ def test_every_tag_stands_at_the_global_iteration(toy_run, tmp_path):
         assert points[tag][-1][1] == np.float32(run.evaluator.state.metrics[tag])
 
 
-def test_validations_stand_where_the_interval_puts_them(toy_run, tmp_path):
+def test_losses_are_read_from_the_device_several_steps_at_a_time(toy_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorboard, "READ_EVERY", 2)
+    run, unread = toy_run(epochs=1, cases=5, batch_size=1, output=tmp_path, tensorboard=True), []
+    handlers = [getattr(handler, "__self__", None) for handler, *_ in run.trainer._event_handlers[Events.EPOCH_STARTED]]
+    (tracker,) = [handler for handler in handlers if isinstance(handler, tensorboard.TrackRun)]
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: unread.append(len(tracker._unread)))
+    run.trainer.run()
+    assert unread == [1, 0, 1, 0, 1]
+    assert [step for step, _ in scalars(read(tmp_path))["train_loss"]] == [1, 2, 3, 4, 5]
+
+
+def test_validations_are_at_the_steps_of_the_interval(toy_run, tmp_path):
     toy_run(epochs=5, interval=2, output=tmp_path, tensorboard=True).trainer.run()
     assert [step for step, _ in scalars(read(tmp_path))["val_mean_dice"]] == [4, 8, 10]
 
 
-def test_speed_and_memory_stand_at_each_epochs_end(toy_run, tmp_path):
+def test_speed_and_memory_are_written_at_the_end_of_each_epoch(toy_run, tmp_path):
     run, seconds = toy_run(epochs=2, output=tmp_path, tensorboard=True), []
     run.trainer.add_event_handler(
         Events.EPOCH_COMPLETED, lambda e: seconds.append(e.state.times[Events.EPOCH_COMPLETED.name])
@@ -92,7 +104,7 @@ def test_speed_and_memory_stand_at_each_epochs_end(toy_run, tmp_path):
     assert all(0.05 < gib < 50 for _, gib in points["memory_gib"])
 
 
-def test_the_best_the_median_and_the_worst_case_are_drawn_and_named_at_each_validation(toy_run, tmp_path):
+def test_each_validation_draws_and_names_the_best_median_and_worst_case(toy_run, tmp_path):
     run = toy_run(epochs=2, output=tmp_path, tensorboard=True)
     run.trainer.run()
     events = read(tmp_path)
@@ -107,18 +119,18 @@ def test_the_best_the_median_and_the_worst_case_are_drawn_and_named_at_each_vali
     for row in run.evaluator.state.metric_details["val_mean_dice"]:
         dice.setdefault(row.case_id, []).append(row.dice)
     order = sorted(dice, key=lambda name: (np.mean(dice[name]), name))
-    said = text(events, "cases")[-1]
+    names = text(events, "cases")[-1]
     for rank, case_id in zip(RANKS, (order[-1], order[len(order) // 2], order[0]), strict=True):
-        assert f"{rank}: {case_id}, mean Dice {np.mean(dice[case_id]):.3f}" in said
+        assert f"{rank}: {case_id}, mean Dice {np.mean(dice[case_id]):.3f}" in names
 
 
-def test_the_settings_stand_as_text(toy_run, tmp_path):
+def test_the_settings_are_written_as_text(toy_run, tmp_path):
     toy_run(epochs=1, output=tmp_path, tensorboard=True).trainer.run()
     (settings,) = text(read(tmp_path), "settings")
     assert json.loads(settings.removeprefix("```json").removesuffix("```"))["epochs"] == 1
 
 
-def test_the_settings_stand_as_hyperparameters_in_the_same_file(toy_run, tmp_path):
+def test_the_settings_are_hyperparameters_in_the_same_file(toy_run, tmp_path):
     toy_run(epochs=1, output=tmp_path, tensorboard=True).trainer.run()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
     plugin = read(tmp_path).PluginTagToContent("hparams")
@@ -129,7 +141,7 @@ def test_the_settings_stand_as_hyperparameters_in_the_same_file(toy_run, tmp_pat
 
 
 @pytest.mark.parametrize("iteration", [3, 4, 6], ids=["between epochs", "within one", "in the last"])
-def test_after_a_resume_every_point_stands_once_as_if_nothing_had_happened(toy_run, tmp_path, iteration):
+def test_a_resumed_run_has_the_points_of_an_uninterrupted_one(toy_run, tmp_path, iteration):
     toy_run(output=tmp_path / "whole", tensorboard=True).trainer.run()
     parts = {"output": tmp_path / "parts", "tensorboard": True}
     stop_before(toy_run(**parts), iteration)
@@ -142,7 +154,7 @@ def test_after_a_resume_every_point_stands_once_as_if_nothing_had_happened(toy_r
     assert len(again.Tensors("settings/text_summary")) == 1
 
 
-def test_what_a_checkpoint_holds_has_been_flushed_before(toy_run, tmp_path):
+def test_points_are_flushed_before_the_checkpoint_is_written(toy_run, tmp_path):
     run, seen = toy_run(output=tmp_path, tensorboard=True), []
     run.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(scalars(read(tmp_path))))
     run.trainer.run()
@@ -151,11 +163,11 @@ def test_what_a_checkpoint_holds_has_been_flushed_before(toy_run, tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_goes_through_and_what_was_reached_is_on_disk(toy_run, tmp_path, error):
+def test_an_error_is_raised_and_the_points_so_far_are_on_disk(toy_run, tmp_path, error):
     stop_before(toy_run(output=tmp_path, tensorboard=True), 4, error)
     assert [step for step, _ in scalars(read(tmp_path))["train_loss"]] == [1, 2, 3]
 
 
-def test_validating_outside_of_a_training_writes_nothing(toy_run, tmp_path):
+def test_a_validation_outside_a_training_writes_nothing(toy_run, tmp_path):
     toy_run(output=tmp_path, tensorboard=True, checkpoints=False).evaluator.run()
     assert not list(tmp_path.iterdir())

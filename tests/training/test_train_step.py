@@ -61,7 +61,7 @@ def cpu_has_bfloat16(request, monkeypatch) -> bool:
 
 
 @pytest.mark.parametrize("amp", [True, False])
-def test_training_computes_in_bfloat16_where_the_cpu_has_it_and_the_loss_in_float32(cpu_has_bfloat16, amp):
+def test_training_computes_in_bfloat16_if_the_cpu_has_it_and_the_loss_in_float32(cpu_has_bfloat16, amp):
     seen = []
 
     def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -75,7 +75,7 @@ def test_training_computes_in_bfloat16_where_the_cpu_has_it_and_the_loss_in_floa
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-def test_a_training_lowers_the_loss_and_leaves_nothing_attached_to_its_graph():
+def test_training_lowers_the_loss_and_detaches_its_output():
     losses = []
     loss = lambda logits, label: nn.functional.binary_cross_entropy_with_logits(logits, label.float())  # noqa: E731
     trainer = trainer_of(Spy(), TrainStep(amp=False), loss, length=20)
@@ -108,8 +108,8 @@ def test_a_step_with_a_loss_that_is_not_finite_is_skipped(bad, max_norm, log):
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
     assert weights[2].isfinite().all()
-    (said,) = [r.getMessage() for r in log.records]
-    assert re.fullmatch(rf"step 2 is skipped: its loss is -?{bad}; cases unknown", said)
+    (line,) = [r.getMessage() for r in log.records]
+    assert re.fullmatch(rf"step 2 is skipped: its loss is -?{bad}; cases unknown", line)
 
 
 def test_a_step_with_an_infinite_loss_and_a_finite_gradient_is_skipped(log):
@@ -174,7 +174,7 @@ def test_dropout_depends_on_seed_and_step_alone():
     assert not torch.equal(first[0], other[0])
 
 
-def test_a_step_is_the_step_of_plain_pytorch():
+def test_a_step_equals_that_of_plain_pytorch():
     ours, plain, data = Spy(), Spy(), batch()
     loss = lambda logits, label: nn.functional.binary_cross_entropy_with_logits(logits, label.float())  # noqa: E731
     trainer_of(ours, TrainStep(amp=False), loss).run()
