@@ -59,7 +59,7 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
         (["train", "a#b"], "'#'"),
         (["train", "a", "--output", "$x"], "'$'"),
         (["phantom", "out"], "--cases"),
-        (["phantom", "out", "--cases", "0"], "cases: expected at least 1"),
+        (["phantom", "out", "--cases", "0"], "cases: expected an integer from 1"),
         (["phantom", "out", "--cases", "1", "--layout", "x"], "layout: expected one of brats2018"),
         (["phantom", "out", "--cases", "1", "--size", "x"], "size: expected one of"),
         (["phantom", "out", "--cases", "1", "--setting", "x"], "setting: expected one of varied, plain, new-scanner"),
