@@ -55,7 +55,7 @@ def check_folds(cases: Sequence[Case], folds: int) -> None:
     if len(patients) < 2:
         raise DataError(
             "dataset_dir",
-            f"found {len(cases)} case(s) of {len(patients)} patient(s) {name_some(sorted(patients))}".rstrip(),
+            f"found {len(cases)} case(s) of {len(patients)} patient(s) ({name_some(sorted(patients)) or 'none'})",
             expected="two patients or more: one for training, another for validation",
             advice="add cases",
         )
