@@ -35,7 +35,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def workflow() -> Callable[..., ConfigWorkflow]:
-    """``workflow("train", dataset_dir=..., epochs=...)``: an initialised workflow of the bundle, tiny unless told."""
+    """``workflow("train", dataset_dir=..., epochs=...)``: an initialised workflow of the bundle, tiny by default."""
 
     def make(name: str, files: list[Path] | None = None, **overrides: Any) -> ConfigWorkflow:
         tiny = {k: v for k, v in TINY.items() if k not in NOT_KNOBS.get(name, ())}

@@ -1,4 +1,4 @@
-"""Run by torchrun: the gradients of a step on this process's share of a batch of four; the first process saves them."""
+"""Script for torchrun: compute the gradients of a step on this process's part of a batch of four, and save them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(output: str) -> None:
     if dist.get_rank() == 0:
         torch.save({name.removeprefix("module."): p.grad for name, p in network.named_parameters()}, output)
     dist.barrier()
-    # Without the interpreter's end: once, on a machine under load, a process waited for ever as DDP was taken apart.
+    # Skip the interpreter's shutdown: once, on a busy machine, a process waited forever while DDP was destroyed.
     os._exit(0)
 
 
