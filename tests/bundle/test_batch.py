@@ -262,7 +262,7 @@ def test_no_usable_case_is_an_error_at_once(predict, data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_training_still_refuses_a_folder_with_a_malformed_case(run, data, tmp_path):
+def test_training_refuses_a_folder_with_a_malformed_case(run, data, tmp_path):
     path_of(data, 1).unlink()
     code, _, err = run("train", data, "--output", tmp_path / "run")
     assert code == 1 and "missing t2" in last_line(err)

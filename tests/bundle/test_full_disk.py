@@ -1,4 +1,4 @@
-"""A full disk ends a run with one line and the last good checkpoint; with room, the same command goes on."""
+"""A full disk ends a run with one line and the last good checkpoint; with more space, the same command resumes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUN = ["--epochs", "4", "--val_interval", "1", "--cache_dir", "None", *SMALL, *N
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """``disk(megabytes)`` makes a small disk, or changes its size."""
+    """``disk(megabytes)``: mount a small disk, or change its size."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -43,7 +43,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 
 def fill(disk: Path) -> None:
-    """To the last byte."""
+    """Fill a disk to the last byte."""
     with (disk / "ballast").open("wb", buffering=0) as file:
         for size in (100_000, 1):
             try:
@@ -54,10 +54,10 @@ def fill(disk: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_disk_without_room_for_the_next_checkpoint_ends_a_run_that_then_goes_on(
+def test_a_run_without_space_for_the_next_checkpoint_ends_and_resumes(
     disk: Callable[[int], Path], phantoms: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    place = disk(34)  # both files once, and not again beside them
+    place = disk(34)  # room for one version of both files, not for two
     code, _, err = run("train", phantoms, "--output", place / "run", *RUN)
     assert code == 1
     line = err.splitlines()[-1].rpartition("brats3d: error: ")[2]
@@ -75,7 +75,7 @@ def test_a_disk_without_room_for_the_next_checkpoint_ends_a_run_that_then_goes_o
 
 
 @pytest.mark.slow
-def test_a_disk_that_others_fill_to_the_last_byte_ends_a_run_that_then_goes_on(
+def test_a_run_whose_disk_another_program_fills_ends_and_resumes(
     disk: Callable[[int], Path], phantoms: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     place = disk(80)
@@ -97,7 +97,6 @@ def test_a_disk_that_others_fill_to_the_last_byte_ends_a_run_that_then_goes_on(
     epoch = read_checkpoint(place / "run" / "checkpoints" / "last.pt")[0]["epoch"]
     assert epoch < 4
     assert f"the last good checkpoint is of epoch {epoch};" in line
-    print(err)
 
     (place / "ballast").unlink()
     code, _, err = run("train", phantoms, "--output", place / "run", *RUN)

@@ -1,4 +1,4 @@
-"""Every published form of BraTS: found, trained on, segmented, and read as MONAI's own transforms read it."""
+"""Every layout of BraTS is found, trained on and segmented, and is read as by MONAI's own transforms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MSD_CHANNELS = {"flair": 0, "t1": 1, "t1ce": 2, "t2": 3}
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    """``release(layout)``: the same three phantoms in any layout, ready to train on; ``raw`` is the form itself."""
+    """``release(layout)``: the same three phantoms in any layout, converted if necessary; ``raw`` is not converted."""
     made: dict[str, Path] = {}
 
     def make(layout: str) -> Path:
@@ -58,7 +58,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 def prepared(workflow: Workflow, dataset_dir: Path, output_dir: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """What the deterministic transforms make of each case."""
+    """Return each case after the deterministic transforms."""
     made = workflow("train", dataset_dir=dataset_dir, output_dir=output_dir)
     sets = [made.parser.get_parsed_content(f"{section}#dataset") for section in ("train", "validate")]
     end = next(i for i, t in enumerate(sets[0].transform.transforms) if type(t).__name__ == "EnsureTyped")
@@ -80,7 +80,7 @@ def test_cases_are_discovered(release: Release, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", IDS)
-def test_a_training_step_and_a_prediction(release: Release, layout: str, workflow: Workflow, tmp_path: Path) -> None:
+def test_a_training_and_a_prediction_run(release: Release, layout: str, workflow: Workflow, tmp_path: Path) -> None:
     workflow("train", dataset_dir=release(layout), output_dir=tmp_path / "run", epochs=1).run()
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["label_conventions"] == {CONVENTIONS.get(layout, "brats2020"): 3}
@@ -110,7 +110,7 @@ def test_a_phantom_is_the_same_case_in_every_layout(
 
 
 @pytest.mark.parametrize("layout", IDS)
-def test_monais_own_reading_gives_the_same_voxels_under_the_same_names(release: Release, layout: str) -> None:
+def test_voxels_are_those_that_monai_reads(release: Release, layout: str) -> None:
     case = find_cases(release(layout), require_label=True)[0]
     load, orient = LoadImage(image_only=True, ensure_channel_first=True), Orientation("LPS", labels=None)
     for modality, path in case.images.items():
@@ -122,19 +122,19 @@ def test_monais_own_reading_gives_the_same_voxels_under_the_same_names(release: 
 
 
 def stock_reading(load: LoadImage, release: Release, case: Case, layout: str, modality: str) -> torch.Tensor:
-    """The volume that the release's own description names, found without brats3d."""
+    """Load the volume that the documentation of the release names, without brats3d."""
     folder = case.images["t1"].parent
     if layout == "msd":
         raw = folder.parent.with_name("raw")
         (path,) = raw.rglob(f"imagesTr/{case.case_id}.nii.gz")
         return load(path)[MSD_CHANNELS[modality]][None]
-    if layout == "h5":  # MONAI cannot read it; the same phantom as NIfTI is what the slices were made from
+    if layout == "h5":  # MONAI cannot read it; the slices were made from the same phantom as NIfTI
         return load(release("brats2020") / case.case_id / f"{case.case_id}_{modality}.nii.gz").clamp(min=0)
     suffix = SUFFIXES.get(layout, {}).get(modality, f"_{modality}")
     return load(folder / f"{folder.name}{suffix}.nii.gz")
 
 
-def test_a_bare_folder_of_one_cases_files_is_segmented(release: Release, workflow: Workflow, tmp_path: Path) -> None:
+def test_a_folder_with_the_files_of_one_case_is_segmented(release: Release, workflow: Workflow, tmp_path: Path) -> None:
     case = find_cases(release("brats2020"))[0]
     bare = tmp_path / "scan of May 3"
     bare.mkdir()
@@ -151,7 +151,7 @@ def test_a_bare_folder_of_one_cases_files_is_segmented(release: Release, workflo
     assert np.array_equal(made, named)
 
 
-def test_releases_side_by_side_train_together(release: Release, workflow: Workflow, tmp_path: Path) -> None:
+def test_several_releases_are_trained_on_together(release: Release, workflow: Workflow, tmp_path: Path) -> None:
     together = tmp_path / "data"
     together.mkdir()
     for layout in ("brats2018", "brats2024"):
@@ -161,7 +161,7 @@ def test_releases_side_by_side_train_together(release: Release, workflow: Workfl
     assert settings["label_conventions"] == {"brats2020": 3, "brats2024-gli": 3}
 
 
-def test_labels_that_contradict_the_names_stop_before_training(
+def test_labels_that_contradict_the_case_names_are_refused_before_training(
     release: Release, workflow: Workflow, tmp_path: Path
 ) -> None:
     training = workflow("train", dataset_dir=release("brats2018"), output_dir=tmp_path, label_convention="brats2023")

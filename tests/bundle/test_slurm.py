@@ -1,4 +1,4 @@
-"""The job files of docs/slurm, with stand-ins for SLURM's own commands."""
+"""The job files of docs/slurm, with stand-ins for SLURM's commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 JOBS = Path(__file__).parents[2] / "docs" / "slurm"
 SRUN = """#!/usr/bin/env bash
-# a task on each node, all of them this machine; its own options say how many cores
+# one task for each node, all on this machine; the first option is the number of cores
 [[ $1 == --cpus-per-task=* ]] || exit 9
 shift
 status=0 tasks=()
@@ -29,7 +29,7 @@ printf '%s\\n' localhost elsewhere
 
 @pytest.fixture
 def submit(tmp_path: Path):
-    """``submit("train.sbatch", arguments, SLURM_JOB_ID=...)``: exit code and what was printed."""
+    """``submit("train.sbatch", arguments, SLURM_JOB_ID=...)``: run a job file; return its exit code and output."""
     commands = tmp_path / "commands"
     commands.mkdir()
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
@@ -47,7 +47,7 @@ def submit(tmp_path: Path):
 
 
 @pytest.mark.parametrize("file", sorted(JOBS.iterdir()), ids=lambda file: file.name)
-def test_job_files_are_bash_and_their_options_come_before_the_commands(file: Path) -> None:
+def test_job_files_are_valid_bash_with_options_before_the_commands(file: Path) -> None:
     subprocess.run(["bash", "-n", str(file)], check=True)
     text = file.read_text()
     assert text.rindex("#SBATCH") < text.index("set -euo pipefail")
@@ -55,7 +55,7 @@ def test_job_files_are_bash_and_their_options_come_before_the_commands(file: Pat
 
 
 @pytest.mark.slow
-def test_two_nodes_train_and_the_tasks_after_the_end_only_report_it(phantoms: Path, tmp_path: Path, submit) -> None:
+def test_two_nodes_train_and_a_later_job_reports_the_finished_run(phantoms: Path, tmp_path: Path, submit) -> None:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -69,29 +69,29 @@ def test_two_nodes_train_and_the_tasks_after_the_end_only_report_it(phantoms: Pa
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "2"}
     options = ["--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]"]
     options += ["--epochs", "1", "--batch_size", "1", "--output_dir", tmp_path / "run"]
-    code, said = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="7", **slurm)
-    assert code == 0 and "finished: best mean Dice" in said, said
+    code, output = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="7", **slurm)
+    assert code == 0 and "finished: best mean Dice" in output, output
     assert (
         json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())["iteration"] == 2
     )  # 3 cases, by twos
-    code, said = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="8", **slurm)
-    assert code == 0 and "is finished: 1 epochs" in said, said
+    code, output = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="8", **slurm)
+    assert code == 0 and "is finished: 1 epochs" in output, output
 
 
 @pytest.mark.slow
-def test_an_array_of_tasks_segments_each_case_once(phantoms: Path, tmp_path: Path, submit) -> None:
+def test_a_job_array_segments_each_case_once(phantoms: Path, tmp_path: Path, submit) -> None:
     written = []
     for task in "12":
         slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MAX": "2", "SLURM_CPUS_PER_TASK": "1"}
-        code, said = submit("predict.sbatch", phantoms, tmp_path / "out", "--roi_size", "[32,32,32]", **slurm)
-        assert code == 0, said
-        written.append(set(re.findall(r"(\S+)\.nii\.gz  WT", said)))
+        code, output = submit("predict.sbatch", phantoms, tmp_path / "out", "--roi_size", "[32,32,32]", **slurm)
+        assert code == 0, output
+        written.append(set(re.findall(r"(\S+)\.nii\.gz  WT", output)))
     assert written[0].isdisjoint(written[1]) and len(written[0] | written[1]) == 4
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
 
 
 @pytest.mark.slow
-def test_under_slurm_processes_know_their_place_on_the_node(tmp_path: Path) -> None:
+def test_processes_know_their_rank_on_the_node_under_slurm(tmp_path: Path) -> None:
     script = tmp_path / "place.py"
     script.write_text(
         "import ignite.distributed as idist; from brats3d.training import distributed_device\n"
@@ -101,5 +101,5 @@ def test_under_slurm_processes_know_their_place_on_the_node(tmp_path: Path) -> N
     slurm = {"SLURM_JOB_ID": "7", "SLURM_LOCALID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **slurm}
-    said = subprocess.check_output(command, text=True, env=environment, timeout=120)
-    assert sorted(re.findall(r"place \d of \d", said)) == ["place 0 of 2", "place 1 of 2"]
+    output = subprocess.check_output(command, text=True, env=environment, timeout=120)
+    assert sorted(re.findall(r"place \d of \d", output)) == ["place 0 of 2", "place 1 of 2"]

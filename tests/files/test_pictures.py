@@ -1,4 +1,4 @@
-"""Slices, and regions painted over them."""
+"""Pictures of slices, with and without regions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RGB = {region: np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for region, 
 
 
 def boxes(shape: tuple[int, ...] = (8, 6)) -> np.ndarray:
-    """WT within 1 of the border, TC within 2, ET one voxel at (2, 2): channels TC, WT, ET."""
+    """Regions in channels TC, WT, ET: WT up to 1 voxel from the border, TC up to 2, ET only at (2, 2)."""
     regions = np.zeros((3, *shape), np.uint8)
     regions[REGIONS.index("WT"), 1:-1, 1:-1] = 1
     regions[REGIONS.index("TC"), 2:-2, 2:-2] = 1
@@ -29,7 +29,7 @@ def test_anterior_is_up_and_the_patients_right_on_the_left():
     assert np.unravel_index(picture[..., 0].argmax(), (6, 8)) == (0, 1)  # top row, second column
 
 
-def test_grey_runs_from_black_to_white_and_the_background_is_black():
+def test_intensities_span_black_to_white_and_the_background_is_black():
     plane = np.linspace(-3, 3, 400).reshape(20, 20)
     plane[0] = 0
     picture = to_rgb(plane)
@@ -39,11 +39,11 @@ def test_grey_runs_from_black_to_white_and_the_background_is_black():
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0])
-def test_a_flat_slice_is_no_division_by_zero(value):
+def test_a_constant_slice_is_black(value):
     assert to_rgb(np.full((4, 4), value)).max() == 0
 
 
-def test_the_innermost_region_is_painted_last_each_in_its_colour():
+def test_each_region_has_its_colour_and_the_innermost_is_painted_last():
     regions = boxes()
     picture = overlay(np.ones((8, 6)), regions, opacity=1.0)
     assert picture.shape == (6, 8, 3)
@@ -53,7 +53,7 @@ def test_the_innermost_region_is_painted_last_each_in_its_colour():
     assert np.array_equal(picture[0, 0], (0, 0, 0))
 
 
-def test_paint_is_mixed_with_the_grey_below_and_nothing_else_is_touched():
+def test_regions_are_blended_with_the_slice_and_the_rest_is_unchanged():
     plane = np.linspace(1, 2, 48).reshape(8, 6)
     regions = boxes()
     grey, picture = to_rgb(plane), overlay(plane, regions, opacity=0.45)
@@ -62,7 +62,7 @@ def test_paint_is_mixed_with_the_grey_below_and_nothing_else_is_touched():
     assert np.allclose(picture[2, 2], 0.55 * grey[2, 2] + 0.45 * RGB["ET"], atol=1)
 
 
-def test_the_best_slice_has_the_most_tumour_else_is_the_middle():
+def test_the_best_slice_has_the_most_tumour_or_is_the_middle_one():
     regions = np.zeros((3, 4, 4, 9), np.uint8)
     assert best_slice(regions) == 4
     regions[REGIONS.index("WT"), 0, 0, 1] = 1
@@ -72,14 +72,14 @@ def test_the_best_slice_has_the_most_tumour_else_is_the_middle():
 
 
 def painted(path) -> np.ndarray:
-    """How many pixels above the legend have a hue, a channel well apart from another."""
+    """Count the coloured pixels above the legend."""
     picture = np.rint(imread(path)[..., :3] * 255).astype(int)
     above = picture[: int(0.8 * len(picture))]
     return int((np.ptp(above, axis=-1) > 20).sum())
 
 
 @pytest.mark.parametrize("modalities", [("t1", "t1ce", "t2", "flair"), ("t1",)], ids=len)
-def test_a_preview_shows_the_prediction_in_the_regions_colours(tmp_path, modalities):
+def test_a_preview_shows_the_regions_in_their_colours(tmp_path, modalities):
     image = np.random.default_rng(0).uniform(1, 2, (len(modalities), 8, 6, 3))
     regions = np.repeat(boxes()[..., None], 3, axis=-1)
     path = save_preview(tmp_path / "a.png", image, modalities, regions, ref=regions, title="a")
