@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
@@ -40,8 +41,9 @@ def test_training_from_the_disk_gives_the_weights_of_training_from_memory(
     for run in ("cold", "warm"):
         workflow("train", dataset_dir=phantoms, output_dir=tmp_path / run, cache_dir=shared).run()
         assert_same(weights(tmp_path / run), weights(trained))
-        assert (tmp_path / run / "metrics.json").read_text() == (trained / "metrics.json").read_text()
         assert not (tmp_path / run / "cache").exists()
+    cold, warm = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("cold", "warm"))
+    assert cold == warm
     assert len(list(shared.rglob("*.case"))) == 4
 
 
