@@ -35,8 +35,9 @@ def pair(samples, tmp_path) -> Path:
 
 def test_a_convention_that_brats3d_has_written_into_a_file_is_used(samples, pair):
     samples.save(pair / REF, np.where(samples.tumour() == 4, 3, samples.tumour()))
-    with pytest.raises(ValueError, match="--pred-labels"):  # 4 is not a label of BraTS 2023
+    with pytest.raises(DataError) as error:  # 4 is not a label of BraTS 2023
         score(pair, "brats2023")
+    assert error.value.subject == str(pair / PRED) and "--pred-labels" in error.value.advice
     write_segmentation(pair / PRED, samples.tumour(), pair / REF, "brats2020")
     scores = score(pair, "brats2023")
     assert dice(scores) == {1.0}
@@ -76,8 +77,9 @@ def test_a_prediction_on_another_grid_is_refused(samples, pair):
 )
 def test_a_prediction_that_cannot_be_used_is_named(samples, pair, damage):
     damage(pair / PRED, samples.save, samples.tumour())
-    with pytest.raises(ValueError, match=PRED):
+    with pytest.raises(DataError) as error:
         score(pair)
+    assert error.value.subject == str(pair / PRED)
 
 
 def test_the_reference_itself_is_not_a_prediction(pair):

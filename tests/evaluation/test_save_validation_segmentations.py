@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from brats3d.data.label_transforms import labels_to_regions
+from brats3d.errors import UsageError
 from brats3d.evaluation.save_validation_segmentations import SaveValidationSegmentations, place_in_grid
 from brats3d.files.nifti_write import marked_convention
 from brats3d.labels import BRATS2020
@@ -76,6 +77,7 @@ def test_a_foreign_file_is_not_replaced(tmp_path):
     handler = SaveValidationSegmentations(tmp_path, [{"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}])
     evaluator = Engine(lambda engine, batch: None)
     handler.attach(evaluator)
-    with pytest.raises(ValueError):
+    with pytest.raises(UsageError) as error:
         evaluator.run([0])
+    assert error.value.subject == "output_dir"
     assert (tmp_path / "a.nii.gz").read_text() == "an expert's"
