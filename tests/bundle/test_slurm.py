@@ -75,7 +75,7 @@ def test_two_nodes_train_and_a_later_job_reports_the_finished_run(phantoms: Path
         json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())["iteration"] == 2
     )  # 3 cases, by twos
     code, output = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="8", **slurm)
-    assert code == 0 and "is finished: 1 epochs" in output, output
+    assert code == 0 and "is finished: epoch 1" in output, output
 
 
 @pytest.mark.slow

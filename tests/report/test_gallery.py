@@ -39,4 +39,4 @@ def test_best_and_worst_case_have_a_viewer(built, tmp_path):
     shown = open_gallery(built).shown_cases(tmp_path)
     assert [(case.rank, case.viewer is None) for case in shown] == [("best", False), ("median", True), ("worst", False)]
     assert list(shown[0].viewer.sequences) == ["FLAIR", "T1ce"] and len(shown[0].panels) == 4 + 4
-    assert {path.name for path in tmp_path.iterdir()} == {"best.png", "median.png", "worst.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"best.png", "median.png", "worst.png"}
