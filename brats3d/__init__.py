@@ -1,6 +1,6 @@
-"""Brain tumour segmentation on BraTS: a MONAI bundle, and the Python that MONAI lacks for it.
+"""Brain tumour segmentation on BraTS: a MONAI bundle, and the Python code that it needs beyond MONAI.
 
-The two calls that most people need::
+Most people need two calls::
 
     import brats3d
 

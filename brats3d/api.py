@@ -1,4 +1,4 @@
-"""The Python API: what ``brats3d predict`` and ``brats3d score`` do, in one call each."""
+"""The Python API: :func:`predict` and :func:`score`, like the commands of the same names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def predict(
     Args:
         cases: a folder of cases, the folder of one case, or a list of case folders.
         output: folder to write ``<case_id>.nii.gz`` to: uint8 labels with the shape and affine of the input. Cases that
-            an earlier call has segmented are skipped.
+            were segmented by an earlier call are skipped.
         checkpoint: the weights; default: those of the bundle, which were trained on synthetic cases.
         knobs: any knob of ``inference.yaml``, such as ``device="cuda:1"``, ``preview=True`` or ``modalities=["t1"]``.
 
@@ -29,7 +29,7 @@ def predict(
 
     Raises:
         UsageError: if an argument is wrong or a knob unknown.
-        DataError: if a case could not be segmented; the others have been.
+        DataError: if a case could not be segmented. It is raised after all other cases.
     """
     paths = [cases] if isinstance(cases, str | Path) else list(cases)
     overrides: dict[str, Any] = {"dataset_dir": [str(path) for path in paths], "output_dir": str(output), **knobs}
@@ -40,7 +40,7 @@ def predict(
     try:
         workflow = run_workflow("predict", overrides)
     except RuntimeError as error:
-        cause = cause_of(error)  # MONAI wraps what happens while it makes components
+        cause = cause_of(error)  # MONAI wraps errors that occur while it builds components
         if isinstance(cause, ExplainedError):
             raise cause from error
         raise

@@ -73,8 +73,8 @@ def config_files(workflow: str) -> list[Path]:
 def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageError]:
     """Return an error, with the nearest known id, for each id that no config file has.
 
-    Arguments of a component's class are known, also those that the config leaves at their defaults. Knobs that an
-    overlay lists as ``unused`` are not.
+    An argument of a component counts as known even if the config does not set it. Knobs that an overlay lists as
+    ``unused`` count as unknown.
     """
     import yaml
 
@@ -95,7 +95,7 @@ def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageEr
 
 
 def misread_paths(overrides: Mapping[str, Any]) -> list[UsageError]:
-    """Return an error for each path among the overrides that MONAI's config parser would read as syntax."""
+    """Return an error for each path in the overrides that MONAI's config parser would read as syntax."""
     from brats3d.cases import check_path_syntax
 
     errors = []
@@ -111,9 +111,9 @@ def misread_paths(overrides: Mapping[str, Any]) -> list[UsageError]:
 
 
 def check_command_line() -> None:
-    """Warn about ids in ``python -m monai.bundle run ...`` that no config has; the configs call this first.
+    """Warn about ids in ``python -m monai.bundle run ...`` that no config has. The configs call this first.
 
-    MONAI accepts unknown ids silently, so that ``--epochz 9`` trains for 300 epochs.
+    MONAI ignores unknown ids silently: ``--epochz 9`` trains for 300 epochs.
 
     Raises:
         UsageError: if MONAI would read a path as syntax.
@@ -122,14 +122,14 @@ def check_command_line() -> None:
     if not files:
         return
     options = dict(_command_line_options())
-    # With MONAI's own command a value may be an expression or a reference on purpose.
+    # MONAI's own command accepts expressions and references as values.
     for error in misread_paths({name: value for name, value in options.items() if not value.startswith(("$", "@"))}):
         raise error
     for error in unknown_ids(options, files):
         logger.warning("%s (it has no effect)", error)
 
 
-def begin(
+def prepare_run(
     device: Any,
     roi_size: Sequence[int],
     patch_size: Sequence[int] | None = None,
@@ -137,11 +137,11 @@ def begin(
     augment_on_device: bool = False,
     num_workers: int = 0,
 ) -> None:
-    """Check the knobs and prepare the process before anything is built; ``initialize`` of the configs.
+    """Check the knobs and prepare the process before anything is built. Called by ``initialize`` of train.yaml.
 
     Args:
-        device: the device of the run. Named here because a distributed run joins its process group when MONAI resolves
-            it, which must come before anything counts processes.
+        device: the device of the run. The value is not used. A distributed run joins its process group when MONAI
+            resolves this argument, which must happen before the processes are counted.
         roi_size: voxels of a sliding window.
         patch_size: voxels of a training crop; None if nothing is trained.
         seed: random seed; None leaves the random number generators as they are.
@@ -180,7 +180,7 @@ def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
 def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
     """Return the command that runs a workflow with the settings of an earlier run.
 
-    Knobs that have the YAML's default are omitted; so are knobs whose default is computed, since it suits the machine.
+    Knobs at their defaults are omitted, and so are knobs whose default is computed, because it depends on the machine.
 
     Args:
         workflow: ``pretrain``, ``train`` or ``evaluate``.
@@ -192,7 +192,7 @@ def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
     changed = {}
     for name, value in settings.items():
         default = defaults.get(name)
-        if isinstance(default, str) and default.startswith("@"):  # another knob's value
+        if isinstance(default, str) and default.startswith("@"):  # the value of another knob
             default = settings.get(default[1:])
         computed = isinstance(default, str) and default.startswith("$")
         if name in defaults and name not in ("dataset_dir", "output_dir") and not computed and value != default:
@@ -215,7 +215,7 @@ def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
 
     Args:
         workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
-        overrides: id -> value; unknown ids are not refused here.
+        overrides: id -> value; they are not checked.
 
     Returns:
         MONAI's workflow, after it has run.
@@ -236,7 +236,7 @@ def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
 
 
 def _quoted(text: str) -> str:
-    """Quote a word for a shell, in double quotes if it contains single ones and nothing that a shell would expand."""
+    """Quote a word for a shell: in double quotes if it contains single quotes and nothing that a shell would expand."""
     return f'"{text}"' if "'" in text and not set('"$`!\\') & set(text) else shlex.quote(text)
 
 

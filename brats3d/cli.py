@@ -36,11 +36,11 @@ EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
 """Accepts ``--label_convention``, as the config spells it, and ``--label-convention``."""
 
 MAX_LINE = 4000
-"""Characters of an error's line that are printed."""
+"""Limit of the characters printed of one line of an error."""
 
 
 class Commands(click.Group):
-    """The subcommands, listed in the order in which people use them."""
+    """A group of subcommands, listed in the order in which people use them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the subcommands in the order of this file."""
@@ -61,7 +61,7 @@ class WorkflowCommand(click.Command):
 
 
 def workflow(metavar: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a subcommand of a function ``(arguments, output)`` that runs the workflow of the same name."""
+    """Turn a function ``(arguments, output)`` into a subcommand that runs the workflow of the same name."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         function = click.option("--output", "-o", metavar="DIR", help="Folder to write to; same as --output_dir.")(
@@ -101,7 +101,7 @@ def phantom(out: str, cases: int, **options: Any) -> None:
     """
     from brats3d.phantoms import write_phantoms
 
-    folders = write_phantoms(out, cases, **_given(options))
+    folders = write_phantoms(out, cases, **_without_none(options))
     click.echo(f"{len(folders)} cases in {out}")
 
 
@@ -137,13 +137,13 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
     """
     from brats3d.audit import audit_dataset, check_copy_folder, format_audit, write_audit_json, write_repaired_copy
 
-    given = _about_data(options)
+    chosen = _dataset_options(options)
     if json_file is not None:
         json_file = str(_check_json(json_file, "json"))
     if repair is not None:
         check_copy_folder([dataset_dir], repair)
-    _quieten()
-    done = audit_dataset(dataset_dir, **given)
+    _silence_libraries()
+    done = audit_dataset(dataset_dir, **chosen)
     click.echo("\n".join(format_audit(done, everything)))
     if json_file is not None:
         write_audit_json(done, json_file)
@@ -170,13 +170,13 @@ def split(dataset_dir: str, output: str, **options: Any) -> None:
     """
     from brats3d.cases import describe_split, split_dataset
 
-    done = split_dataset(dataset_dir, output, **_about_data(options))
+    done = split_dataset(dataset_dir, output, **_dataset_options(options))
     click.echo("\n".join(describe_split(done, dataset_dir, output)))
 
 
 @workflow("[--KNOB VALUE]...")
 def pretrain(arguments: Sequence[str], output: str | None) -> None:
-    """Train on synthetic cases, which are made during training. No data is needed."""
+    """Train on synthetic cases, generated during training. No data is needed."""
     _run("pretrain", arguments, output)
 
 
@@ -193,7 +193,7 @@ def train(arguments: Sequence[str], output: str | None) -> None:
 def evaluate(arguments: Sequence[str], output: str | None) -> None:
     """Score the best weights of a run on its validation cases.
 
-    Pass the knobs that the training was given.
+    Pass the same knobs as for the training.
     """
     _run("evaluate", arguments, output)
 
@@ -231,8 +231,8 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     for name in ("pred_labels", "ref_labels"):
         if options[name] is not None and options[name] not in CONVENTIONS:
             raise UsageError(name, expected=f"one of {', '.join(CONVENTIONS)}", found=options[name])
-    _quieten()
-    done = score_folders(pred_dir, ref_dir, **_given(options))
+    _silence_libraries()
+    done = score_folders(pred_dir, ref_dir, **_without_none(options))
     click.echo(str(done))
     table = done.write(file)
     click.echo(f"\n{file} and {table.name}: one row per case and region")
@@ -253,7 +253,7 @@ def compare(first: str, second: str, measure: str | None, plot: str | None) -> N
 
     if plot is not None and Path(plot).suffix.lower() != ".png":
         raise UsageError("plot", expected="a file name that ends in .png", found=plot)
-    compared = compare_scores(read_scores(first), read_scores(second), **_given({"measure": measure}))
+    compared = compare_scores(read_scores(first), read_scores(second), **_without_none({"measure": measure}))
     click.echo(format_comparison(compared, (first, second)))
     if plot is not None:
         names = (Path(first).stem, Path(second).stem) if Path(first).stem != Path(second).stem else ("A", "B")
@@ -273,7 +273,7 @@ def report(run_dir: str, output: str | None, dataset_dir: Sequence[str]) -> None
     """
     from brats3d.report import make_report
 
-    _quieten()
+    _silence_libraries()
     folders = list(dataset_dir) if len(dataset_dir) > 1 else next(iter(dataset_dir), None)
     path = make_report(run_dir, output, folders, repeat_command)
     click.echo(click.format_filename(path))
@@ -301,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("brats3d: interrupted", file=sys.stderr)
         return 130
-    except SystemExit as stopped:  # a training that a signal has stopped, after saving
+    except SystemExit as stopped:  # a signal has stopped a training after saving it
         return stopped.code if isinstance(stopped.code, int) else 1
     except Exception as error:
         if verbose:
@@ -311,13 +311,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return cause.exit_code if isinstance(cause, ExplainedError) else 1
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _about_data(options: Mapping[str, Any]) -> dict[str, Any]:
+def _dataset_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that describe a data set, checked before anything is read."""
-    given = _given(options)
+    given = _without_none(options)
     if "modalities" in given:  # "t1,flair", or "['t1','flair']" as in the config
         given["modalities"] = order_modalities(re.findall(r"\w+", given["modalities"]))
     if "label_convention" in given:
@@ -338,7 +338,7 @@ def _check_json(path: str, name: str) -> Path:
 def _run(workflow: str, arguments: Sequence[str], output: str | None) -> None:
     """Print the equivalent ``python -m monai.bundle run`` line, then run the workflow."""
     paths, overrides = _parse_knobs(arguments, read_knobs(config_files(workflow)))
-    overrides = {**_cases_of(workflow, paths), **overrides}
+    overrides = {**_dataset_override(workflow, paths), **overrides}
     if output is not None:
         overrides["output_dir"] = output
     for name in overrides:
@@ -349,14 +349,14 @@ def _run(workflow: str, arguments: Sequence[str], output: str | None) -> None:
     if errors := unknown_ids(overrides, config_files(workflow)) + misread_paths(overrides):
         raise errors[0] if len(errors) == 1 else UsageError.of_many("options", list(map(str, errors)))
     click.echo(command_line(workflow, overrides))
-    _quieten()
+    _silence_libraries()
     run_workflow(workflow, overrides)
 
 
-def _cases_of(workflow: str, paths: Sequence[str]) -> dict[str, Any]:
+def _dataset_override(workflow: str, paths: Sequence[str]) -> dict[str, Any]:
     if workflow == "pretrain":
         if paths:
-            raise UsageError("DIR", expected="no folder of cases", found=paths, advice="use brats3d train for cases")
+            raise UsageError("DIR", "pretrain reads no cases", found=paths, advice="use brats3d train")
         return {}
     if not paths:
         raise UsageError("DIR", expected="a folder of cases")
@@ -387,7 +387,7 @@ def _parse_knobs(arguments: Sequence[str], knobs: Sequence[Knob]) -> tuple[list[
             if name in flags and (not left or left[0].lower() not in ("true", "false")):
                 value = "true"
             elif not left or left[0].startswith("--"):
-                raise UsageError(f"--{name}", expected="a value after it")
+                raise UsageError(f"--{name}", expected="a value")
             else:
                 value = left.pop(0)
         overrides[name] = words[value.lower()] if value.lower() in words else DefaultParseValue(value)
@@ -402,22 +402,22 @@ def _describe_knob(knob: Knob) -> str:
 
 
 def _explain(error: BaseException) -> str:
-    """Return one line for an error that is foreseen, and its type too for any other."""
+    """Return the message of an expected error; for any other error, its type as well."""
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         text = str(error).strip()
-        # torch wraps an error of a worker process in the text of its traceback; the message follows the last name.
+        # torch puts the traceback of a worker process into the message; the original message follows the last type.
         return re.split(r"^[\w.]*Error: ", text, flags=re.MULTILINE)[-1] if text.startswith("Caught ") else text
     return f"{type(error).__name__}: {error} (--verbose shows where)"
 
 
 def _printable(text: str) -> str:
-    """Return text without control characters or very long lines: file names may hold anything."""
+    """Escape control characters and cut very long lines: file names may contain anything."""
     lines = re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text).split("\n")
     return "\n".join(line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ..." for line in lines)
 
 
-def _quieten() -> None:
+def _silence_libraries() -> None:
     """Hide warnings about the internals of libraries."""
     warnings.filterwarnings("ignore", module=r"(monai|ignite|torch)\.")
     logging.getLogger("monai").setLevel(logging.WARNING)
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our errors describe the header instead
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our own errors describe the header

@@ -1,7 +1,7 @@
 """The exceptions that brats3d raises for wrong use and for bad data.
 
-Both are ``ValueError``s, so that callers who know only Python's own exceptions are served. Their fields say what was
-wrong; the message is made from the fields, and the exit code of the ``brats3d`` command follows from the type.
+Both are ``ValueError``s, so that ``except ValueError`` catches them. Their fields say what is wrong. The message is
+built from the fields, and the type determines the exit code of the ``brats3d`` command.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 MAX_LISTED = 20
-"""Problems that one message lists; the rest are counted."""
+"""Limit of the problems that one message lists; the rest are counted."""
 
 _NOTHING: Any = object()
 
@@ -21,12 +21,12 @@ class ExplainedError(ValueError):
 
     Args:
         subject: the argument, file, folder or case that is wrong.
-        problem: what is wrong with it, where ``expected`` and ``found`` do not say it.
-        expected: the valid values, or what a sound file has.
-        found: the value received; its ``repr`` is cut at 80 characters.
+        problem: what is wrong with it, unless ``expected`` and ``found`` say so.
+        expected: the valid values, or what a valid file contains.
+        found: the value received; the message has at most 80 characters of its ``repr``.
         advice: what the user can do.
 
-    ``str(error)`` is ``subject: problem; expected ..., got ...; advice``, without the parts that were not given.
+    ``str(error)`` is ``subject: problem; expected ..., got ...; advice``, without the parts that are missing.
     """
 
     exit_code: ClassVar[int] = 1
@@ -54,9 +54,9 @@ class ExplainedError(ValueError):
 
     @classmethod
     def of_many(cls, subject: str | Path, problems: Sequence[str], advice: str = "") -> Self:
-        """One error that lists several problems of a folder or file, so that all can be mended at once.
+        """Return one error that lists several problems, so that the user can fix all of them at once.
 
-        The message has one line for a single problem, else one for each of them, at most :data:`MAX_LISTED`.
+        A single problem gives a message of one line; several give a line each, at most :data:`MAX_LISTED`.
         """
         if len(problems) == 1:
             error = cls(subject, problems[0], advice=advice)

@@ -1,10 +1,10 @@
 """The knobs of a workflow: read from the YAML for ``--help``, and collected from a config that MONAI is resolving.
 
-A knob is a top-level id that stands on one line with a comment::
+A knob is a top-level id on a single line with a comment::
 
     epochs: 300  # passes over the training cases
 
-A line such as ``# --- data ---`` begins a group of them.
+A line such as ``# --- data ---`` starts a group of knobs.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Knob:
 
     Args:
         name: its id.
-        default: its value as the YAML has it.
+        default: its value as written in the YAML.
         comment: what it does.
-        group: the heading that it stands under; may be empty.
+        group: heading of its group; may be empty.
     """
 
     name: str
@@ -52,11 +52,11 @@ def installed_bundle() -> Path:
     for folder in (package / "_bundle", package.parent / "bundle"):
         if (folder / "configs" / "train.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"no bundle in {package} or beside it; install brats3d again")
+    raise FileNotFoundError(f"no bundle in {package} or beside it; reinstall brats3d")
 
 
 def read_knobs(files: Iterable[str | Path]) -> list[Knob]:
-    """Read the knobs of config files that are laid over one another.
+    """Read the knobs of a config file and of the overlays that follow it.
 
     A later file replaces the default and the comment of a knob, and removes the knobs that its ``unused`` line names.
     """
@@ -80,8 +80,8 @@ def knob_values(files: Sequence[str]) -> dict[str, Any]:
     """Collect the knobs of the config that is being resolved; a config names this function as a ``_target_``.
 
     Args:
-        files: names of config files whose knobs are wanted, in the ``configs`` folder of the bundle. A bundle of the
-            user's own that has no such file has the knobs of the installed one.
+        files: names of the config files to read, in the ``configs`` folder of the bundle. If the bundle lacks a file,
+            that of the installed bundle is read.
 
     Returns:
         Name -> value, in the order of the files.
@@ -96,9 +96,10 @@ def knob_values(files: Sequence[str]) -> dict[str, Any]:
 
 
 def config_text(ids: Sequence[str]) -> str:
-    """Return parts of the config that is being resolved as text, for telling whether two runs have the same parts.
+    """Return parts of the config that is being resolved as text.
 
-    Overrides are in it. Whatever the parts refer to is in it too.
+    Two runs have the same parts if their texts are equal: the text includes overrides, and everything that the parts
+    refer to.
 
     Args:
         ids: such as ``["preprocessing", "train#random_transforms"]``.
@@ -129,7 +130,10 @@ def _references(config: Any) -> Iterable[str]:
 
 
 def _parser() -> ConfigParser:
-    """The parser that is resolving a config now: MONAI (1.6) gives components no access to the rest of their config."""
+    """Return the parser that is resolving a config.
+
+    It is searched for in the calling frames, because MONAI (1.6) gives a component no access to the rest of its config.
+    """
     from monai.bundle import ConfigParser
 
     frame = inspect.currentframe()

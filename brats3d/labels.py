@@ -1,4 +1,4 @@
-"""Modalities, label conventions and regions of BraTS. Nothing heavy is imported.
+"""Modalities, label conventions and regions of BraTS. This module imports nothing heavy.
 
 Sources: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 2015;
 Baid et al., "The RSNA-ASNR-MICCAI BraTS 2021 Benchmark", arXiv:2107.02314.
@@ -122,10 +122,10 @@ CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
 
 
 def get_convention(name: str) -> LabelConvention:
-    """Return the convention of that name.
+    """Return a label convention by its name.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is no such convention.
     """
     try:
         return CONVENTIONS[name]

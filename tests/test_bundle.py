@@ -110,12 +110,12 @@ def test_a_run_begins_by_checking_its_sizes_and_seeding_every_generator(argument
     arguments("something")
     drawn = []
     for seed in (3, 3, 4):
-        bundle.begin("cpu", roi_size=[32, 32, 32], patch_size=[32, 32, 32], seed=seed)
+        bundle.prepare_run("cpu", roi_size=[32, 32, 32], patch_size=[32, 32, 32], seed=seed)
         drawn.append(torch.rand(1).item())
     assert drawn[0] == drawn[1] != drawn[2]
     for name in ("roi_size", "patch_size"):
         with pytest.raises(ValueError, match=name):
-            bundle.begin("cpu", **{"roi_size": [32, 32, 32], name: [40, 40, 40]})
+            bundle.prepare_run("cpu", **{"roi_size": [32, 32, 32], name: [40, 40, 40]})
 
 
 def test_knobs_that_an_overlay_lists_as_unused_are_unknown() -> None:

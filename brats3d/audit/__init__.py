@@ -1,4 +1,4 @@
-"""The audit of a data set: what is wrong with its files, cases and patients, and a repaired copy."""
+"""The audit of a data set: problems of its files, cases and patients, and a repaired copy."""
 
 import lazy_loader
 

@@ -18,8 +18,8 @@ _Image = tuple[str, str]
 def copy_findings(records: Sequence[CaseRecord]) -> Iterator[Finding]:
     """Yield a finding for each copied case, and for each image that equals another one.
 
-    Equal segmentations alone are no finding: two cases may both have no tumour. They only distinguish a copied case
-    from a case with the images of another one.
+    Equal segmentations alone are not a finding, because several cases may have no tumour. They only distinguish a
+    copied case from a case with the images of another one.
     """
     groups = list(_equal_images(records))
     original_of = _copied_cases(records, groups)
@@ -31,7 +31,7 @@ def copy_findings(records: Sequence[CaseRecord]) -> Iterator[Finding]:
 
 
 def _copied_cases(records: Sequence[CaseRecord], groups: Sequence[Sequence[_Image]]) -> dict[str, str]:
-    """Map each case of which every file equals that of an earlier case to that case."""
+    """Return copied case -> the earlier case whose files equal its own."""
     group_of = {image: i for i, group in enumerate(groups) for image in group}
     original_of: dict[str, str] = {}
     first: dict[object, str] = {}
@@ -89,6 +89,6 @@ def _equal_images(records: Sequence[CaseRecord]) -> Iterator[list[_Image]]:
 def _have_equal_voxels(a: Path, b: Path) -> bool:
     try:
         first, second = read_volume(a).values, read_volume(b).values
-    except (ValueError, MemoryError):  # removed since the first reading, or too large for both to fit into memory
+    except (ValueError, MemoryError):  # a file was removed since, or both do not fit into memory
         return False
     return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")

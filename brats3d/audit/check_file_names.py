@@ -14,10 +14,10 @@ def file_name_findings(problems: Sequence[Problem], cases: Sequence[Case]) -> It
     """Yield the findings in the names of a data set's files.
 
     Args:
-        problems: from the search for cases.
+        problems: those that the search for cases found.
         cases: every case.
     """
-    are_identical = cache(_are_identical_folders)  # flat data have one problem a case, all about the same folders
+    are_identical = cache(_are_identical_folders)  # flat data have one problem per case, all about the same folders
     for problem in problems:
         repairable = True
         if problem.kind == "double":

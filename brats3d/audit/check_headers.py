@@ -1,4 +1,4 @@
-"""Checks of NIfTI headers: whether the files of a case share one grid, and whether each header is sound."""
+"""Checks of NIfTI headers: one grid for all files of a case, and a valid affine in each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checks of an image's intensities: arrays in, findings out.
 
-A sound image costs two passes over its voxels and a look at some of them. Training reads images as float32: whatever
-it would refuse is an error here.
+An image without findings is passed over twice. Training reads images as float32; anything that it would refuse is an
+error here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def image_findings(case_id: str, path: Path, values: np.ndarray) -> list[Finding
 
 
 def fingerprint(values: np.ndarray) -> tuple[object, ...]:
-    """Return a fingerprint that is equal for equal voxels, in whatever file; different images nearly always differ.
+    """Return a fingerprint of the voxels: equal for equal images in any file, and nearly always different for others.
 
     It takes half a millisecond for a BraTS image: only the middle sixteenth of the voxels, where there is brain, is
     read.
@@ -111,7 +111,7 @@ def is_ringing(values: np.ndarray, low: float, high: float, negative: int) -> bo
 
 
 def _problems(values: np.ndarray) -> Iterator[tuple[str, str, bool]]:
-    """Yield the kind of each finding, the problem, and whether it can be repaired."""
+    """Yield (kind, problem, whether it can be repaired) of each finding."""
     low, high = values.min(), values.max()
     if not np.isfinite([low, high]).all():
         finite = np.isfinite(values)
@@ -149,7 +149,7 @@ def _problems(values: np.ndarray) -> Iterator[tuple[str, str, bool]]:
 
 def _only_intensity(values: np.ndarray) -> float | None:
     """Return the one float32 value that all voxels above 0 have; None if they have several."""
-    for sample in (values.reshape(-1, order="F")[::_STRIDE], values):  # a sample is enough for a sound image
+    for sample in (values.reshape(-1, order="F")[::_STRIDE], values):  # for most images a sample is enough
         positive = sample[sample > 0].astype(np.float32)
         if positive.size and positive.min() < positive.max():
             return None
@@ -166,4 +166,4 @@ _INT16_MAX = 32767
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # the mean is a sum of all voxels
 
-_STRIDE = 997  # 9,000 of 9 million voxels; a prime, so that they do not lie in one plane
+_STRIDE = 997  # 9,000 of 9 million voxels; a prime, so that the sample is not in one plane

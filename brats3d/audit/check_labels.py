@@ -13,7 +13,7 @@ from brats3d.cases import check_labels, region_voxels
 from brats3d.labels import REGIONS_TO_READ, LabelConvention
 
 MAX_ROUNDING = 1e-3
-"""Labels at most this far from a whole number are rounded: conversions through float leave such values."""
+"""Labels this close to a whole number are rounded: conversions through float leave such values."""
 
 
 def label_findings(
@@ -24,8 +24,8 @@ def label_findings(
     Args:
         case_id: the case.
         path: the file.
-        voxels: those that are not 0.
-        convention: what the labels mean; None if unknown.
+        voxels: the nonzero voxels.
+        convention: the label convention; None if unknown.
     """
     values = voxels.values
     findings = []
@@ -75,7 +75,7 @@ def _region_findings(case_id: str, path: Path, voxels: LabelledVoxels, conventio
     counts = region_voxels(voxels.values, convention)
     empty = [region for region in REGIONS_TO_READ if not counts[region]]
     if "WT" in empty:
-        return [make_finding("no tumour", case_id, path, "no voxel is labelled as tumour; expected some")]
+        return [make_finding("no tumour", case_id, path, "no voxel is labelled as tumour")]
     findings = []
     if empty:
         findings.append(make_finding("empty region", case_id, path, f"no voxel is in {' or '.join(empty)}"))

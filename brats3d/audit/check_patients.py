@@ -79,7 +79,7 @@ def patient_findings(cases: Sequence[Case], patient_of: Mapping[str, str]) -> It
 def training_findings(
     cases: Sequence[Case], patient_of: Mapping[str, str], mapping: NameMapping, has_folds: bool
 ) -> Iterator[Finding]:
-    """Yield what would stop or spoil a split by patient.
+    """Yield the findings that would prevent or bias a split by patient.
 
     Args:
         cases: every case.

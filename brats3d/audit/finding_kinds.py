@@ -1,6 +1,6 @@
-"""Every kind of finding: its severity, advice for the user, and what ``--repair`` does about it. Facts only.
+"""The kinds of findings: severity, advice for the user, and what ``--repair`` does about them.
 
-A new check needs a kind in :data:`KINDS` and a few lines in the ``check_*`` module that looks at such data.
+A new check needs a kind in :data:`KINDS` and a few lines in the ``check_*`` module for such data.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from types import MappingProxyType
 from brats3d.errors import ExplainedError
 
 SEVERITIES = ("error", "warning", "note")
-"""error: training fails or learns something wrong; warning: check the data; note: a fact worth knowing."""
+"""error: training fails or learns something wrong; warning: check the data; note: for information."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that can be wrong.
+    """A kind of finding.
 
     Args:
         severity: one of :data:`SEVERITIES`.
@@ -36,7 +36,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # Names of files and folders
         "missing sequence": Kind("error", "add the files, or pass --modalities to work without this sequence"),
         "duplicate files": Kind("error", "keep one of them", "keeps the first, if all are identical"),
-        "ambiguous segmentation": Kind("error", "rename the right file as expected, and move the others out"),
+        "ambiguous segmentation": Kind("error", "rename the correct file as expected, and move the others away"),
         "case in several folders": Kind("error", "keep one of the folders", "keeps the first, if all are identical"),
         "unsupported release": Kind("error", "move these cases out of the folder"),
         "misnamed segmentation": Kind("warning", "rename it: other tools will not find it", "uses the expected name"),
@@ -55,7 +55,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "uses the others' affine, if the voxels confirm it",
         ),
         "no affine": Kind("warning", "restore the affine: the header does not say where the voxels lie"),
-        "sform and qform differ": Kind("warning", "make them equal: some programs read the sform, others the qform"),
+        "sform and qform differ": Kind("warning", "make them equal: some programs use the sform, others the qform"),
         "voxel spacing": Kind("warning", "resample the case to 1 mm, as BraTS preprocessing does"),
         # Images
         "NaN or Inf": Kind("error", "convert the file again, or set these voxels to 0", "sets them to 0, if few"),
@@ -90,7 +90,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, or worth knowing.
+    """A problem of a data set, or something worth knowing.
 
     Args:
         kind: a key of :data:`KINDS`.

@@ -25,7 +25,7 @@ class LabelledVoxels:
     shape: tuple[int, ...]
 
     def fingerprint(self) -> tuple[object, ...]:
-        """Return a value that is equal for segmentations with equal labels, whatever type they are stored in."""
+        """Return a fingerprint that is equal for equal labels, regardless of the type in which they are stored."""
         labels = self.values.astype(np.float32)
         return self.shape, zlib.crc32(labels.view(np.uint8).data, zlib.crc32(self.where.view(np.uint8).data))
 

@@ -1,4 +1,4 @@
-"""The audit of one case: each file is read once, checked and released before the next."""
+"""The audit of one case, which reads, checks and releases one file after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from brats3d.labels import get_convention
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """What is kept of a case after its files were read: a few hundred bytes.
+    """The results of auditing a case, without its volumes: a few hundred bytes.
 
     Args:
         case: the case.
@@ -44,13 +44,14 @@ class CaseRecord:
 
 
 def audit_case(case: Case, label_convention: str | None = None) -> CaseRecord:
-    """Read every file of a case once; the images again if labels lie on their background.
+    """Read and check every file of a case.
 
-    No file stops the audit: an unexpected error becomes a finding about the file.
+    Images are read a second time if labels are on their background. An unexpected error becomes a finding about the
+    file, so that the audit continues.
 
     Args:
         case: complete or not.
-        label_convention: what the labels mean; None to follow the case's names.
+        label_convention: the label convention; None derives it from the case's names.
     """
     reader = _CaseReader(case, label_convention or case.convention)
     try:
@@ -65,7 +66,7 @@ _MAX_LABELS = 20
 
 
 class _CaseReader:
-    """Reads the files of a case one after the other; ``file`` is the one that was opened last."""
+    """Reads the files of a case one after the other; ``file`` is the last one that was opened."""
 
     def __init__(self, case: Case, convention: str | None) -> None:
         self.case = case
@@ -114,7 +115,7 @@ class _CaseReader:
         return voxels, region_volumes_ml(voxels.values, self.convention, volume.header.voxel_ml)
 
     def _read_image(self, modality: str, path: Path, voxels: LabelledVoxels | None) -> np.ndarray | bool:
-        """Return which of the labelled voxels are on the background; False if this cannot be known."""
+        """Return which of the labelled voxels are on the background; False if the image cannot be read."""
         volume = self._read(path)
         if volume is None:
             return False

@@ -1,4 +1,4 @@
-"""The printed table of an audit's findings, and the same as JSON."""
+"""The findings of an audit as text and as JSON."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SCHEMA = 2
 
 
 def format_audit(audit: Audit, everything: bool = False) -> list[str]:
-    """Return the lines to print: the findings kind by kind, errors first, then the statistics.
+    """Return the lines to print: the findings by kind, errors first, then the statistics.
 
     Args:
         audit: the result.
-        everything: list every finding; else at most ten of a kind.
+        everything: list every finding; else at most ten of each kind.
     """
     of_kind: dict[str, list[Finding]] = {kind: [] for kind in KINDS}
     for finding in audit.findings:

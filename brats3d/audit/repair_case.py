@@ -1,6 +1,6 @@
-"""The repair of one case's voxels and affines, as far as nothing is lost: volumes in, volumes out.
+"""Repair the voxels and affines of one case, if nothing is lost.
 
-It follows the rules of the ``check_*`` modules, so that a second audit finds nothing more to repair.
+It follows the rules of the ``check_*`` modules, so that a second audit finds nothing left to repair.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def repair_label(values: np.ndarray, images: Sequence[np.ndarray]) -> tuple[np.n
     outside = np.ones(where.size if images else 0, bool)
     for image in images:
         outside &= is_background(image, where)
-    if outside.any():  # a hole in the brain is not outside it
+    if outside.any():  # not a hole in the brain
         outside &= open_background(images).reshape(-1, order="F")[where]
     if outside.any():
         flat = values.flatten(order="F")
@@ -141,13 +141,13 @@ def _subtract(values: np.ndarray, background: float) -> np.ndarray:
 
 
 def _narrow(values: np.ndarray, stored: np.dtype) -> np.ndarray:
-    """Return float64 as float32 if the file stores two bytes a voxel, or float32: a scaled header widened them."""
+    """Return float64 as float32 if the file stores float32 or two bytes per voxel; a scaled header widens values."""
     suffices = stored.itemsize <= 2 or (stored.kind == "f" and stored.itemsize == 4)
     return values.astype(np.float32) if suffices and values.dtype == np.float64 else values
 
 
 def _onto_grid(volume: Volume, expected: Header, aligned: Sequence[Volume], is_label: bool) -> RepairedVolume:
-    """Bring a file onto a grid: as it is, reoriented, or with the grid's affine if the voxels confirm it.
+    """Bring a file onto a grid: unchanged, reoriented, or with the grid's affine if the voxels confirm it.
 
     Args:
         volume: the file.
@@ -183,7 +183,7 @@ def _largest_shift(to_expected: np.ndarray, shape: tuple[int, ...]) -> float:
 
 
 def _confirm_affine(values: np.ndarray, to_expected: np.ndarray, aligned: Sequence[Volume], is_label: bool) -> bool:
-    """Return True if the voxels overlap the other files as stored, and worse at the place that their affine gives.
+    """Return True if the voxels overlap the other files as stored, and less at the position that their affine defines.
 
     A good overlap alone would prove little: mirrored and slightly shifted brains overlap well too.
     """

@@ -1,7 +1,7 @@
-"""The repaired copy of a data set: links to sound files, repaired copies of others, without unusable cases.
+"""The repaired copy of a data set: links to intact files and repaired files, without unusable cases.
 
-The originals are only read. The copy has a folder for each case, with the file names of its release, and appears whole
-or not at all; its ``manifest.json`` lists what was done, why, and from which file.
+The originals are only read. The copy has a folder for each case, with the file names of its release, and is written
+atomically. Its ``manifest.json`` lists every file, its original, and every change with the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class CopiedFile:
 
     Args:
         file: its path in the copy.
-        action: ``"linked"``, ``"copied"`` (if links are not possible) or ``"rewritten"``.
+        action: ``"linked"``, ``"copied"`` (where links are not possible) or ``"rewritten"``.
         source: the original.
         findings: those about the original.
         changes: what was changed, with counts.
@@ -78,7 +78,7 @@ class RepairedCopy:
     Args:
         folder: the copy.
         cases: every case of the data set, including the dropped ones.
-        notes: what the user should know, a sentence each.
+        notes: sentences to show to the user.
     """
 
     folder: Path
@@ -93,7 +93,7 @@ class RepairedCopy:
     def summary(self) -> list[str]:
         """Return the lines to print."""
         actions = Counter(file.action for case in self.cases for file in case.files)
-        counts = ", ".join(f"{n} files {action}" for action, n in actions.items())
+        counts = ", ".join(f"{n} {'file' if n == 1 else 'files'} {action}" for action, n in actions.items())
         kept = sum(not case.dropped for case in self.cases)
         dropped = [f"  dropped {case.case_id}: {case.dropped[0]}" for case in self.cases if case.dropped]
         return [f"{kept} of {len(self.cases)} cases in {self.folder}: {counts}; see {MANIFEST}", *dropped, *self.notes]
@@ -194,7 +194,7 @@ _REPAIRED_BY_NAME = ("duplicate files", "case in several folders", "misnamed seg
 
 
 def _check_again(case: Case, places: Mapping[Path, Path], label_convention: str | None) -> None:
-    """Audit a case in the copy: one repair can reveal another defect."""
+    """Audit a case in the copy, because a repair can reveal another defect."""
     images = {modality: places[path] for modality, path in case.images.items()}
     copy = replace(case, images=images, label=places[case.label] if case.label else None)
     for finding in audit_case(copy, label_convention).findings:

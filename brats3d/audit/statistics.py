@@ -1,4 +1,4 @@
-"""Statistics of a whole data set: cases, patients, grades, shapes, spacings and the volumes of the regions."""
+"""Statistics of a data set: cases, patients, grades, shapes, spacings, volumes of the regions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class VolumeSummary:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Statistics of a data set; each ``dict[str, int]`` is a value -> how many cases have it, the most common first.
+    """Statistics of a data set.
+
+    Each ``dict[str, int]`` maps a value to the number of cases that have it, the most common value first.
 
     Args:
         cases, patients, patients_with_several_cases, cases_with_segmentation: counts.
@@ -61,9 +63,9 @@ def dataset_statistics(
 
     Args:
         records: one for each case.
-        mapping: knows the grades that folders do not tell.
+        mapping: the name mapping, for the grades that are not in folder names.
         patient_of: case_id -> patient_id.
-        label_convention: what all labels mean; None to follow the cases' names.
+        label_convention: the label convention of all cases; None derives it from their names.
     """
     cases = [record.case for record in records]
     patients = Counter(patient_of[case.case_id] for case in cases)

@@ -30,7 +30,7 @@ class Audit:
     Args:
         roots: the folders that were searched.
         modalities: the sequences that were checked.
-        label_convention: the one that the user gave; None to follow the cases' names.
+        label_convention: the one that the user passed; None derives it from the cases' names.
         cases: every case, with the files that it has.
         findings: those about the whole data set first, then case by case.
         statistics: counts, volumes and spacings of the data set.
@@ -45,7 +45,7 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """True if no finding is an error: training on this data set works as it should."""
+        """True if no finding is an error."""
         return not any(finding.severity == "error" for finding in self.findings)
 
     @property
@@ -68,15 +68,15 @@ def audit_dataset(
 ) -> Audit:
     """Read every file of a data set once and return everything that is wrong with it. Nothing is changed.
 
-    Whatever :func:`brats3d.cases.load_fold` or the transforms of a case would refuse is an error here. Too few
+    Anything that :func:`brats3d.cases.load_fold` or the transforms of a case would refuse is an error here. Too few
     patients for training are only a warning, since a folder of validation cases has no segmentations.
 
     Args:
         dataset_dir: as for :func:`brats3d.cases.find_cases`.
         modalities: the sequences that every case must have; others are ignored.
-        label_convention: what the labels mean; None to follow the cases' names.
+        label_convention: the label convention; None derives it from the cases' names.
         progress: show a progress bar.
-        workers: how many cases are read at the same time.
+        workers: number of cases that are read at the same time.
 
     Raises:
         NotFoundError: if ``dataset_dir`` does not exist.
@@ -139,7 +139,7 @@ def _read_all(cases: Sequence[Case], label_convention: str | None, progress: boo
 
 
 def _find_unknown_conventions(records: Sequence[CaseRecord], label_convention: str | None) -> list[Finding]:
-    """Return one finding for all cases whose names do not decide what the labels mean."""
+    """Return one finding for all cases whose label convention does not follow from their names."""
     unknown = [each.case for each in records if each.case.label and not (label_convention or each.case.convention)]
     if not unknown:
         return []
@@ -147,7 +147,7 @@ def _find_unknown_conventions(records: Sequence[CaseRecord], label_convention: s
     names = {name for case in unknown for name in layout_of(case.case_id).conventions} or set(CONVENTIONS)
     fitting = [name for name in CONVENTIONS if name in names and CONVENTIONS[name].values >= set(values)]
     problem = (
-        f"the names of {len(unknown)} case(s), such as {unknown[0].case_id}, do not tell what the labels mean; "
+        f"the names of {len(unknown)} case(s), such as {unknown[0].case_id}, do not define the label convention; "
         f"found {', '.join(f'{v:g}' for v in values)}, which fit {' or '.join(fitting) or 'no known convention'}"
     )
     return [make_finding("unknown label convention", "", None, problem)]

@@ -1,4 +1,4 @@
-"""BraTS scores: Dice, HD95, lesion-wise scores, tables and files of them, and the comparison of two scorings."""
+"""BraTS scores: Dice, HD95, lesion-wise scores, tables and files of them, and the comparison of two score files."""
 
 import lazy_loader
 

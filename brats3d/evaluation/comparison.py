@@ -1,4 +1,4 @@
-"""Two scorings of the same cases, compared case by case: ``brats3d compare``."""
+"""Compare two sets of scores of the same cases, case by case: ``brats3d compare``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Comparison:
         measure: key of :data:`brats3d.evaluation.MEASURES`.
         region: WT, TC or ET.
         case_ids: the cases, in natural order.
-        before: value of each case in the first scoring.
-        after: value of each case in the second scoring.
+        before: value of each case in the first scores.
+        after: value of each case in the second scores.
         p_value: of the two-sided Wilcoxon signed-rank test; 1 if all differences are 0.
     """
 
@@ -42,21 +42,21 @@ class Comparison:
 
     @property
     def gains(self) -> tuple[float, ...]:
-        """By how much the second value of each case is better."""
+        """Improvement of each case from the first value to the second; negative if worse."""
         measure = MEASURES[self.measure]
         return tuple(measure.gain(a, b) for a, b in zip(self.before, self.after, strict=True))
 
 
 def compare_scores(first: Scores, second: Scores, measure: str = "dice") -> list[Comparison]:
-    """Pair the rows of two scorings by case and region, and test the differences.
+    """Pair the rows of two sets of scores by case and region, and test the differences.
 
     The test is Wilcoxon's signed-rank test ("Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945)
     from scipy. Zero differences are dropped, as in the original test. With few cases the p-value cannot be small: with
     five it is at least 1/16.
 
     Args:
-        first: a scoring.
-        second: another scoring of the same cases.
+        first: scores of some cases.
+        second: other scores of the same cases.
         measure: key of :data:`brats3d.evaluation.MEASURES`.
 
     Raises:
@@ -73,7 +73,7 @@ def compare_scores(first: Scores, second: Scores, measure: str = "dice") -> list
     unpaired = sorted({case_id for case_id, _ in values[0].keys() ^ values[1].keys()}, key=natural_key)
     if unpaired:
         found = name_some(unpaired, 5)
-        raise DataError("cases", f"{len(unpaired)} in only one of the scorings: {found}", expected="the same cases")
+        raise DataError("cases", f"{len(unpaired)} in only one of the files: {found}", expected="the same cases")
     case_ids = tuple(sorted({case_id for case_id, _ in values[0]}, key=natural_key))
     comparisons = []
     for region in REGIONS_TO_READ:
@@ -104,9 +104,9 @@ def format_comparison(comparisons: Sequence[Comparison], names: tuple[str, str] 
 
 
 def save_comparison(path: str | Path, comparisons: Sequence[Comparison], names: tuple[str, str] = ("A", "B")) -> Path:
-    """Draw each case as a line from the first scoring to the second, one panel for each region, as PNG.
+    """Write a PNG with a line for each case, from its first value to its second, and a panel for each region.
 
-    The median is drawn as a thick line.
+    The median is a thick line.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Two folders of segmentations, paired by case and scored: ``brats3d score``."""
+"""Score a folder of segmentations against a folder of references: ``brats3d score``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from brats3d.cases import name_some
 from brats3d.errors import DataError, UsageError
-from brats3d.evaluation.pair_scores import PairScores, describe_labels, score_pair, suspicious_labels
+from brats3d.evaluation.pair_scores import PairScores, describe_labels, refuse_suspicious_labels, score_pair
 from brats3d.evaluation.rules import get_rules
 from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
@@ -22,15 +22,15 @@ MISSING = ("list", "zero")
 
 @dataclass(frozen=True)
 class FolderScores:
-    """The scores of two folders.
+    """The scores of a folder.
 
     Args:
         rows: one for each case and region, in natural order.
         missing: cases of the reference without a prediction.
         extra: predictions of cases without a reference, which are not scored.
-        rules: name of the challenge whose rules were followed.
-        labels: the label conventions that were used, in words.
-        counts_missing: the missing cases are in the rows and count as 0.
+        rules: name of the scoring rules.
+        labels: a description of the label conventions that were used.
+        counts_missing: True if the missing cases are in the rows and count as 0.
     """
 
     rows: tuple[ScoreRow, ...]
@@ -45,7 +45,7 @@ class FolderScores:
 
     @property
     def cases(self) -> int:
-        """Number of cases that the means are taken over."""
+        """Number of cases in the means."""
         return len({row.case_id for row in self.rows})
 
     def write(self, path: str | Path) -> Path:
@@ -73,7 +73,7 @@ def score_folders(
     workers: int = 2,
     progress: bool = True,
 ) -> FolderScores:
-    """Score every case that both folders hold.
+    """Score every case that is in both folders.
 
     Args:
         pred_dir: folder with ``<case_id>.nii.gz`` or ``<case_id>_seg.nii.gz`` at any depth.
@@ -83,15 +83,15 @@ def score_folders(
         pred_labels: label convention of the predictions, a name in ``labels.CONVENTIONS``; None uses the one that
             brats3d has written into the file, else the convention of the reference.
         ref_labels: label convention of the reference; None uses the one in the file, else the one of the layout.
-        missing: ``"list"`` leaves cases without a prediction out and lists them; ``"zero"`` counts them as Dice 0 and
-            the distance of a missing region.
+        missing: ``"list"`` skips cases without a prediction and lists them; ``"zero"`` counts them with Dice 0 and the
+            HD95 of a missing region.
         workers: number of cases that are scored at the same time.
         progress: show a progress bar.
 
     Raises:
         UsageError: if an argument is outside its valid set or a folder does not exist.
-        DataError: if a folder holds no segmentation or several of one case, or the folders have no case in common; or
-            with every file that cannot be used.
+        DataError: if a folder holds no segmentation or several of one case, if the folders have no case in common, or
+            if files cannot be used; it lists all of them.
     """
     from tqdm import tqdm
 
@@ -107,8 +107,10 @@ def score_folders(
     if not common:
         raise DataError(
             pred_dir,
-            f"no case in common: {name_some(list(preds))} here, {name_some(list(refs))} in {ref_dir}",
-            advice="name the files by the same cases",
+            f"no case in common with {ref_dir}",
+            expected=f"cases such as {name_some(list(refs))}",
+            found=name_some(list(preds)),
+            advice="name the files by the case identifiers of the reference",
         )
 
     def attempt(case_id: str) -> PairScores | str:
@@ -123,11 +125,10 @@ def score_folders(
         results = list(tqdm(pool.map(attempt, chosen), desc="score", unit="case", total=len(chosen), disable=hidden))
     pairs = [result for result in results if isinstance(result, PairScores)]
     problems = [result for result in results if isinstance(result, str)]
-    if not problems and (suspicion := suspicious_labels(pairs)):
-        problems = [suspicion]
     if problems:
         advice = "repair or remove these files; nothing was scored"
         raise DataError.of_many(f"{pred_dir} against {ref_dir}", problems, advice)
+    refuse_suspicious_labels(pred_dir, pairs)
     rows = sorted((row for pair in pairs for row in pair.rows), key=lambda row: row.sort_key)
     extra = tuple(case_id for case_id in preds if case_id not in refs)
     return FolderScores(tuple(rows), absent, extra, rules.name, describe_labels(pairs), missing == "zero")

@@ -1,6 +1,6 @@
-"""Lesion-wise scores, by which the BraTS challenges have ranked since 2023.
+"""Lesion-wise scores, which the BraTS challenges have used for ranking since 2023.
 
-Every lesion of the reference counts the same, whatever its size, and so does every predicted component where the
+Every lesion of the reference counts the same, regardless of its size, and so does every predicted component where the
 reference has none. Source: https://github.com/rachitsaluja/BraTS-2023-Metrics.
 """
 
@@ -30,8 +30,8 @@ class LesionScores:
     Args:
         dice: mean over the lesions and the spurious components; 1 if there are neither. Missed lesions and spurious
             components count 0.
-        hd95_mm: mean over the same; 0 if there are neither. Missed lesions and spurious components count as the
-            distance of a missing region.
+        hd95_mm: mean over the same; 0 if there are neither. Missed lesions and spurious components count with the
+            HD95 of a missing region.
         found: number of lesions that a prediction touches.
         missed: number of lesions that no prediction touches.
         spurious: number of predicted components that touch no lesion.
@@ -57,8 +57,8 @@ def score_lesions(
         pred: bool, shape (H, W, D).
         ref: bool, same shape.
         spacing_mm: voxel size along each axis.
-        rules: dilation, smallest lesion and distance of a missing one.
-        whole_mm: HD95 of the two whole masks if it is known; saves computing it again for a single lesion.
+        rules: dilation, smallest lesion and HD95 of a missing region.
+        whole_mm: HD95 of the two whole masks, if known; it is reused if there is a single lesion.
     """
     if not (pred.any() or ref.any()):
         return LesionScores(dice=1.0, hd95_mm=0.0, found=0, missed=0, spurious=0)

@@ -1,4 +1,4 @@
-"""The measures by which segmentations are scored: their names, titles and which way is better."""
+"""The measures of segmentations: names, titles, and whether higher or lower is better."""
 
 from __future__ import annotations
 

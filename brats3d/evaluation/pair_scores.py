@@ -1,4 +1,4 @@
-"""One prediction scored against its reference, both read from files."""
+"""Score the file of a prediction against that of its reference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PairScores:
         rows: one for each region.
         ref_convention: label convention of the reference.
         pred_convention: label convention of the prediction; empty without a prediction.
-        assumed: the prediction's convention is only assumed to be the reference's.
+        assumed: True if the prediction's convention is unknown and was assumed to be the reference's.
         pred_labels: the labels that occur in the prediction.
         ref_labels: the labels that occur in the reference.
     """
@@ -47,22 +47,22 @@ def score_pair(
     """Read and score one case.
 
     Args:
-        pred: the prediction; None if there is none, which counts as 0.
+        pred: the prediction; None if it is missing, which counts as 0.
         ref: the reference.
-        rules: rules of a challenge.
+        rules: scoring rules.
         pred_labels: label convention of predictions; None uses the one that brats3d has written into the file, else
             the convention of the reference.
         ref_labels: label convention of references; None uses the one in the file, else the one of the file's name.
 
     Raises:
-        DataError: if a file cannot be read, the two are one file or differ in grid, or a label is not in its
+        DataError: if a file cannot be read, both are the same file, their grids differ, or a label is not in its
             convention.
         OSError: if a file cannot be opened.
     """
     ref_convention = ref_labels or _marked_convention(ref.path) or ref.convention
     if ref_convention is None:
         names = " or ".join(layout_of(ref.case_id).conventions) or "such as brats2020"
-        raise DataError(ref.path, "its label convention is not known", advice=f"pass --ref-labels, {names}")
+        raise DataError(ref.path, "its label convention is unknown", advice=f"pass --ref-labels {names}")
     ref_regions, header, ref_values = _read_regions(ref.path, ref_convention, "--ref-labels")
     if pred is None:
         rows = score_case(torch.zeros_like(ref_regions), ref_regions, ref.case_id, header.spacing_mm, rules)
@@ -85,22 +85,32 @@ def describe_labels(pairs: Sequence[PairScores]) -> str:
     return f"predictions {', '.join(sorted(preds))}, reference {', '.join(sorted(refs))}"
 
 
-def suspicious_labels(pairs: Sequence[PairScores]) -> str:
-    """Describe predictions that look like BraTS 2020's, with 4 for the enhancing tumour, but were read as another
-    convention's, in which 4 is a cavity or edema; empty if there are none."""
+def refuse_suspicious_labels(pred_dir: str | Path, pairs: Sequence[PairScores]) -> None:
+    """Refuse predictions that seem to have BraTS 2020's labels but were read with another convention.
+
+    In BraTS 2020, 4 is the enhancing tumour; in the other convention it is a cavity or edema.
+
+    Args:
+        pred_dir: folder of the predictions, for the error.
+        pairs: the scored cases.
+
+    Raises:
+        DataError: if predictions without a known convention hold 4 and never 3, while their references hold 3.
+    """
     assumed = [pair for pair in pairs if pair.assumed]
     pred_labels = {label for pair in assumed for label in pair.pred_labels}
     ref_labels = {label for pair in assumed for label in pair.ref_labels}
     if 4 in pred_labels and 3 not in pred_labels and 3 in ref_labels:
-        return (
-            f"the predictions hold 4 and never 3, the reference ({assumed[0].ref_convention}) holds 3: predictions "
-            "with the labels of BraTS 2020? Pass --pred-labels, brats2020 or the reference's"
+        convention = assumed[0].ref_convention
+        raise DataError(
+            pred_dir,
+            f"the predictions have label 4 but never 3, which the reference ({convention}) has",
+            advice=f"pass --pred-labels brats2020 if 4 is the enhancing tumour, else --pred-labels {convention}",
         )
-    return ""
 
 
 def _marked_convention(path: Path) -> str | None:
-    """Return the convention that brats3d has written into a file of its own."""
+    """Return the convention in the header of a file that brats3d wrote; None for other files."""
     marked = marked_convention(path)
     if marked is not None and marked not in CONVENTIONS:
         raise DataError(path, "convention in the header", expected=f"one of {', '.join(CONVENTIONS)}", found=marked)

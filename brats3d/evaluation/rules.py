@@ -1,4 +1,4 @@
-"""The rules by which the BraTS challenges score."""
+"""The scoring rules of the BraTS challenges."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ RULES: Mapping[str, Rules] = MappingProxyType(
         )
     }
 )
-"""``brats2023`` is the default and holds for GLI, SSA and PED; MEN and MET have their own. BraTS 2020 scored a missing
-region with the diagonal of the image, 373.1287 mm. It had no lesion-wise scores: ours use the lesions of 2023 and that
-distance."""
+"""``brats2023`` is the default and applies to GLI, SSA and PED; MEN and MET have rules of their own. BraTS 2020 scored
+a missing region with the diagonal of the image, 373.1287 mm. It had no lesion-wise scores; here they use the lesion
+definition of 2023 and that distance."""
 
 
 def get_rules(name: str, argument: str = "convention") -> Rules:
@@ -48,7 +48,7 @@ def get_rules(name: str, argument: str = "convention") -> Rules:
 
     Args:
         name: a key of :data:`RULES`.
-        argument: the user's argument, for the error.
+        argument: name of the argument, for the error.
 
     Raises:
         UsageError: if there are no such rules.

@@ -1,4 +1,4 @@
-"""The evaluation run: ``run`` of evaluate.yaml."""
+"""Evaluate a checkpoint: ``run`` of evaluate.yaml."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def run_evaluation(
     Args:
         evaluator: the evaluator with its handlers attached.
         network: the bare network, which receives the weights.
-        checkpoint: the weights.
-        modalities: the sequences in the input channels.
+        checkpoint: the file of the weights.
+        modalities: the sequences of the input channels, in order.
         output_dir: folder of the scores.
         roi_size: sliding window; a warning is logged if the weights were trained on patches of another size.
 
@@ -51,7 +51,7 @@ def run_evaluation(
             raise DataError(
                 output_dir,
                 f"the run was trained on {len(seen)} of the validation cases ({name_some(seen)})",
-                advice="pass the fold and the data of the training",
+                advice="pass the same --fold and data as for the training",
             )
     logger.info("evaluating %s (epoch %s)", checkpoint, card.get("epoch"))
     evaluator.run(int(card.get("epoch") or 1))

@@ -20,8 +20,8 @@ from brats3d.labels import BRATS2020
 class SaveValidationSegmentations:
     """Handler of the evaluator that writes ``<output_dir>/<case_id>.nii.gz`` for every case, with BraTS 2020's labels.
 
-    The evaluator's volumes are reoriented and cropped. Their affine says where they lie, so no record of the transforms
-    is needed, which cached cases do not have.
+    The evaluator's volumes are reoriented and cropped. Their affine defines their position. No record of the
+    transforms is needed; cached cases have none.
 
     Args:
         output_dir: folder of the segmentations.
@@ -84,4 +84,4 @@ def place_in_grid(label: np.ndarray, affine: np.ndarray, grid: np.ndarray, shape
 
 
 _TOLERANCE = 1e-3
-"""Largest difference between the centres of two voxels that are the same, in voxels."""
+"""Largest distance between the centres of two voxels that count as the same, in voxels."""

@@ -23,7 +23,7 @@ class Scores:
 
     Args:
         rows: one for each case and region, in natural order.
-        rules: name of the challenge whose rules were followed, if the file has it.
+        rules: name of the scoring rules, if the file has it.
         epoch: epoch of the weights that were scored, if the file has it.
     """
 
@@ -37,7 +37,7 @@ def read_scores(path: str | Path) -> Scores:
 
     Raises:
         NotFoundError: if there is no such file.
-        DataError: if it cannot be read, or does not hold every region of every case exactly once with sound numbers.
+        DataError: if it cannot be read, or does not hold every region of every case exactly once with valid numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,7 +55,7 @@ def read_scores(path: str | Path) -> Scores:
             expected = f"one row each of {', '.join(REGIONS_TO_READ)}"
             raise DataError(path, f"case {case_id:.80}", expected=expected, found=list(regions), advice=SCORES_ADVICE)
     if len(rows) > len({(row.case_id, row.region) for row in rows}):
-        raise DataError(path, "a case and region has several rows", advice=SCORES_ADVICE)
+        raise DataError(path, "several rows for one case and region", advice=SCORES_ADVICE)
     rules, epoch = content.get("rules"), content.get("epoch")
     if not isinstance(rules, str | None):
         raise DataError(path, "rules", expected="a name", found=rules, advice=SCORES_ADVICE)
@@ -64,7 +64,7 @@ def read_scores(path: str | Path) -> Scores:
 
 
 def write_scores(path: str | Path, rows: Sequence[ScoreRow], write: Writer = write_whole, **more: Any) -> None:
-    """Write ``{**more, summary, rows}`` as JSON, whole or not at all.
+    """Write ``{**more, summary, rows}`` atomically as JSON.
 
     Raises:
         ValueError: if a number is NaN or infinite.
@@ -76,7 +76,7 @@ def write_scores(path: str | Path, rows: Sequence[ScoreRow], write: Writer = wri
 
 
 def write_csv(path: str | Path, rows: Sequence[ScoreRow]) -> Path:
-    """Write one line for each case and region as CSV, whole or not at all."""
+    """Write one line for each case and region atomically as CSV."""
     content = [row.to_json() for row in rows]
     columns = list(dict.fromkeys(name for row in content for name in row))
     text = io.StringIO()

@@ -34,7 +34,7 @@ class ScoreRow:
         lesions_found: number of reference lesions that the prediction touches.
         lesions_missed: number of reference lesions that it does not touch.
         lesions_spurious: number of predicted components that touch no lesion.
-        missing: there is no prediction, and the case counts as 0.
+        missing: True if there is no prediction, so that the case counts as 0.
     """
 
     case_id: str
@@ -55,7 +55,7 @@ class ScoreRow:
 
     @property
     def sort_key(self) -> tuple[Any, int]:
-        """Cases in natural order, the regions of each in reading order."""
+        """Sort key: cases in natural order, then regions in the order WT, TC, ET."""
         return natural_key(self.case_id), REGIONS_TO_READ.index(self.region)
 
     def value(self, name: str) -> float | None:
@@ -80,8 +80,8 @@ class ScoreRow:
             DataError: if it is not a mapping, lacks a required field, or a value is outside its range.
         """
 
-        def check(sound: bool, field: str, expected: str, found: Any) -> None:
-            if not sound:
+        def check(is_valid: bool, field: str, expected: str, found: Any) -> None:
+            if not is_valid:
                 raise DataError(path, f"row {number}: {field}", expected=expected, found=found, advice=SCORES_ADVICE)
 
         check(isinstance(content, dict), "row", "a mapping", content)
@@ -106,7 +106,7 @@ _RANGES = {
     **dict.fromkeys(("dice", "lesion_dice", "sensitivity", "specificity"), (0.0, 1.0)),
     "volume_error_ml": (-_LARGEST, _LARGEST),
 }
-"""Of the fields whose numbers are not from 0 to :data:`_LARGEST`."""
+"""Ranges of the fields that are not limited to 0 ... :data:`_LARGEST`."""
 
 
 def group_by_case(rows: Iterable[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:

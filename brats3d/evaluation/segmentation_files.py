@@ -1,4 +1,4 @@
-"""The segmentations in a folder, found by case."""
+"""Find the segmentations in a folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Segmentation:
     Args:
         case_id: the case.
         path: a NIfTI file.
-        convention: label convention, if the names of the case's files decide it.
+        convention: label convention, if it follows from the names of the case's files.
     """
 
     case_id: str
@@ -40,14 +40,15 @@ class Segmentation:
 def find_segmentations(folder: str | Path, name: str = "folder", with_cases: bool = False) -> dict[str, Segmentation]:
     """Find the segmentations in a folder, by case.
 
-    Every NIfTI file below the folder is one: ``<case_id>.nii.gz``, ``<case_id>_seg.nii.gz``, ``<case_id>-seg.nii.gz``,
-    ``<case_id>/seg.nii.gz``; except images (``<case_id>_t1.nii.gz``) and files with other names in a folder of images.
+    Every NIfTI file at any depth counts as a segmentation: ``<case_id>.nii.gz``, ``<case_id>_seg.nii.gz``,
+    ``<case_id>-seg.nii.gz``, ``<case_id>/seg.nii.gz``. Exceptions are images (``<case_id>_t1.nii.gz``), and files with
+    other names in a folder of images.
     Links are followed; hidden folders are skipped.
 
     Args:
         folder: the folder to search.
         name: name of the argument, for errors.
-        with_cases: the folder may be a data set as downloaded, in which a case's segmentation may have any name.
+        with_cases: True if the folder may be a data set as downloaded, in which segmentations may have any name.
 
     Returns:
         case_id -> segmentation, in natural order.
@@ -62,28 +63,28 @@ def find_segmentations(folder: str | Path, name: str = "folder", with_cases: boo
         raise NotFoundError(name, f"{root} does not exist", expected="a folder with segmentations")
     if not root.is_dir():
         raise UsageError(name, f"{root} is a file", expected="a folder with segmentations")
-    of_cases = _of_cases(root) if with_cases else []
-    known = {os.path.realpath(each.path) for each in of_cases}
+    from_cases = _from_cases(root) if with_cases else []
+    known = {os.path.realpath(each.path) for each in from_cases}
     found: dict[str, list[Segmentation]] = {}
-    for each in (*of_cases, *(each for each in _of_file_names(root) if os.path.realpath(each.path) not in known)):
+    for each in (*from_cases, *(each for each in _from_file_names(root) if os.path.realpath(each.path) not in known)):
         found.setdefault(each.case_id, []).append(each)
     if not found:
         expected = "files like BraTS20_Training_001.nii.gz or BraTS20_Training_001_seg.nii.gz"
         raise DataError(root, "no segmentation", expected=expected)
-    doubles = [
+    duplicates = [
         f"{case_id}: {len(each)} files, {name_some([os.path.relpath(one.path, root) for one in each])}; expected one"
         for case_id, each in found.items()
         if len(each) > 1
     ]
-    if doubles:
-        raise DataError.of_many(root, doubles, "keep one file for each case, named <case_id>.nii.gz")
+    if duplicates:
+        raise DataError.of_many(root, duplicates, "keep one file for each case, named <case_id>.nii.gz")
     return {case_id: found[case_id][0] for case_id in sorted(found, key=natural_key)}
 
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
-def _of_cases(root: Path) -> list[Segmentation]:
+def _from_cases(root: Path) -> list[Segmentation]:
     """Return the segmentations of the cases that :func:`brats3d.cases.scan_cases` finds."""
     try:
         scan = scan_cases(root, absent_sequences=True)
@@ -100,8 +101,8 @@ def _of_cases(root: Path) -> list[Segmentation]:
     return [Segmentation(case.case_id, case.label, case.convention) for case in scan.cases if case.label]
 
 
-def _of_file_names(root: Path) -> Iterator[Segmentation]:
-    """Yield the files that are segmentations by their names alone."""
+def _from_file_names(root: Path) -> Iterator[Segmentation]:
+    """Yield the segmentations that can be recognised by their file names."""
     for folder, files in walk_folders(root):
         parsed = {name: parse_file_name(name) for name in files if _NIFTI.search(name)}
         has_images = any(parts and parts[1] != SEGMENTATION for parts in parsed.values())

@@ -1,4 +1,4 @@
-"""Scores summarised over cases."""
+"""Summaries of scores over cases."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def format_table(rows: Sequence[ScoreRow]) -> str:
 
 def format_scores(scores: FolderScores) -> str:
     """Format mean, standard deviation, median and quartiles of each measure and region, and list missing cases."""
-    left_out = 0 if scores.counts_missing else len(scores.missing)
-    cases = f"{scores.cases} of {scores.cases + left_out} cases" if left_out else f"{scores.cases} cases"
+    skipped = 0 if scores.counts_missing else len(scores.missing)
+    cases = f"{scores.cases} of {scores.cases + skipped} cases" if skipped else f"{scores.cases} cases"
     width = max(len(measure.title) for measure in MEASURES.values())
     lines = [
         f"{cases}, rules of {scores.rules}; labels: {scores.labels}",
@@ -61,7 +61,7 @@ def format_scores(scores: FolderScores) -> str:
                 lines.append(f"{title:<{width}}  {region:<6}{cells}")
                 title = ""
     if scores.missing:
-        how = "NOT in these figures; --missing zero counts them as 0" if left_out else "counted as 0"
+        how = "NOT in these figures; --missing zero counts them as 0" if skipped else "counted as 0"
         lines += ["", f"without a prediction ({how}): {name_some(scores.missing, 20)}"]
     if scores.extra:
         lines += ["", f"without a reference (not scored): {name_some(scores.extra, 20)}"]

@@ -24,7 +24,7 @@ from brats3d.evaluation.summary import summarise
 def is_better(current: float, best: float) -> bool:
     """Return True if ``current`` is better than ``best``.
 
-    NaN is worse than any number. MONAI's comparison keeps a NaN of the first validation as the best for ever.
+    NaN is worse than any number. With MONAI's comparison, a NaN from the first validation remains the best score.
     """
     if math.isnan(current):
         return False
@@ -32,13 +32,15 @@ def is_better(current: float, best: float) -> bool:
 
 
 class ValidationScores(Metric):
-    """Ignite metric that scores every case; independent of order, batch size and number of processes.
+    """Ignite metric that scores every case.
 
-    Its value is the mean Dice over cases and regions. On completion the engine's ``state.metrics`` also has
+    The result does not depend on order, batch size or number of processes.
+
+    The metric's value is the mean Dice over cases and regions. On completion the engine's ``state.metrics`` also has
     ``val_dice_wt``, ``val_dice_tc`` and ``val_dice_et`` (and ``val_hd95_wt`` etc. and ``val_lesion_dice_wt`` etc. if
     they were computed), and ``state.metric_details`` has the rows under the metric's name.
 
-    Predicted regions are nested first, as in a file of labels, so that an evaluation's scores are those of the files
+    Predicted regions are nested first, as in a label file, so that the scores of an evaluation are those of the files
     that it writes.
 
     The engine's output must be decollated: a list of ``{"pred": (3, H, W, D), "label": (3, H, W, D)}`` with {0, 1};
@@ -50,7 +52,7 @@ class ValidationScores(Metric):
         score_rules: name in :data:`brats3d.evaluation.rules.RULES`.
 
     Raises:
-        UsageError: if a number is not an integer or too small, or there are no such rules.
+        UsageError: if a number is not an integer or too small, or the rules are unknown.
     """
 
     def __init__(self, val_interval: int = 1, full_every: int = 1, score_rules: str = "brats2023") -> None:

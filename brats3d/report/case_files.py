@@ -19,7 +19,7 @@ class CaseProblem:
 
     Args:
         case_id: the case; None if all cases are affected.
-        text: what was found, what was expected and what to do.
+        text: the problem, and what to do about it.
     """
 
     case_id: str | None
@@ -62,13 +62,13 @@ def find_files(
         return {}, [CaseProblem(None, text)]
     try:
         cases = _find_cases(run, where, moved=dataset_dir is not None)
-    except (ValueError, OSError, TypeError) as error:  # TypeError: nonsense in settings.json
+    except (ValueError, OSError, TypeError) as error:  # TypeError: a wrong type in settings.json
         moved = "; pass --dataset-dir DIR if they have moved" if isinstance(error, OSError) and not dataset_dir else ""
         return {}, [CaseProblem(None, f"the cases cannot be shown: {error}{moved}")]
     files: dict[str, CaseFiles] = {}
     problems: list[CaseProblem] = []
     if absent := [case_id for case_id in run.by_case if case_id not in cases]:
-        text = f"not in {where}: {name_some(absent)}; expected the data that were scored"
+        text = f"not in {where}: {name_some(absent)}; expected the scored cases"
         problems.append(CaseProblem(absent[0] if len(absent) == 1 else None, text))
     for case_id in run.by_case:
         if (case := cases.get(case_id)) is None:
@@ -77,7 +77,7 @@ def find_files(
         lacking = [name for name in run.modalities if name not in case.images]
         lacking += ["the reference"] if case.label is None else []
         if lacking:
-            problems.append(CaseProblem(case_id, f"lacks {', '.join(lacking)}; expected the files that were scored"))
+            problems.append(CaseProblem(case_id, f"lacks {', '.join(lacking)}; expected the scored files"))
         elif not path.is_file():
             problems.append(CaseProblem(case_id, f"has no segmentation {path}; run: {evaluate}"))
         else:

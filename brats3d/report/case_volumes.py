@@ -52,7 +52,7 @@ def load_volumes(files: CaseFiles, modalities: Sequence[str]) -> CaseVolumes:
 
     Args:
         files: the files of the case.
-        modalities: which of its sequences to read.
+        modalities: the sequences to read.
 
     Raises:
         DataError: if a file cannot be read, lies on another grid, or holds labels that its convention does not have.
@@ -61,7 +61,7 @@ def load_volumes(files: CaseFiles, modalities: Sequence[str]) -> CaseVolumes:
     if case.label is None or case.convention is None:
         raise DataError(
             case.label or case.case_id,
-            "neither its name nor the run's settings define what its labels mean",
+            "neither its name nor the run's settings define its label convention",
             expected="a label_convention in settings.json",
         )
     images = [read_volume(case.images[name]) for name in modalities]
@@ -101,7 +101,7 @@ def compare_with_scores(volumes: CaseVolumes, rows: Mapping[str, ScoreRow]) -> s
         volumes: the case.
         rows: region -> its scores.
     """
-    advice = "pictures and scores are of different files; run brats3d evaluate again"
+    advice = "the files are not those that were scored; run brats3d evaluate again"
     for region in REGIONS_TO_READ:
         ref_ml, scored_ml = volumes.ref_ml[region], rows[region].ref_volume_ml
         if abs(ref_ml - scored_ml) > 0.01 + 0.01 * scored_ml:

@@ -52,7 +52,7 @@ class Chart:
 
 
 def draw_curves(curves: Curves) -> dict[str, Chart]:
-    """Draw loss, learning rate and Dice over the iterations, as far as their tags are present.
+    """Draw loss, learning rate and Dice over the iterations, for the tags that are present.
 
     Args:
         curves: TensorBoard tag -> (iteration, value) pairs.

@@ -86,7 +86,7 @@ def read_curves(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: points for tag, points in read_scalars(run_dir).items() if tag.startswith(prefixes)}
 
 
-if __name__ == "__main__":  # called by `make demo`: RUN PNG METRICS_OF_THE_INCLUDED_WEIGHTS
+if __name__ == "__main__":  # called by `make demo` with: RUN PNG METRICS_OF_THE_BUNDLED_WEIGHTS
     import json
     import sys
 

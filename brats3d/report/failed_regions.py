@@ -1,4 +1,4 @@
-"""The regions of a run that went wrong: missed, spurious or poor."""
+"""The regions of a run that failed: missed, spurious or poor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POOR_DICE = 0.5
 
 @dataclass(frozen=True)
 class FailedRegion:
-    """A region of a case that went wrong.
+    """A failed region of a case.
 
     Args:
         kind: ``"missed"`` (nothing predicted), ``"spurious"`` (none in the reference) or ``"poor"`` (low Dice).

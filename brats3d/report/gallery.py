@@ -1,4 +1,4 @@
-"""The pictures of a report: best, median and worst case at length, and a thumbnail of each case."""
+"""The pictures of a report: panels of the best, median and worst case, and a thumbnail of each case."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_THUMBNAILS = 70
 
 @dataclass(frozen=True, eq=False)
 class ShownCase:
-    """A case that is shown at length.
+    """A case that is shown with all of its panels.
 
     Args:
         rank: ``"best"``, ``"median"`` or ``"worst"``.

@@ -81,10 +81,10 @@ def make_report(
         boxes=boxes,
         curves=curves,
     )
-    page = render_page(content).encode(errors="replace")  # names of files need not be valid text
+    page = render_page(content).encode(errors="replace")  # file names need not be valid text
     write_owned(target, lambda file: file.write(page))
     for name in FIGURES.difference(curves, boxes, (case.rank for case in shown)):
-        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report
+        (folder / f"{name}.png").unlink(missing_ok=True)  # figures of an earlier report
     for problem in problems:
         logger.warning("%s%s", f"{problem.case_id}: " if problem.case_id else "", problem.text)
     return target

@@ -1,6 +1,6 @@
-"""The page of a report, rendered from ``page.html.j2``. It is one file that fetches nothing.
+"""The page of a report, rendered from ``page.html.j2``: one file that loads nothing from the network.
 
-Its Content-Security-Policy makes the browser enforce this, whatever the page holds, and runs no script but ``page.js``.
+Its Content-Security-Policy makes the browser enforce this, and allows no script but ``page.js``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class PageContent:
         run: the run.
         facts: name -> value of what is known about the run.
         commands: the commands that repeat the run; none if unknown.
-        failures: regions that went wrong.
-        problems: files that are missing, damaged or not those that were scored.
+        failures: regions that failed.
+        problems: files that are missing, damaged, or not the scored ones.
         shown: best, median and worst case.
         thumbnails: case_id -> picture.
         boxes: measure -> box plot.

@@ -37,7 +37,7 @@ class Picture:
 
 
 def case_panels(volumes: CaseVolumes, z: int) -> list[Picture]:
-    """Return each sequence of a slice as it is, then reference and prediction outlined on FLAIR and on T1ce.
+    """Return each sequence of a slice without outlines, then reference and prediction outlined on FLAIR and on T1ce.
 
     The border of the whole tumour is judged on FLAIR, the border of the core on T1ce.
 

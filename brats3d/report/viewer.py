@@ -29,7 +29,7 @@ class Viewer:
     Args:
         shape: voxels along the axes towards L, P and S.
         columns: slices in one row of a mosaic.
-        start: the voxel at which the crosshair stands at first.
+        start: initial voxel of the crosshair.
         sequences: title of a sequence -> its mosaic as JPEG.
         regions: mosaic of the regions as PNG; a pixel is 17 (4 r + p), where r and p are the innermost region of the
             reference and of the prediction: 0 none, 1 WT, 2 TC, 3 ET.
@@ -43,12 +43,12 @@ class Viewer:
 
 
 def make_viewer(volumes: CaseVolumes, names: Sequence[str], z: int) -> Viewer:
-    """Make the viewer of a case. The volumes are thinned out to cubic voxels.
+    """Make the viewer of a case. The volumes are subsampled to cubic voxels.
 
     Args:
         volumes: the case.
         names: the sequences to show.
-        z: the axial slice to begin with.
+        z: the initial axial slice.
     """
     spacing_mm, shape = volumes.spacing_mm, volumes.ref.shape[1:]
     finest = min(spacing_mm)

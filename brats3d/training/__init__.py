@@ -1,6 +1,6 @@
-"""A training run: its steps, checkpoints, resume, stopping, TensorBoard, and several processes.
+"""A training run: steps, checkpoints, resuming, stopping, TensorBoard, distributed training.
 
-``run_training`` starts, resumes or reports a run; ``RunState`` is the record that its handlers share.
+``run_training`` starts, resumes or reports a run; ``RunState`` is the state that its handlers share.
 """
 
 import lazy_loader

@@ -28,7 +28,7 @@ from brats3d.training.stopwatch import Stopwatch, check_minutes
 BEST = "best.pt"
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
-"""The state of a run and the one before it, which serves if a disk has damaged the newest."""
+"""The state of a run and the one before it, which is used if the newest is damaged."""
 
 logger = logging.getLogger("brats3d")
 
@@ -37,10 +37,10 @@ def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[st
     """Restore what :class:`KeepCheckpoints` saved, so that the run continues as if it had not been interrupted.
 
     Args:
-        run: receives the state; has the parts of the run that was saved.
-        trainer: continues after the saved iteration.
+        run: the run to restore, built from the same config as the saved one.
+        trainer: the trainer, which will continue after the saved iteration.
         path: the ``last.pt`` or ``previous.pt``.
-        content: of the file.
+        content: content of the file.
 
     Raises:
         UsageError, DataError: if the state comes from another network or run.
@@ -48,11 +48,11 @@ def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[st
     try:
         saved_network = {"network_def": json.loads(content["network_def"])}
         network = {"network_def": describe_network(run.network)}
-        refuse_mismatch(path, saved_network, network, advice="name another --output_dir")
+        refuse_mismatch(path, saved_network, network, advice="choose another --output_dir")
         if content["epoch_length"] != trainer.state.epoch_length:
             raise ValueError(
-                f"an epoch had {content['epoch_length']} iterations, now it has {trainer.state.epoch_length}: "
-                "another number of cases or processes"
+                f"an epoch had {content['epoch_length']} iterations and now has {trainer.state.epoch_length}: the "
+                "number of cases or processes has changed"
             )
         run.network.load_state_dict(content["network"])
         _restore_schedule(run.optimizer, run.lr_scheduler, content)
@@ -64,27 +64,28 @@ def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[st
         best = content["best_metric"], content["best_epoch"]
     except UsageError:
         raise
-    except Exception as error:  # the state of something else raises anything
+    except Exception as error:  # any other file can raise nearly anything here
         raise DataError(path, f"does not fit this run ({first_line(error)})") from error
     run.resumed_from = path
-    ahead = _read_score(run.checkpoints / BEST)  # newer than this state, if the run was killed between the two
+    ahead = _read_score(run.checkpoints / BEST)  # newer than this state if the run was killed between the two saves
     best = max(best, ahead, key=lambda score: score[0])
     run.evaluator.state.best_metric, run.evaluator.state.best_metric_epoch = best
 
 
 class KeepCheckpoints:
-    """Handler of the trainer: save ``best.pt`` after a validation that beats all before, and ``last.pt`` after every
-    epoch, every few minutes, and at the events :class:`brats3d.training.RunEvents`.
+    """Handler of the trainer: save ``best.pt`` after a validation with a new best score, and ``last.pt`` after
+    every epoch, every few minutes, and at the events :class:`brats3d.training.RunEvents`.
 
-    ``best.pt`` is a plain state dict. ``last.pt`` is the whole state under names: network, optimizer, lr_scheduler,
-    epoch (complete ones), iteration, epoch_length, within_epoch (1: saved before the end of an epoch),
-    epoch_end_pending (1: only the end of that epoch is left to do), last_points (TensorBoard's scalars of the last
-    step), best_metric, best_epoch, network_def and settings as JSON, and the run's further stateful objects. The state
-    before it is kept as ``previous.pt``. Attach this handler after those that validate and that change what is saved.
+    ``best.pt`` is a plain state dict. ``last.pt`` is a dictionary with the whole state: network, optimizer,
+    lr_scheduler, epoch (complete epochs), iteration, epoch_length, within_epoch (1: saved before the end of an epoch),
+    epoch_end_pending (1: only the validation and the saving of that epoch are left), last_points (TensorBoard's scalars
+    of the last step), best_metric, best_epoch, network_def and settings as JSON, and the run's further stateful
+    objects. The previous state is kept as ``previous.pt``. Attach this handler after those that validate and that
+    change what is saved.
 
     Args:
-        run: the record of the run.
-        minutes: from one save to the next within an epoch; None = save at the end of epochs only.
+        run: the state of the run.
+        minutes: time between saves within an epoch; None = save only at the end of epochs.
         now: a clock, in seconds.
 
     Raises:
@@ -111,7 +112,7 @@ class KeepCheckpoints:
     def __call__(self, engine: Engine) -> None:
         """Save at the end of an epoch."""
         scores = self.run.evaluator.state
-        if not math.isfinite(scores.best_metric):  # MONAI accepts the first score as the best, whatever it is
+        if not math.isfinite(scores.best_metric):  # MONAI accepts any first score as the best, even NaN
             scores.best_metric, scores.best_metric_epoch = -1, -1
         if scores.best_metric > self._best_metric:
             self._best_metric = float(scores.best_metric)
@@ -121,7 +122,7 @@ class KeepCheckpoints:
 
     def _begin(self, engine: Engine) -> None:
         self._since_save.restart()
-        self._best_metric = max(float(self.run.evaluator.state.best_metric), -1.0)  # of a restored run
+        self._best_metric = max(float(self.run.evaluator.state.best_metric), -1.0)  # not -1 in a resumed run
 
     def _save_if_due(self, engine: Engine) -> None:
         if self.minutes is not None and self._since_save.minutes >= self.minutes:
@@ -154,7 +155,7 @@ class KeepCheckpoints:
             **{name: part.state_dict() for name, part in run.stateful.items()},
         }
         last = run.checkpoints / LAST
-        if self._has_saved or run.resumed_from == last:  # otherwise the file there is damaged
+        if self._has_saved or run.resumed_from == last:  # else the existing file is damaged
             _keep_previous(last)
         save_checkpoint(last, content, {**self._card(engine), "epoch": epoch})
         self._since_save.restart()
@@ -184,7 +185,7 @@ def _read_score(best: Path) -> tuple[float, int]:
 
 
 def _restore_schedule(optimizer: torch.optim.Optimizer, lr_scheduler: Any, content: Mapping[str, Any]) -> None:
-    """Restore the optimizer's moments and the position in the schedule, but keep this run's rates, decay and length.
+    """Restore the optimizer's moments and the position in the schedule; keep this run's rates, weight decay and length.
 
     They differ from the saved ones only if the run is resumed with other settings (``resume`` is ``force``).
     """
@@ -206,7 +207,7 @@ def _restore_schedule(optimizer: torch.optim.Optimizer, lr_scheduler: Any, conte
 
 
 def _keep_previous(last: Path) -> None:
-    """Give the state that is about to be replaced a second name; skipped on file systems without hard links."""
+    """Keep the state that is about to be replaced as ``previous.pt``, if the file system has hard links."""
     if not last.is_file():
         return
     link = last.with_name(f".{PREVIOUS}.{secrets.token_hex(6)}.tmp")

@@ -1,4 +1,4 @@
-"""Warn about a collapsed training: the network predicts a region in no case any more."""
+"""Warn about a collapsed training, in which the network no longer predicts a region in any case."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ logger = logging.getLogger("brats3d")
 class WarnOfCollapse:
     """Handler of the evaluator: warn if a region is predicted in no case for several validations in a row.
 
-    DiceLoss alone can end there and stay there: with nothing predicted it has almost no gradient.
-    (https://github.com/MIC-DKFZ/nnUNet/issues/1395)
+    DiceLoss alone can collapse and not recover, because it has almost no gradient if nothing is predicted
+    (https://github.com/MIC-DKFZ/nnUNet/issues/1395).
 
     Args:
         bce_weight: weight of the cross-entropy in the loss; at 0 the warning recommends it.
@@ -38,7 +38,7 @@ class WarnOfCollapse:
         self._misses = dict.fromkeys(REGIONS_TO_READ, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Return, by region, the number of validations in a row that missed it."""
+        """Return region -> number of validations in a row that missed it."""
         return dict(self._misses)
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:

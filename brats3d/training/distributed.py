@@ -1,4 +1,4 @@
-"""Processes that train or segment together, started by torchrun."""
+"""Distributed training and inference with torchrun."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def refuse_idle_processes(cases: int, what: str) -> None:
     """Raise on every rank if there are more processes than cases.
 
     Args:
-        cases: their number.
-        what: their name in the message, such as ``"training cases"``.
+        cases: number of cases.
+        what: what the message calls them, such as ``"training cases"``.
 
     Raises:
-        UsageError: a process without a case would repeat another's, or do nothing.
+        UsageError: if so; a process without a case would repeat another's or do nothing.
     """
     if (processes := idist.get_world_size()) > cases:
         raise UsageError("nproc_per_node", expected=f"at most {cases}, one for each of the {what}", found=processes)
@@ -33,8 +33,8 @@ def distributed_device(backend: str | None = None, timeout_hours: float | None =
     """Join the process group of ``torchrun`` and return the device of this process.
 
     Args:
-        backend: of the group; None = nccl on CUDA and gloo on the CPU.
-        timeout_hours: that a process waits for the others; None = PyTorch's default.
+        backend: backend of the group; None = nccl on CUDA and gloo on the CPU.
+        timeout_hours: how long a process waits for the others; None = PyTorch's default.
 
     Raises:
         UsageError: if the process was not started by ``torchrun``.
@@ -43,10 +43,11 @@ def distributed_device(backend: str | None = None, timeout_hours: float | None =
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched():
             raise UsageError(
-                "multi_gpu_*.yaml", expected="a start by torchrun, which sets RANK and WORLD_SIZE", found="none"
+                "multi_gpu_*.yaml", expected="a process started by torchrun, which sets RANK and WORLD_SIZE"
             )
         if "SLURM_JOB_ID" in os.environ:
-            # ignite trusts SLURM, for which torchrun is a node's only task: every process would be the first one.
+            # Under SLURM, ignite reads the local rank from SLURM's variable. Torchrun is a single task there, so every
+            # process would have local rank 0.
             os.environ["SLURM_LOCALID"] = os.environ["LOCAL_RANK"]
         timeout = None if timeout_hours is None else timedelta(hours=timeout_hours)
         dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout)
@@ -62,7 +63,7 @@ def process_shard(device: torch.device, shard: str | None = None) -> str:
 
     Args:
         device: returned by :func:`distributed_device`, which has joined the process group.
-        shard: of all processes together, such as ``"3/8"`` in a job array; None = all cases.
+        shard: shard that all processes divide, such as ``"3/8"`` in a job array; None = all cases.
 
     Raises:
         UsageError: if ``shard`` does not have the form ``i/n``.
@@ -80,8 +81,8 @@ def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Modul
     if not dist.is_initialized():
         raise UsageError("device", "multi_gpu_train.yaml chooses the device of each process", advice="omit --device")
     device_ids = [device] if device.type == "cuda" else None
-    # Each process keeps its own buffers. They would be sent at every forward pass, also in a validation in which the
-    # processes have unequal numbers of windows.
+    # Do not synchronise buffers. That would happen at every forward pass, also in a validation, in which the processes
+    # have different numbers of windows.
     wrapper = torch.nn.parallel.DistributedDataParallel
     names = inspect.signature(wrapper).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # before torch 2.13
@@ -90,5 +91,5 @@ def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Modul
 
 
 def is_helper() -> bool:
-    """Return True in every process except the first, which alone writes files."""
+    """Return True in every process except the first. Only the first process writes files."""
     return idist.get_rank() > 0

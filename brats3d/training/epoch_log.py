@@ -1,4 +1,4 @@
-"""One line of log an epoch: the loss, the learning rate, the speed, and the time spent waiting for data."""
+"""Log loss, learning rate, speed and the time spent waiting for data, one line per epoch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ logger = logging.getLogger("brats3d")
 
 
 class LogEpoch:
-    """Handler of the trainer: log one line an epoch.
+    """Handler of the trainer that logs one line per epoch.
 
     The line has the mean loss over the steps that were not skipped, the last learning rate, the fraction of the time
     spent waiting for the next batch, and patches per second.
 
     Args:
-        schedule: of a run that ends after a number of minutes; the line then has minutes instead of epochs.
-        stream: phantoms made during the training; the line then has the fraction of the time spent making them, which
-            is part of the waiting.
+        schedule: schedule of a run that ends after a number of minutes; the line then has minutes instead of epochs.
+        stream: phantoms generated during training; the line then has the fraction of the time spent generating them,
+            which is part of the waiting.
     """
 
     def __init__(self, schedule: TimedSchedule | None = None, stream: PhantomStream | None = None) -> None:
@@ -33,15 +33,15 @@ class LogEpoch:
         self._losses: list[torch.Tensor] = []
         self._patches = 0
         self._learning_rate = 0.0
-        self._asked_at = 0.0
+        self._waiting_since = 0.0
         self._waited = 0.0
         self._making_before = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._receive)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._start_waiting)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._stop_waiting)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add_step)
         # Ignite measures the epoch before the handlers of EPOCH_COMPLETED run, so the validation is not included.
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
@@ -50,19 +50,19 @@ class LogEpoch:
         self._losses, self._patches, self._waited = [], 0, 0.0
         self._making_before = self.stream.seconds_making if self.stream else 0.0
 
-    def _ask(self, engine: Engine) -> None:
-        self._asked_at = time.perf_counter()
+    def _start_waiting(self, engine: Engine) -> None:
+        self._waiting_since = time.perf_counter()
 
-    def _receive(self, engine: Engine) -> None:
-        self._waited += time.perf_counter() - self._asked_at
+    def _stop_waiting(self, engine: Engine) -> None:
+        self._waited += time.perf_counter() - self._waiting_since
 
     def _add_step(self, engine: Engine) -> None:
-        self._losses.append(engine.state.output[Keys.LOSS])  # stays on the device: no wait for the GPU at each step
+        self._losses.append(engine.state.output[Keys.LOSS])  # not .item(), which would wait for the GPU at each step
         self._patches += len(engine.state.output[Keys.IMAGE])
         self._learning_rate = engine.optimizer.param_groups[0]["lr"]
 
     def _log(self, engine: Engine) -> None:
-        if not self._losses:  # resumed for the end of an epoch alone
+        if not self._losses:  # resumed only to validate the epoch
             return
         seconds = max(engine.state.times[Events.EPOCH_COMPLETED.name], 1e-9)
         phantoms = ""

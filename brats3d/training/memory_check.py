@@ -1,7 +1,7 @@
 """Estimate the memory of a run before it starts.
 
-One line of log a device; a warning with advice if less is free than the run needs. A run is refused only if no error of
-the estimate could explain the difference.
+Logs one line per device, or a warning with advice if the run needs more than is free. A run is refused only if the
+difference is too large to be an error of the estimate.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from brats3d.networks import OnePassInferer, compute_dtype, step_need, stitched_
 logger = logging.getLogger("brats3d")
 
 REFUSED_FROM = 1.5
-"""Times the total memory, swap included. The estimate was 0.89 to 1.25 times what was measured
-(benchmarks/RESULTS.md), so no step fits that is estimated so high; between 1 and 1.5 the user decides."""
+"""Multiple of the total memory, including swap. Estimates were 0.89 to 1.25 times the measured memory
+(benchmarks/RESULTS.md), so a run that is estimated this high cannot fit. From 1 to 1.5 there is only a warning."""
 
 WORKER_BYTES = 300 * 2**20
-"""Of a worker process, besides its batches: its own Python objects and the pages of libraries that it writes to."""
+"""Memory of a worker process without its batches: Python objects, and pages of libraries that it writes to."""
 
 CPU = torch.device("cpu")
 
@@ -46,23 +46,23 @@ def check_memory(
     free: Callable[[torch.device], int] | None = None,
     total: Callable[[torch.device], int] | None = None,
 ) -> None:
-    """Log the memory that a run will need, and warn if it is more than is free; the configs call this first.
+    """Log the memory that a run will need, and warn if less is free. The configs call this first.
 
     Args:
         network: the bare network.
-        evaluator: of the cases to validate on, or to segment.
-        roi_size: of the sliding windows.
-        channels: of an image.
+        evaluator: evaluator of the cases to validate on or to segment.
+        roi_size: voxels of a sliding window.
+        channels: channels of an image.
         amp: bfloat16 autocast.
         trainer: None if nothing is trained.
-        patch_size: of the training.
-        patches: per iteration.
-        ignore_memory: only warn, however large the need.
+        patch_size: voxels of a training crop.
+        patches: patches per iteration.
+        ignore_memory: warn instead of raising.
         free: returns the free bytes of a device; None = ask the system.
         total: returns all bytes of a device; None = ask the system.
 
     Raises:
-        UsageError: if the run cannot work: without the cache it needs more than 1.5 times the total memory.
+        UsageError: if the run cannot fit: without the cache it needs more than 1.5 times the total memory.
     """
     if idist.get_rank() > 0:
         return
@@ -70,7 +70,7 @@ def check_memory(
     free, total = free or _free, total or _total
     try:
         step, validation = job.step_bytes(), job.validation_bytes()
-    except Exception as error:  # a network that cannot run without values
+    except Exception as error:  # a network whose forward pass depends on the values of its input
         logger.info("the memory that this network needs cannot be estimated: %s", first_line(error))
         return
     needs = {CPU: job.loader_needs()}
@@ -91,13 +91,13 @@ def check_memory(
 
 
 def describe_memory(memory: str, need: Mapping[str, int], free: int) -> str:
-    """Return such as ``needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free``."""
+    """Return a line such as ``needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free``."""
     items = ", ".join(f"{name} {gib(size)}" for name, size in need.items())
     return f"needs about {gib(sum(need.values()))} GiB of {memory} ({items}) of {gib(free)} GiB free"
 
 
 def exceeds(need: Mapping[str, int], total: int) -> bool:
-    """Return True if a run cannot work. The cache does not count: it only takes what is left."""
+    """Return True if a run cannot fit. The cache does not count, because it only uses what is left."""
     return sum(size for name, size in need.items() if name != "cache") > REFUSED_FROM * total
 
 
@@ -111,17 +111,19 @@ def _report(
         return
     if cache and needed - cache < free:
         fraction = math.floor(10 * (free - needed + cache) / free) / 10
-        advice = [f"--cache ({fraction:g} leaves enough)", *advice]
-    lower = f"lower {' or '.join(advice)}" if advice else ""
+        advice = [f"lower --cache ({fraction:g} leaves enough)", *advice]
+    remedies = ", or ".join(advice)
     if not ignore_memory and exceeds(need, total):
         problem = f"{text}; {gib(total)} GiB in total"
-        raise UsageError("memory", problem, advice="; ".join(filter(None, (lower, "--ignore_memory true runs anyway"))))
-    logger.warning("%s", f"{text}; {lower}" if lower else text)
+        raise UsageError(
+            "memory", problem, advice="; ".join(filter(None, (remedies, "--ignore_memory true starts it all the same")))
+        )
+    logger.warning("%s", f"{text}; {remedies}" if remedies else text)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is trained, validated or segmented; the fields are the arguments of :func:`check_memory`."""
+    """A training, validation or inference; the fields are the arguments of :func:`check_memory`."""
 
     network: nn.Module
     evaluator: Evaluator
@@ -148,7 +150,7 @@ class _Job:
         return step_need(self.network, self.trainer.loss_function, image, dtype).on(self.device)
 
     def validation_bytes(self) -> int:
-        """Bytes of a case that goes through the windows."""
+        """Bytes of the inference of one case."""
         dataset, inferer = self.evaluator.data_loader.dataset, self.evaluator.inferer
         shape = dataset.expected_shape() if hasattr(dataset, "expected_shape") else self.roi_size
         image = (1, self.channels, *shape)
@@ -158,11 +160,11 @@ class _Job:
             input_shape = (getattr(inferer, "sw_batch_size", 1), self.channels, *self.roi_size)
         window = window_need(self.network, input_shape, compute_dtype(self.device, self.amp))
         stitched = stitched_bytes(image, self.roi_size, window.output_shape[1])
-        # The image and the stitched logits; with them the windows or, after the last one, probabilities and regions.
+        # Image, stitched logits, and either the windows or, after the last window, probabilities and regions.
         return 4 * math.prod(image) + stitched + max(window.on(self.device), 2 * stitched)
 
     def loader_needs(self) -> dict[str, int]:
-        """Bytes in main memory of the batches that wait, and of the processes that make them."""
+        """Bytes of the prefetched batches in main memory, and of the worker processes."""
         if self.trainer is None:
             return {}
         loader = self.trainer.data_loader
@@ -171,22 +173,24 @@ class _Job:
         return {"batches": (batches + loader.num_workers * WORKER_BYTES) * idist.get_nproc_per_node()}
 
     def state_bytes(self) -> int:
-        """Bytes of the weights, of their moving average, and of the two moments that AdamW keeps of each."""
+        """Bytes of the weights, of their moving average, and of the two moments that AdamW keeps for each."""
         weights = {id(p): p.nbytes for engine in self.engines for p in engine.network.parameters()}
         trained = self.trainer.network.parameters() if self.trainer else ()
         return sum(weights.values()) + sum(2 * p.nbytes for p in trained if p.requires_grad)
 
     def advice(self, step: int, validation: int) -> list[str]:
-        """Knobs to lower, with the memory that a step then needs."""
+        """Advice on knobs to lower, with the memory that a step would then need."""
         if isinstance(self.evaluator.inferer, OnePassInferer):
-            return ["--one_pass to False"]
+            return ["set --one_pass to False"]
         if self.trainer is None or validation > step:
-            return [f"--roi_size (it is {self.roi_size})"]
+            return [f"lower --roi_size (it is {self.roi_size})"]
         smaller = [max(32, n * 3 // 4 // 16 * 16) for n in self.patch_size]
         fraction = math.prod(smaller) / math.prod(self.patch_size)
-        advice = [f"--patch_size (a step of {smaller} needs about {gib(step * fraction)})"] if fraction < 1 else []
+        advice = (
+            [f"lower --patch_size (a step of {smaller} needs about {gib(step * fraction)})"] if fraction < 1 else []
+        )
         if self.patches > 1:
-            advice.append(f"--batch_size (a step of one patch needs about {gib(step / self.patches)})")
+            advice.append(f"lower --batch_size (a step of one patch needs about {gib(step / self.patches)})")
         return advice
 
 

@@ -1,4 +1,4 @@
-"""The origin of weights: what the card of a checkpoint says besides scores."""
+"""The provenance of weights, for the card of a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from brats3d.training.timed_schedule import TimedSchedule
 
 
 class Provenance:
-    """Return the origin of the weights when called, once for each checkpoint.
+    """Callable that returns the provenance of the weights; called for each checkpoint.
 
     Args:
         config: name of the config.
-        seed: of the run.
-        device: that the run uses.
+        seed: random seed of the run.
+        device: device of the run.
         schedule: counts the minutes.
         trained_on: description of the data.
-        absent_sequences: True if the network has learned to segment with sequences missing.
+        absent_sequences: True if the network was trained with sequences missing.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Provenance:
 
 
 def device_name(device: str | torch.device) -> str:
-    """Return such as ``NVIDIA A100-SXM4-40GB``, or the processor and the number of threads."""
+    """Return the name of a GPU, such as ``NVIDIA A100-SXM4-40GB``, or the processor and the number of threads."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -58,7 +58,7 @@ def device_name(device: str | torch.device) -> str:
 
 
 def source_version() -> str:
-    """Return the commit of the source tree that this package runs from, else the version of the package."""
+    """Return the commit of the source tree if the package runs from one, else the version of the package."""
     root = Path(brats3d.__file__).resolve().parent.parent
     if (root / ".git").exists():
         describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]

@@ -23,12 +23,12 @@ from brats3d.training.run_state import RunState
 logger = logging.getLogger("brats3d")
 
 RESUME = ("auto", "force", "never")
-"""``auto`` resumes the run in the folder if its settings and data are the same; ``force`` resumes it in any case;
+"""``auto`` resumes the run in the folder if its settings and data are the same; ``force`` always resumes it;
 ``never`` refuses a folder that holds a run."""
 
 
 def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, Any]] | None:
-    """Find the newest undamaged state in a run's folder.
+    """Find the newest undamaged checkpoint in a run's folder.
 
     Args:
         output_dir: folder of the run.
@@ -39,11 +39,11 @@ def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, An
 
     Raises:
         UsageError: if ``resume`` is unknown, or is ``never`` and the folder holds a run.
-        DataError: if every state is damaged.
+        DataError: if every checkpoint is damaged.
     """
     if resume not in RESUME:
         raise UsageError("resume", expected=f"one of {', '.join(RESUME)}", found=resume)
-    advice = "name another --output_dir, or remove the folder"
+    advice = "choose another --output_dir, or remove the folder"
     files = [file for name in (LAST, PREVIOUS) if (file := output_dir / "checkpoints" / name).is_file()]
     if files and resume == "never":
         raise UsageError("output_dir", f"{output_dir} holds a run, and resume is 'never'", advice=advice)
@@ -58,15 +58,15 @@ def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, An
             logger.warning("%s; using %s instead", damage, file)
         return file, content
     if damages:
-        raise DataError(output_dir, f"every saved state is damaged ({damages[0]})", advice=advice)
+        raise DataError(output_dir, f"every checkpoint is damaged ({damages[0]})", advice=advice)
     return None
 
 
 def run_record(run: RunState, trainer: Trainer) -> dict[str, Any]:
-    """Return what is saved of a run and compared at a resume.
+    """Return the record of a run, which is saved and compared when the run is resumed.
 
-    That is: the knobs, the names of the cases, their label conventions, a digest of each case's files, the number of
-    processes, and the config's other parts that change what is learned.
+    It has the knobs, the names of the cases, their label conventions, a digest of each case's files, the number of
+    processes, and the other parts of the config that change what is learned.
     """
     training, validation = (_items(engine) for engine in (trainer, run.evaluator))
     items = [*training, *validation]
@@ -82,7 +82,9 @@ def run_record(run: RunState, trainer: Trainer) -> dict[str, Any]:
 
 
 def refuse_changes(content: Mapping[str, Any], run: RunState, record: Mapping[str, Any], resume: str = "auto") -> None:
-    """Compare the record in a saved state with that of this run.
+    """Refuse to resume a run with other settings or data.
+
+    With ``force`` the differences are only logged, as a warning.
 
     Raises:
         UsageError: listing every difference; with ``resume`` of ``force`` it is a warning.
@@ -98,14 +100,14 @@ def refuse_changes(content: Mapping[str, Any], run: RunState, record: Mapping[st
     error = UsageError(
         "output_dir",
         f"{run.output_dir} holds a run with other settings: {listed}",
-        advice="name another --output_dir, repeat the old settings, or resume anyway with --resume force",
+        advice="choose another --output_dir, use the old settings, or add --resume force",
     )
     error.problems = tuple(differences)
     raise error
 
 
-def keep_record(run: RunState, record: Mapping[str, Any]) -> None:
-    """Hand the record to what saves the run, and write it to ``settings.json`` for people (first process only)."""
+def save_record(run: RunState, record: Mapping[str, Any]) -> None:
+    """Put the record into the run state, and write it to ``settings.json`` for people (first process only)."""
     run.record = _as_json(record)
     if idist.get_rank() == 0:
         write_whole(run.output_dir / "settings.json", lambda file: file.write(run.record.encode()))
@@ -116,14 +118,14 @@ def _as_json(record: Mapping[str, Any]) -> str:
 
 
 def _items(engine: Any) -> list[Mapping[str, Any]]:
-    """Return the datalist items of an engine; none for phantoms, which are made during the run."""
+    """Return the datalist items of an engine; none for phantoms, which are generated during the run."""
     return getattr(engine.data_loader.dataset, "data", [])
 
 
 def _compared_parts(run: RunState) -> dict[str, Any]:
-    """Return the config's parts by id, without knobs and the network.
+    """Return id -> part of the config, without the knobs and the network.
 
-    Knobs are compared by value, and the network with the description in the checkpoint.
+    Knobs are compared by value, and the network by its description in the checkpoint.
     """
     parts = json.loads(run.config)
     return {
@@ -134,7 +136,7 @@ def _compared_parts(run: RunState) -> dict[str, Any]:
 
 
 def _digest_files(item: Mapping[str, Any]) -> str:
-    """Return a digest of a case's files wherever they are: the whole label, and the signatures of the images."""
+    """Return a digest of a case's files, independent of their folder: the whole label, and signatures of the images."""
     case = item_to_case(item)
     files = {**case.images, **({"label": case.label} if case.label else {})}
     signatures = [(name, signature(Path(path), whole=name == "label")) for name, path in files.items()]
@@ -148,7 +150,7 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: Seque
             continue
         if name.endswith("_cases"):
             gone, new = (sorted(set(a or []) - set(b or [])) for a, b in ((before, after), (after, before)))
-            yield f"{name}: {len(gone)} gone {gone[:3]}, {len(new)} new {new[:3]}"
+            yield f"{name}: {len(gone)} removed {gone[:3]}, {len(new)} new {new[:3]}"
         elif name == "files" and before and after:
             changed = sorted(case_id for case_id in before.keys() & after.keys() if before[case_id] != after[case_id])
             if changed:
@@ -161,7 +163,7 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: Seque
 
 
 def _changed_ids(before: Any, after: Any, id_: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield (id, earlier value, value now) of the innermost parts of two configs that differ."""
+    """Yield (id, earlier value, current value) of the innermost parts that differ between two configs."""
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         before, after = dict(enumerate(before)), dict(enumerate(after))
     if not (isinstance(before, dict) and isinstance(after, dict)):

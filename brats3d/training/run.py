@@ -1,4 +1,4 @@
-"""Train: start, resume or report the run in an output folder."""
+"""Start, resume or report the training run of an output folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brats3d.files import first_line, remove_temporary, writable_folder
 from brats3d.networks import load_weights
 from brats3d.training.checkpoints import BEST, restore_run
 from brats3d.training.distributed import refuse_idle_processes
-from brats3d.training.resume import find_run, keep_record, refuse_changes, run_record
+from brats3d.training.resume import find_run, refuse_changes, run_record, save_record
 from brats3d.training.run_state import RunState
 from brats3d.training.stopping import RunEvents, RunStopped, StopRun
 
@@ -22,20 +22,20 @@ logger = logging.getLogger("brats3d")
 
 
 def run_training(trainer: Trainer, run: RunState, checkpoint: str | Path | None = None, resume: str = "auto") -> None:
-    """Train; resume the run in the output folder, or only report it if it is finished.
+    """Train: start a run, resume the one in the output folder, or report it if it is finished.
 
-    SIGTERM and SIGINT end the step and save the state; the process then exits with 143 or 130.
+    After SIGTERM or SIGINT the run finishes its step, saves its state and exits with 143 or 130.
 
     Args:
-        trainer: with its handlers attached.
-        run: the record of the run. Its settings are written to ``settings.json``, with the names of the cases and a
+        trainer: the trainer with its handlers attached.
+        run: the state of the run. Its settings are written to ``settings.json``, with the names of the cases and a
             digest of their files.
         checkpoint: weights to start from; None starts from random ones.
         resume: what to do with a run in the folder, see :data:`brats3d.training.RESUME`.
 
     Raises:
         UsageError: if the folder cannot be written, or holds a run with other settings or data.
-        DataError: if the saved state is damaged or does not fit.
+        DataError: if the checkpoint is damaged or does not fit.
         SystemExit: after a signal.
     """
     if idist.get_rank() > 0:
@@ -56,13 +56,13 @@ def run_training(trainer: Trainer, run: RunState, checkpoint: str | Path | None 
     else:
         load_weights(run.network, checkpoint, run.settings["modalities"])
         logger.info("training in %s; watch it with: tensorboard --logdir %s", run.output_dir, run.output_dir)
-    keep_record(run, record)
+    save_record(run, record)
     if _train(trainer, run):
         logger.info("finished: %s; weights in %s", _best(run), run.checkpoints / BEST)
 
 
 def _prepare_folder(run: RunState) -> None:
-    """Create the folder, and remove what a killed process left half written."""
+    """Create the folder, and remove temporary files of a killed process."""
     run.output_dir = writable_folder(run.output_dir)
     if idist.get_rank() == 0:
         for folder in (run.output_dir, run.checkpoints):
@@ -73,21 +73,21 @@ def _is_finished(trainer: Trainer, run: RunState) -> bool:
     if run.timed_schedule is None:
         return trainer.state.epoch >= trainer.state.max_epochs
     if run.timed_schedule.nearly_over and run.within_epoch:
-        run.epoch_end_pending = True  # the time that is left is that of the last validation
+        run.epoch_end_pending = True  # only the time for the last validation is left
     return run.timed_schedule.nearly_over and not run.within_epoch
 
 
 def _train(trainer: Trainer, run: RunState) -> bool:
-    """Run the trainer to its end, after the end of the epoch that an earlier process may have left to do.
+    """Run the trainer to its end. If an earlier process stopped before a validation, do that first.
 
     Returns:
-        True at the end of the run; False after the process's own minutes.
+        True if the run is finished; False if the time limit of this process was reached.
 
     Raises:
         SystemExit: after a signal.
     """
     stop = StopRun(run.minutes)
-    with stop.watching(trainer, run.evaluator):  # until everything is logged: a signal may follow the failure
+    with stop.watching(trainer, run.evaluator):  # includes the logging: a signal may follow the failure
         try:
             if run.epoch_end_pending:
                 _end_epoch(trainer, run, stop)
@@ -107,7 +107,7 @@ def _train(trainer: Trainer, run: RunState) -> bool:
                 trainer.fire_event(RunEvents.SAVE)
                 logger.info("stopped and saved after %s; %s", _position(trainer, run), _HOW_TO_RESUME)
             else:
-                # The signal also ended a process that this one needs, or another process has failed.
+                # The signal has also ended a process that this one needs, or another process has failed.
                 logger.error(
                     "ended after %s, because a process of this run was stopped or failed (%s); %s from the last "
                     "checkpoint",
@@ -124,13 +124,13 @@ _HOW_TO_RESUME = "run the same command again to resume"
 
 
 def _failed_between_steps(trainer: Trainer, error: RuntimeError) -> bool:
-    """Return True if a worker process of the loader has died while the trainer waited for a batch."""
+    """Return True if a worker process of the loader died while the trainer waited for a batch."""
     waiting = (Events.GET_BATCH_STARTED, Events.EXCEPTION_RAISED)
     return trainer.last_event_name in waiting and "DataLoader worker" in str(error)
 
 
 def _end_epoch(trainer: Trainer, run: RunState, stop: StopRun) -> None:
-    """Do what follows the last step of an epoch: validate and save."""
+    """Validate and save, as after the last step of an epoch."""
     trainer.fire_event(Events.STARTED)
     trainer.state.epoch += 1
     stop.begin(start_minutes=False)
@@ -140,12 +140,14 @@ def _end_epoch(trainer: Trainer, run: RunState, stop: StopRun) -> None:
 
 
 def _refuse_different_positions(trainer: Trainer) -> None:
-    """Every process reads the checkpoint by itself; raise unless all have read the same state."""
+    """Raise if the processes, each of which reads the checkpoint by itself, have read different states."""
     position = (trainer.state.epoch, trainer.state.iteration)
     positions = idist.all_gather(position) if idist.get_world_size() > 1 else []
     if len(set(positions)) > 1:
         raise DataError(
-            "output_dir", f"the processes have read different states (epoch, iteration): {positions}", advice="restart"
+            "output_dir",
+            f"the processes have read different states (epoch, iteration): {positions}",
+            advice="run the same command again",
         )
 
 

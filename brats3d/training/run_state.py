@@ -1,4 +1,4 @@
-"""The record of a training: its parts, its settings, and the position from which it resumes."""
+"""The state of a training run: its parts, its settings, and the position from which it resumes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunState:
-    """Everything that the handlers of a training and :func:`brats3d.training.run_training` share.
+    """State shared by the handlers of a trainer and :func:`brats3d.training.run_training`.
 
-    A config makes one. The trainer is not in it, because the trainer's handlers hold the record.
+    It does not hold the trainer, because the trainer's handlers hold it.
 
     Args:
         output_dir: folder of the run.
         settings: values of the knobs; ``modalities`` and ``patch_size`` are written to the model card.
         network: the bare network, not wrapped for distributed training.
         best_network: network whose weights go to ``best.pt``: the same one, or its moving average.
-        optimizer: of the network.
+        optimizer: optimizer of the network.
         lr_scheduler: anything with ``state_dict`` and ``load_state_dict``.
         evaluator: validates; keeps the best score.
         config: text of the config's parts that change what is learned (:func:`brats3d.knobs.config_text`).
         minutes: wall-clock limit of this process, after which it saves and returns; None = no limit.
         timed_schedule: the learning-rate scheduler of a run that ends after a number of minutes; None for a run that
             ends after a number of epochs.
-        stateful: further objects with ``state_dict`` and ``load_state_dict``, by their name in ``last.pt``.
+        stateful: name -> further object with ``state_dict`` and ``load_state_dict``; the names are used in ``last.pt``.
         provenance: returns further entries of the model card.
-        free_settings: knobs that may differ at a resume, since they do not change what is learned.
+        free_settings: knobs that may differ when the run is resumed, because they do not change what is learned.
 
     Raises:
         UsageError: if ``minutes`` is not a number above 0.
@@ -58,7 +58,7 @@ class RunState:
     free_settings: Sequence[str] = ()
 
     record: str = field(default="{}", init=False)
-    """Settings, cases and digests of their files as JSON; saved in ``last.pt`` and compared at a resume."""
+    """Settings, cases and digests of their files as JSON; saved in ``last.pt`` and compared when the run is resumed."""
 
     resumed_from: Path | None = field(default=None, init=False)
     """The checkpoint that was restored."""

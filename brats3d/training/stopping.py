@@ -1,4 +1,4 @@
-"""Stop a run after a signal or after the process's own minutes, with its state saved.
+"""Stop a run after a signal or at a time limit, with its state saved.
 
 Schedulers announce the end of a job with SIGTERM (Slurm, Kubernetes) or SIGINT, and kill it seconds or minutes later.
 """
@@ -38,21 +38,21 @@ class RunStopped(Exception):
     """The run has stopped on request, after its state was saved.
 
     Args:
-        signum: number of the signal; None if the minutes are over.
+        signum: number of the signal; None if the time limit was reached.
     """
 
     def __init__(self, signum: int | None) -> None:
-        super().__init__(signal.Signals(signum).name if signum else "its minutes are over")
+        super().__init__(signal.Signals(signum).name if signum else "time limit reached")
         self.signum = signum
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as in shells; 0 after the user's own minutes."""
+        """128 + the signal's number, as in shells; 0 at the time limit."""
         return 128 + self.signum if self.signum else 0
 
 
 class StopRun:
-    """Stop a trainer after the step, or the validation case, during which a signal came or the minutes ran out.
+    """Stop a trainer after the current step or validation case, on a signal or at the time limit.
 
     All processes of a distributed run stop at the same step, so that none waits for another forever. A second signal
     ends the process at once.
@@ -75,9 +75,9 @@ class StopRun:
 
     @contextmanager
     def watching(self, trainer: Trainer, evaluator: Evaluator) -> Iterator[StopRun]:
-        """Within this context ``trainer.run()`` raises :class:`RunStopped` where it has stopped.
+        """Within this context ``trainer.run()`` raises :class:`RunStopped` when it stops.
 
-        Signals are caught from the first epoch on: before it there is nothing to save.
+        Signals are caught from the first epoch on; before it there is nothing to save.
         """
         trainer.register_events(*RunEvents)
         handles = [
@@ -98,12 +98,12 @@ class StopRun:
             self._previous_handlers = {}
 
     def begin(self, engine: Engine | None = None, start_minutes: bool = True) -> None:
-        """Catch signals and count minutes from here on.
+        """Start to catch signals and to count minutes.
 
         Args:
             engine: the trainer.
-            start_minutes: False leaves the minutes for later: the validation that an earlier process left over is done
-                without a limit, since one that takes longer than the minutes would be started again forever.
+            start_minutes: False = do not count yet. The validation that an earlier process did not finish has no time
+                limit: if it took longer than the limit, every process would start it again.
         """
         self._begun = True
         self._catch_signals()
@@ -120,12 +120,12 @@ class StopRun:
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         echo_seconds = ECHO_SECONDS if idist.get_world_size() > 1 else 0.0
-        if os.getpid() != self._process:  # a worker process inherits this handler; its parent decides
+        if os.getpid() != self._process:  # a worker process inherits this handler, but only its parent acts on signals
             return
         if self.signum is None:
             self.signum, self._signalled_at = signum, self.stopwatch.now()
             if hasattr(signal, "SIGCHLD"):
-                # Schedulers end the loader's workers too, which torch would raise in the middle of a step.
+                # Schedulers end the loader's workers too; torch would raise that in the middle of a step.
                 self._previous_handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         elif self.stopwatch.now() - self._signalled_at >= echo_seconds:
             os._exit(128 + signum)
@@ -145,6 +145,6 @@ class StopRun:
         if not request:
             return
         trainer.fire_event(event)
-        idist.barrier()  # without it torchrun would end the process that is still saving
+        idist.barrier()  # otherwise torchrun ends a process that is still saving
         trainer.logger.disabled = engine.logger.disabled = True  # ignite would report the stop as an error
         raise RunStopped(request - 1 or None)

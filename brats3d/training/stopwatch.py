@@ -1,4 +1,4 @@
-"""Wall-clock minutes: of a process, of a whole run, and since the last checkpoint."""
+"""A stopwatch for wall-clock minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from brats3d.errors import UsageError
 
 
 class Stopwatch:
-    """Minutes since :meth:`start`, plus those counted before; stands still until it is started.
+    """A stopwatch that counts minutes from :meth:`start`, in addition to ``minutes_before``.
 
     Args:
         now: a clock, in seconds.
@@ -41,12 +41,12 @@ def check_minutes(argument: str, minutes: float | None, optional: bool = True) -
     """Check a number of minutes.
 
     Args:
-        argument: its name, for the error.
+        argument: name of the argument, for the error.
         minutes: the value; None means no limit.
         optional: False refuses None.
 
     Raises:
-        UsageError: unless ``minutes`` is a finite number above 0, or None where that is allowed.
+        UsageError: unless ``minutes`` is a finite number above 0, or None if that is allowed.
     """
     if minutes is None and optional:
         return

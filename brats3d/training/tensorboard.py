@@ -1,8 +1,8 @@
-"""TensorBoard: one writer a run, every point at the global iteration.
+"""Write a run to TensorBoard, every point at the global iteration.
 
 Tags: ``train_loss`` and ``learning_rate`` of each iteration; ``patches_per_second`` and ``memory_gib`` of each epoch;
 ``val_mean_dice``, ``val_dice_wt``, ``val_dice_tc``, ``val_dice_et`` of each validation, and ``val_hd95_wt`` and so on
-where they were computed; pictures of the best, the median and the worst case of each validation (in a distributed run,
+if they were computed; pictures of the best, the median and the worst case of each validation (in a distributed run,
 of the first process's cases), with their names as text; the settings as text and as hyperparameters.
 """
 
@@ -38,12 +38,12 @@ READ_EVERY = 20
 class TrackRun:
     """Handler of the trainer that writes TensorBoard's event file.
 
-    A resumed run opens the file again with ``purge_step``, so that points after the restored iteration appear once.
-    Attach it before the handler that writes checkpoints, so that what a checkpoint holds has been flushed. A full disk
-    ends the run: TensorBoard's own thread writes nothing more after a failure.
+    A resumed run opens the file again with ``purge_step``, so that no point appears twice. Attach it before the
+    handler that writes checkpoints, so that every point up to a checkpoint has been flushed. A full disk ends the run,
+    because TensorBoard's thread writes nothing more after a failure.
 
     Args:
-        run: the record of the run; the event file goes to ``tensorboard`` in its folder.
+        run: the state of the run; the event file goes to ``tensorboard`` in its folder.
         metric: name under which :class:`brats3d.evaluation.ValidationScores` is attached to the evaluator.
     """
 
@@ -76,10 +76,10 @@ class TrackRun:
         evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._guarded, self._write_scores)
 
     def _guarded(self, engine: Engine, write: Callable[[Any], None]) -> None:
-        """Write; on a full disk raise an error that names the last good checkpoint."""
+        """Write; on a full disk, raise an error that names the last good checkpoint."""
         try:
             write(engine)
-        except Exception:  # only now look for the checkpoint: this runs at every step
+        except Exception:  # look for the checkpoint only now, since this runs at every step
             with explain_full_disk(self.folder, last_checkpoint_note(self.run.checkpoints)):
                 raise
 
@@ -124,7 +124,7 @@ class TrackRun:
         self._patches = 0
 
     def _write_speed(self, engine: Engine) -> None:
-        if not self._patches:  # resumed for the end of an epoch alone
+        if not self._patches:  # resumed only to validate the epoch
             return
         seconds = engine.state.times[Events.EPOCH_COMPLETED.name]
         speed = self._patches * idist.get_world_size() / max(seconds, 1e-9)
@@ -166,7 +166,7 @@ class TrackRun:
 
     def _close(self, engine: Engine, *error: BaseException) -> None:
         if error:
-            with suppress(OSError, RuntimeError):  # of the full disk or the GPU error that ended the run
+            with suppress(OSError, RuntimeError):  # the full disk or the GPU error that ended the run
                 self._close_writer(engine)
             raise error[0]
         self._guarded(engine, self._close_writer)
@@ -181,7 +181,7 @@ class TrackRun:
 
 
 def _memory_gib(device: torch.device) -> float:
-    """Return the peak memory of the process on a GPU, or its present main memory."""
+    """Return the peak memory of the process on a GPU, or its current main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return psutil.Process().memory_info().rss / 2**30

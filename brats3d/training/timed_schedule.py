@@ -20,13 +20,13 @@ WARMUP_START = 0.1
 class TimedSchedule:
     """Count the minutes of a training and derive the learning rate from them.
 
-    The rate rises linearly during the warm-up and then falls to 0 as a cosine. Time is kept for the last validation: as
-    much as the previous validation took.
+    The rate rises linearly during the warm-up and then falls to 0 as a cosine. Time is reserved for the last
+    validation: as much as the previous one took.
 
     Args:
-        minutes: total of the run, over all its processes.
-        learning_rate: the highest.
-        warmup: fraction of the time, at least 0 and below 1.
+        minutes: total minutes of the run, summed over resumes.
+        learning_rate: the maximum.
+        warmup: fraction of the time in which the rate rises, at least 0 and below 1.
         now: a clock, in seconds.
 
     Raises:
@@ -38,7 +38,7 @@ class TimedSchedule:
     ) -> None:
         check_minutes("minutes", minutes, optional=False)
         if not 0 <= warmup < 1:
-            raise UsageError("warmup", expected="a fraction of the time from 0 to below 1", found=warmup)
+            raise UsageError("warmup", expected="a fraction, at least 0 and below 1", found=warmup)
         self.minutes = minutes
         self.learning_rate = learning_rate
         self.warmup = warmup
@@ -47,7 +47,7 @@ class TimedSchedule:
 
     @property
     def elapsed_minutes(self) -> float:
-        """Minutes of the run so far, over all its processes."""
+        """Minutes of the run so far, summed over resumes."""
         return self.stopwatch.minutes
 
     @property
@@ -66,14 +66,14 @@ class TimedSchedule:
         return self.elapsed_minutes + self.validation_minutes >= self._training_minutes
 
     def rate(self) -> float:
-        """Return the learning rate at this moment."""
+        """Return the current learning rate."""
         progress = self.progress
         if progress < self.warmup:
             return self.learning_rate * (WARMUP_START + (1 - WARMUP_START) * progress / self.warmup)
         return self.learning_rate * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
 
     def state_dict(self) -> dict[str, float]:
-        """Return the seconds so far, and those of a validation."""
+        """Return the seconds so far, and those of the last validation."""
         return {"seconds": self.elapsed_minutes * 60, "validation_seconds": self.validation_minutes * 60}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
@@ -83,10 +83,10 @@ class TimedSchedule:
 
 
 class FollowSchedule:
-    """Handler of the trainer: set the learning rate before every step, and end the run when the time is up.
+    """Handler of the trainer: set the learning rate before every step, and end the run at the end of its minutes.
 
-    The epoch that is cut short is the last one; it is validated and saved as any other. Attach this handler first: time
-    counts from the start of the trainer.
+    The epoch that is cut short is the last one; it is validated and saved like any other. Attach this handler first:
+    time counts from the start of the trainer.
 
     Args:
         schedule: the minutes and the learning rate.

@@ -1,6 +1,6 @@
-"""One training step, with bfloat16 on CPU and CUDA; a step that is not finite is skipped.
+"""One training step, with bfloat16 on CPU and CUDA; non-finite steps are skipped.
 
-MONAI's engines hard-code ``torch.autocast("cuda")`` and a ``GradScaler``; their ``iteration_update`` argument by-passes
+MONAI's engines hard-code ``torch.autocast("cuda")`` and a ``GradScaler``; their ``iteration_update`` argument bypasses
 both. bfloat16 has the range of float32, so nothing needs to be scaled.
 """
 
@@ -27,9 +27,9 @@ logger = logging.getLogger("brats3d")
 class TrainStep:
     """``iteration_update`` of a ``SupervisedTrainer``: forward under autocast, loss in float32, backward, step.
 
-    A step whose loss or gradient is not finite is skipped by every process of the run, with a warning that names the
-    cases of the batch: it would destroy every weight. (On some CPUs oneDNN's bfloat16 returns such gradients now and
-    then, for patches of 32.) That decision is the only point of a step at which the CPU waits for the GPU.
+    A step whose loss or gradient is not finite is skipped by every process of the run, because it would make every
+    weight NaN. A warning names the cases of the batch. (On some CPUs oneDNN's bfloat16 returns such gradients now and
+    then for patches of 32.) This check is the only point of a step at which the CPU waits for the GPU.
 
     Args:
         amp: run the network in bfloat16 where it is safe (torch.autocast); False = float32 throughout.
@@ -63,7 +63,7 @@ class TrainStep:
         image, label = (_plain(t) for t in engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking))
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
         engine.network.train()
-        buffers = [(buffer, buffer.clone()) for buffer in engine.network.buffers()]  # BatchNorm's, if there is one
+        buffers = [(buffer, buffer.clone()) for buffer in engine.network.buffers()]  # of BatchNorm, if there is one
         if self.seed is not None:
             torch.manual_seed(derive_seed(self.seed, "step", engine.state.iteration, idist.get_rank()))
         engine.optimizer.zero_grad(set_to_none=True)
@@ -104,7 +104,7 @@ class TrainStep:
         if self._skipped > self.patience:
             raise FloatingPointError(
                 f"{text}; {self._skipped} steps in a row were skipped, so the training ends. The last checkpoint is "
-                "good: look at these cases, or resume with a lower --learning_rate and --resume force"
+                "intact: look at these cases, or resume with a lower --learning_rate and --resume force"
             )
 
 

@@ -7,13 +7,13 @@ from monai.engines import Evaluator
 
 
 class Validate:
-    """Handler of the trainer: validate every ``interval`` epochs and after the last epoch, whatever the interval.
+    """Handler of the trainer: validate every ``interval`` epochs and always after the last one.
 
-    MONAI's ``ValidationHandler`` skips the last epoch of a run whose epochs are no multiple of the interval.
+    MONAI's ``ValidationHandler`` skips the last epoch if the number of epochs is not a multiple of the interval.
 
     Args:
         evaluator: runs the validation.
-        interval: epochs from one validation to the next.
+        interval: number of epochs between validations.
     """
 
     def __init__(self, evaluator: Evaluator, interval: int) -> None:

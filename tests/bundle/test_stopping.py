@@ -132,7 +132,7 @@ def test_minutes_stop_a_run_as_a_signal_does_but_without_an_error(
         train(minutes=1e-9).run()
         left.append((state(tmp_path / "run")["iteration"], state(tmp_path / "run")["epoch_end_pending"]))
     assert left == [(1, 0), (2, 0), (3, 1), (4, 0)]  # the last one has validated before its step
-    assert "stopped (its minutes are over) and saved after step 1 of epoch 1" in log.text
+    assert "stopped (time limit reached) and saved after step 1 of epoch 1" in log.text
     train().run()
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 

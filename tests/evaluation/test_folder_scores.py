@@ -110,7 +110,8 @@ def test_predictions_with_labels_of_2020_are_not_read_as_a_cavity(samples, tmp_p
     samples.save(pred / "BraTS-GLI-02000-100.nii.gz", samples.tumour())
     with pytest.raises(DataError) as error:
         score(pred, ref)
-    assert "brats2024-gli" in error.value.problems[0] and "--pred-labels" in error.value.problems[0]
+    assert error.value.subject == str(pred)
+    assert "brats2024-gli" in error.value.problem and "--pred-labels brats2020" in error.value.advice
     scores = score(pred, ref, pred_labels="brats2020")
     assert {row.dice for row in scores.rows} == {1.0}
     assert scores.labels == "predictions brats2020, reference brats2024-gli"

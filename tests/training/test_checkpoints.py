@@ -153,7 +153,7 @@ def test_a_run_of_another_network_of_the_same_shapes_is_refused(toy_run, tmp_pat
     other = toy_run(epochs=1)
     other.network.padding_mode = "reflect"
     with pytest.raises(
-        ValueError, match=r"has network_def \{'padding_mode': 'zeros'\}, this run has .*; name another --output_dir"
+        ValueError, match=r"has network_def \{'padding_mode': 'zeros'\}, this run has .*; choose another --output_dir"
     ):
         restore(other, last(tmp_path))
 

@@ -114,7 +114,7 @@ def test_one_pass_needs_more_than_windows_and_the_advice_is_to_use_them(check, l
     windows, whole, too_little = (r.message for r in log.records)
     need, more = (float(re.search(r"windows (\d\.\d)", text)[1]) for text in (windows, whole))
     assert more > need + 0.2
-    assert too_little.endswith("; lower --one_pass to False")
+    assert too_little.endswith("; set --one_pass to False")
 
 
 def test_knobs_at_their_minimum_are_not_in_the_advice(check, log):
