@@ -139,7 +139,7 @@ def test_an_interrupted_pretraining_resumes_with_phantoms_that_were_never_used(
     assert (state["iteration"], state["average"]["n_averaged"]) == (12, 12)
     assert state["stream"] == {"made": numbers[-1] + 1, "drawn": 12}
     falling = [0.001 * (1 + math.cos(math.pi * (step / 12 - 0.05) / 0.95)) / 2 for step in range(5, 13)]
-    assert rates == pytest.approx(falling), "the time goes on too"
+    assert rates == pytest.approx(falling), "the time continues too"
 
 
 def test_other_settings_are_refused_except_free_ones(pretrained: Path, pretraining: Pretraining) -> None:
