@@ -59,7 +59,7 @@ def run_inference(
     compare_windows(checkpoint, load_weights(network, checkpoint, modalities), roi_size)
     if (processes := idist.get_world_size()) > 1:
         counts = [0] * processes
-        dist.all_gather_object(counts, len(cases) + len(failures))  # idist's all_gather needs the GPU, which gloo lacks
+        dist.all_gather_object(counts, len(cases) + len(failures))  # objects, since gloo gathers no GPU tensors
         refuse_idle_processes(sum(counts), "cases")
     done = saver.prepare(skip_done)
     failures.begin()

@@ -24,6 +24,7 @@ from brats3d.files import (
     PREDICTIONS_NAME,
     Failures,
     Header,
+    Writer,
     WrittenFiles,
     read_header,
     read_volume,
@@ -191,7 +192,7 @@ class SaveSegmentations:
             **describe_segmentation(label, self.convention, header),
         }
 
-    def _draw(self, case_id: str, label: np.ndarray, write: Any) -> None:
+    def _draw(self, case_id: str, label: np.ndarray, write: Writer) -> None:
         from brats3d.files import save_preview
 
         images = self.images[case_id]

@@ -186,7 +186,7 @@ def test_two_processes_divide_the_shard_of_a_task(phantoms: Path, tmp_path: Path
         segmented |= labels(tmp_path / "out")
     records = sorted((tmp_path / "out").glob("predictions*.jsonl"))
     assert [path.name for path in records] == [f"predictions-{number}-of-4.jsonl" for number in (1, 2, 3, 4)]
-    assert all(path.read_text().count("case_id") == 1 for path in records)
+    assert all(path.read_text().count("made_from") == 1 for path in records)
     assert segment(phantoms, tmp_path / "one", 1)[0] == 0
     assert labels(tmp_path / "one") == segmented
 
