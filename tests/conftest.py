@@ -1,4 +1,4 @@
-"""Tiny BraTS data sets for the tests, a box of brain with a tumour of nested boxes, and a toy training."""
+"""Tiny BraTS data sets, in which a brain is a box and a tumour is nested boxes; and a toy training."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ BRIGHTNESS = {
     "t2": (280, 120, 150, 80),
     "flair": (290, 60, 200, 90),
 }
-"""Of the brain, and what labels 1, 2 and 4 add to it."""
+"""Intensity of the brain, and what labels 1, 2 and 4 add to it."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def event_files_in_order():
-    """TensorBoard reads a folder's files by name: second, host, process, and a number that sorts as text.
+    """Make event files sort in the order in which they were written.
 
-    Tests resume a run within the second in which they stopped it, where no user is.
+    TensorBoard sorts them by name: second, host, process, and a number that sorts as text. Unlike users, tests resume
+    a run in the same second in which they stopped it.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(10**6))
@@ -55,7 +56,7 @@ def event_files_in_order():
 
 
 def brats_affine(shape: Sequence[int] = SHAPE) -> np.ndarray:
-    """BraTS's: 1 mm, x and y mirrored, the origin in the far corner of y."""
+    """Return the affine of BraTS: 1 mm, x and y mirrored, the origin in the far corner of y."""
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = shape[1] - 1
     return affine
@@ -68,15 +69,15 @@ def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray | None = Non
 
 
 def tiny_label(shape: Sequence[int] = SHAPE) -> np.ndarray:
-    """Edema around enhancement around necrosis: uint8 {0, 1, 2, 4}."""
+    """Return a label of edema around enhancement around necrosis: uint8 {0, 1, 2, 4}."""
     label = np.zeros(shape, np.uint8)
-    for value, share in ((2, 0.25), (4, 0.15), (1, 0.07)):
-        label[tuple(slice(int(n * (0.5 - share)), int(np.ceil(n * (0.5 + share)))) for n in shape)] = value
+    for value, fraction in ((2, 0.25), (4, 0.15), (1, 0.07)):
+        label[tuple(slice(int(n * (0.5 - fraction)), int(np.ceil(n * (0.5 + fraction)))) for n in shape)] = value
     return label
 
 
 def tiny_image(modality: str, seed: int, shape: Sequence[int] = SHAPE) -> np.ndarray:
-    """A bright box of brain with the tumour of :func:`tiny_label`, int16, 0 outside."""
+    """Return an image of a bright brain with the tumour of :func:`tiny_label`: int16, 0 outside the brain."""
     brain, *added = BRIGHTNESS[modality]
     label = tiny_label(shape)
     noise = np.random.default_rng([seed, MODALITIES.index(modality)]).normal(0, 15, shape)
@@ -103,19 +104,19 @@ def _write_case(
 
 @pytest.fixture
 def write_nifti() -> Callable[..., Path]:
-    """``write_nifti(path, values, affine=None)`` writes an array; BraTS's affine unless another is given."""
+    """``write_nifti(path, values, affine=None)`` writes an array, by default with the affine of BraTS."""
     return _write_nifti
 
 
 @pytest.fixture
 def write_case() -> Callable[..., Path]:
-    """``write_case(folder, suffix=".nii.gz", modalities=MODALITIES, label=True, seed=0, shape=SHAPE)``: one case."""
+    """``write_case(folder, suffix=".nii.gz", modalities=MODALITIES, label=True, seed=0, shape=SHAPE)`` writes it."""
     return _write_case
 
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """``make_dataset(cases=3, layout="brats2020", root=None, **options of write_case)``: a folder of cases 1, 2, …"""
+    """``make_dataset(cases=3, layout="brats2020", root=None, **options of write_case)`` writes cases 1, 2, …"""
 
     def make(cases: int = 3, layout: str = "brats2020", root: Path | None = None, **options) -> Path:
         root = tmp_path / "data" if root is None else root
@@ -128,7 +129,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the command in this process: (exit code, standard output, standard error)."""
+    """Run ``brats3d`` in this process and return (exit code, standard output, standard error)."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         code = cli.main([str(a) for a in arguments])
@@ -140,7 +141,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """``caplog`` of brats3d's logger, whatever another test has configured."""
+    """``caplog`` for brats3d's logger, even if another test has configured that logger."""
     logger = logging.getLogger("brats3d")
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "disabled", False)
@@ -149,7 +150,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 
 
 class ToyCases(Dataset):
-    """Noise, and regions that are thresholds of it; a sample depends on (epoch, index)."""
+    """A dataset of noise, with thresholds of it as regions. A sample depends on (epoch, index)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -168,7 +169,7 @@ class ToyCases(Dataset):
 
 
 class ScriptedScore:
-    """A key metric with a given value for each epoch, in the place of ValidationScores."""
+    """A key metric with a given value for each epoch, instead of ValidationScores."""
 
     def __init__(self, scores: Mapping[int, float]) -> None:
         self.scores = scores
@@ -239,5 +240,5 @@ def _toy_run(
 
 @pytest.fixture
 def toy_run() -> Callable[..., SimpleNamespace]:
-    """``toy_run(epochs=3, output=None, …)``: one convolution, trained on noise with the handlers of train.yaml."""
+    """``toy_run(epochs=3, output=None, …)`` builds a training of one convolution with the handlers of train.yaml."""
     return _toy_run

@@ -1,4 +1,4 @@
-"""The Python API does in one call what the commands do."""
+"""The Python API: predict and score."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_predict_refuses_an_unknown_knob_before_anything_is_read(tmp_path: Path)
     assert (caught.value.subject, caught.value.advice) == ("--overlapp", "did you mean --overlap?")
 
 
-def test_predict_raises_the_error_behind_monais(tmp_path: Path) -> None:
+def test_predict_raises_the_cause_of_monais_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises((DataError, UsageError)) as caught:
         brats3d.predict(tmp_path / "empty", tmp_path / "out", **FAST)

@@ -15,7 +15,7 @@ from brats3d.errors import UsageError
 
 @pytest.fixture
 def arguments(monkeypatch: pytest.MonkeyPatch):
-    """Pretend that the process was started with these arguments."""
+    """Set the arguments of the command line."""
     return lambda *given: monkeypatch.setattr(sys, "argv", ["monai.bundle", *map(str, given)])
 
 
@@ -104,7 +104,7 @@ def test_an_unknown_workflow_is_refused() -> None:
     assert (caught.value.subject, caught.value.found) == ("workflow", "trian")
 
 
-def test_a_run_begins_by_checking_its_sizes_and_seeding_every_generator(arguments, monkeypatch) -> None:
+def test_a_run_starts_by_checking_sizes_and_seeding_every_generator(arguments, monkeypatch) -> None:
     import torch
 
     arguments("something")

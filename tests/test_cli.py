@@ -1,4 +1,4 @@
-"""The command: quick help, one clear line per mistake, the right exit code, nothing half written."""
+"""The command: quick help, one-line errors, exit codes, and no partly written files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_wrong_use_exits_2(run, arguments: list[str], text: str, tmp_path: Path,
     assert text in err
 
 
-def test_a_wrong_folder_is_one_line(run, tmp_path: Path) -> None:
+def test_a_wrong_folder_is_reported_in_one_line(run, tmp_path: Path) -> None:
     file = tmp_path / "file.txt"
     file.write_text("x")
     for folder, text in ((tmp_path / "none", "there is no"), (file, "file.txt"), (tmp_path, "no BraTS case")):
@@ -125,7 +125,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused(run, make_dataset, t
     assert "output_dir" in one_line(err)
 
 
-def test_a_missing_sequence_is_reported_with_the_way_out(run, make_dataset, tmp_path: Path) -> None:
+def test_a_missing_sequence_is_reported_with_advice(run, make_dataset, tmp_path: Path) -> None:
     folder = make_dataset(modalities=("t1", "t2", "flair"))
     code, _, err = run("train", folder, "--output", tmp_path / "out")
     assert code == 1
@@ -299,7 +299,7 @@ def test_a_knob_that_is_true_or_false_needs_no_value(
 
 
 @pytest.mark.parametrize("arguments", [["--preview"], ["--preview", "True"], ["--preview", "true"], ["--preview=True"]])
-def test_the_printed_form_of_a_flag_can_be_typed(
+def test_the_printed_command_of_a_flag_can_be_parsed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     seen: dict[str, object] = {}

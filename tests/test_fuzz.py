@@ -1,6 +1,6 @@
-"""Damaged bytes through every reader: each outcome is a result or one of our errors, in one line and bounded memory.
+"""Every reader either reads a damaged file or refuses it with one of our errors, within bounded memory.
 
-What is drawn is the same in every run. To search for longer, raise :data:`EXAMPLES`, and set ``derandomize`` to False.
+The examples are the same in every run. To search longer, raise :data:`EXAMPLES` and set ``derandomize`` to False.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from brats3d.cases.text import natural_key
 from brats3d.convert import convert_dataset
 from brats3d.convert.decathlon import DATASET_JSON, find_task_cases
 from brats3d.convert.kaggle_h5 import find_volumes, write_slices
+from brats3d.errors import ExplainedError
 from brats3d.evaluation.comparison import compare_scores
 from brats3d.evaluation.folder_scores import score_folders
 from brats3d.evaluation.score_files import read_scores
@@ -35,12 +36,12 @@ from brats3d.report.run_folder import read_run
 pytestmark = pytest.mark.slow
 
 EXAMPLES = 300
-"""A reader; together they take about a minute."""
+"""Examples per reader. All readers together take about a minute."""
 
 MEMORY_BYTES = 256 << 20
-"""What no reading of a file of a few kB may take."""
+"""Limit of the memory for reading a file of a few kB."""
 
-OURS = (ValueError, FileNotFoundError, FileExistsError, OSError)
+OUR_ERRORS = (ExplainedError, OSError)
 
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -56,7 +57,7 @@ NUMBERS = st.sampled_from([b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\xc0\x7f", b"
 
 @st.composite
 def damages(draw: st.DrawFn) -> list[tuple[str, float, bytes, float]]:
-    """Up to six changes: what to do, where as a share of the length, with which bytes, how many as a share."""
+    """Draw up to six changes: action, position as a fraction of the length, new bytes, length as a fraction."""
     one = st.tuples(
         st.sampled_from(["set", "set", "set", "cut", "insert", "remove", "repeat"]),
         st.floats(0, 1, exclude_max=True),
@@ -67,24 +68,24 @@ def damages(draw: st.DrawFn) -> list[tuple[str, float, bytes, float]]:
 
 
 def apply(content: bytes, changes: Sequence[tuple[str, float, bytes, float]], within: int | None = None) -> bytes:
-    """The damaged content; ``within``: only its first bytes are hit."""
+    """Return the damaged content. With ``within``, only that many bytes at the beginning are damaged."""
     data = bytearray(content)
-    for what, share, new, length in changes:
-        at, count = int(share * min(len(data), within or len(data))), int(length * len(data)) + 1
-        if what == "set":
+    for action, position, new, length in changes:
+        at, count = int(position * min(len(data), within or len(data))), int(length * len(data)) + 1
+        if action == "set":
             data[at : at + len(new)] = new
-        elif what == "cut":
+        elif action == "cut":
             del data[max(at, 1) :]
-        elif what == "insert":
+        elif action == "insert":
             data[at:at] = new
-        elif what == "remove":
+        elif action == "remove":
             del data[at : at + count]
         else:
             data[at:at] = data[at : at + count]
     return bytes(data)
 
 
-STRANGE = (
+ODD_VALUES = (
     st.none()
     | st.booleans()
     | st.integers(-2, 9)
@@ -96,8 +97,8 @@ STRANGE = (
 
 
 @st.composite
-def strange(draw: st.DrawFn, content: Any) -> Any:
-    """JSON content in which one to three values are others, or gone."""
+def altered(draw: st.DrawFn, content: Any) -> Any:
+    """Draw JSON content in which one to three values are replaced or removed."""
     content = json.loads(json.dumps(content))
     for _ in range(draw(st.integers(1, 3))):
         at = content
@@ -107,20 +108,20 @@ def strange(draw: st.DrawFn, content: Any) -> Any:
                 if draw(st.integers(0, 4)) == 0:
                     del at[key]
                 else:
-                    at[key] = draw(STRANGE)
+                    at[key] = draw(ODD_VALUES)
                 break
             at = at[key]
     return content
 
 
 def attempt(action: Callable[[], Any], root: Path) -> Any:
-    """The result, or None where it was refused as it should be; nothing has come to stand beside ``root``."""
+    """Return the result, or None if the input was refused. Fail on long errors and on new files beside ``root``."""
     beside = sorted(path.name for path in root.parent.iterdir())
     if outermost := not tracemalloc.is_tracing():
         tracemalloc.start()
     try:
         return action()
-    except OURS as error:
+    except OUR_ERRORS as error:
         lines = str(error).splitlines()
         assert lines, repr(error)
         assert len(lines) < 25, lines
@@ -147,14 +148,14 @@ def volume() -> bytes:
 
 
 def read_both(path: Path) -> None:
-    """The header, then the voxels as the audit and as a config's LoadImaged read them."""
+    """Read the header, then the voxels as the audit reads them and as LoadImaged in a config does."""
     import nibabel as nib
 
     header = read_header(path)
     attempt(lambda: read_volume(path), path.parent)
     try:
         values = np.asanyarray(nib.load(path).dataobj)
-    except Exception:  # its own affair; CaseDataset explains it by read_volume
+    except Exception:  # nibabel may raise anything; CaseDataset then calls read_volume for the error
         return
     assert values.shape == header.shape
 
@@ -170,7 +171,7 @@ def test_a_damaged_nifti_is_read_or_refused(tmp_path, volume, changes, within):
 
 @fuzzed
 @given(damages(), st.sampled_from(["before", "after", "both"]), st.integers(0, 2))
-def test_a_damaged_packed_nifti_is_read_or_refused(tmp_path, volume, changes, when, members):
+def test_a_damaged_compressed_nifti_is_read_or_refused(tmp_path, volume, changes, when, members):
     path = tmp_path / "x" / "x_t1.nii.gz"
     path.parent.mkdir(exist_ok=True)
     content = apply(volume, changes, 352) if when != "after" else volume
@@ -233,8 +234,8 @@ DATALIST = {
 
 
 @fuzzed
-@given(strange(DATALIST), st.none() | damages())
-def test_a_strange_datalist_is_read_or_refused(cases, content, changes):
+@given(altered(DATALIST), st.none() | damages())
+def test_an_altered_datalist_is_read_or_refused(cases, content, changes):
     write_json(cases / "datalist.json", content, changes)
     items = attempt(lambda: load_fold(cases, "training"), cases)
     for item in items or ():
@@ -249,8 +250,8 @@ TASK = {
 
 
 @fuzzed
-@given(strange(TASK), st.none() | damages())
-def test_a_strange_task_is_converted_or_refused(tmp_path, content, changes):
+@given(altered(TASK), st.none() | damages())
+def test_an_altered_task_is_converted_or_refused(tmp_path, content, changes):
     write_json(tmp_path / "msd" / "dataset.json", content, changes)
     found = attempt(lambda: find_task_cases(tmp_path / "msd" / "dataset.json"), tmp_path / "msd")
     for case in found or ():
@@ -259,8 +260,8 @@ def test_a_strange_task_is_converted_or_refused(tmp_path, content, changes):
 
 
 @settings(fuzzed, max_examples=EXAMPLES // 8)
-@given(strange(TASK), damages())
-def test_a_strange_task_writes_nothing_beside(tmp_path, volume, content, changes):
+@given(altered(TASK), damages())
+def test_an_altered_task_writes_nothing_outside_the_output_folder(tmp_path, volume, content, changes):
     write_json(tmp_path / "msd" / "dataset.json", content, None)
     for folder in ("imagesTr", "labelsTr", "imagesTs"):
         (tmp_path / "msd" / folder).mkdir(exist_ok=True)
@@ -281,8 +282,8 @@ SCORES = {
 
 
 @fuzzed
-@given(strange(SCORES), st.none() | damages())
-def test_strange_scores_are_compared_or_refused(tmp_path, content, changes):
+@given(altered(SCORES), st.none() | damages())
+def test_altered_scores_are_compared_or_refused(tmp_path, content, changes):
     write_json(tmp_path / "x" / "a.json", content, changes)
     write_json(tmp_path / "x" / "b.json", SCORES, None)
     compare = lambda: compare_scores(read_scores(tmp_path / "x" / "a.json"), read_scores(tmp_path / "x" / "b.json"))  # noqa: E731
@@ -290,8 +291,8 @@ def test_strange_scores_are_compared_or_refused(tmp_path, content, changes):
 
 
 @fuzzed
-@given(strange(SCORES), strange({"dataset_dir": "d", "modalities": ["t1", "t2"], "epochs": 3}), st.none() | damages())
-def test_a_strange_run_is_read_or_refused(tmp_path, content, knobs, changes):
+@given(altered(SCORES), altered({"dataset_dir": "d", "modalities": ["t1", "t2"], "epochs": 3}), st.none() | damages())
+def test_an_altered_run_is_read_or_refused(tmp_path, content, knobs, changes):
     write_json(tmp_path / "x" / "metrics.json", content, changes)
     write_json(tmp_path / "x" / "settings.json", knobs, None)
     run = attempt(lambda: read_run(tmp_path / "x"), tmp_path / "x")
@@ -311,8 +312,8 @@ CARD = {
 
 
 @fuzzed
-@given(strange(CARD), st.none() | damages())
-def test_a_strange_card_is_read_or_refused(tmp_path, content, changes):
+@given(altered(CARD), st.none() | damages())
+def test_an_altered_card_is_read_or_refused(tmp_path, content, changes):
     (tmp_path / "x").mkdir(exist_ok=True)
     (tmp_path / "x" / "best.pt").touch()
     write_json(tmp_path / "x" / "best.json", content, changes)
@@ -342,14 +343,14 @@ def test_any_names_can_be_sorted(names):
 
 @fuzzed
 @given(damages(), st.booleans())
-def test_a_damaged_checkpoint_is_read_or_refused(tmp_path, changes, sums):
-    """With ``sums``, the damage is inside the pickle and the archive is sound, so that no checksum gives it away."""
+def test_a_damaged_checkpoint_is_read_or_refused(tmp_path, changes, valid_checksums):
+    """With ``valid_checksums`` only the pickle inside the archive is damaged, so that no checksum reveals it."""
     import zipfile
 
     path = tmp_path / "x" / "last.pt"
     path.parent.mkdir(exist_ok=True)
     torch.save({"network": {"a": torch.arange(6.0), "b": torch.ones(2, 3)}, "epoch": 3, "best": 0.5}, path)
-    if sums:
+    if valid_checksums:
         with zipfile.ZipFile(path) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
         parts["last/data.pkl"] = apply(parts["last/data.pkl"], changes)

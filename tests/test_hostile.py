@@ -1,4 +1,4 @@
-"""Files made to do harm: each is refused in one line, at once, without much memory, and nothing is written beside."""
+"""Malicious files are refused at once, in one line and with little memory; they write nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ from brats3d.report.run_folder import read_run
 
 CASE = "BraTS20_Training_001"
 DEEP = "[" * 100_000 + "]" * 100_000
-NOT_ORDINARY = "a pipe, a socket or a device, not a file"
+NOT_ORDINARY = "pipe"
+"""Word in the problem of a file that is a pipe, a socket or a device."""
 CARD = {"modalities": ["t1"], "regions": ["TC", "WT", "ET"], "network_def": {}}
 
 
@@ -50,18 +51,18 @@ def change_header(path: Path, at: int, value: np.ndarray) -> None:
 
 
 def bomb(path: Path) -> None:
-    """64 MiB of zeros after the last voxel, in 300 kB."""
+    """Append 64 MiB of zeros to the voxels; the compressed file has 300 kB."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     parts = [packer.compress(gzip.decompress(path.read_bytes())), *(packer.compress(bytes(1 << 22)) for _ in range(16))]
     path.write_bytes(b"".join(parts) + packer.flush())
 
 
-def trillion(path: Path) -> None:
+def huge_shape(path: Path) -> None:
     change_header(path, 42, np.array([10_000] * 3, "<i2"))
 
 
 def far_voxels(path: Path) -> None:
-    """What stands before the first voxel would be read whole by nibabel."""
+    """Move the first voxel far away: nibabel would read everything before it."""
     change_header(path, 108, np.array([1e9], "<f4"))
 
 
@@ -75,48 +76,47 @@ def device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-def circle(path: Path) -> None:
+def circular_link(path: Path) -> None:
     path.unlink()
     path.symlink_to(path.name)
 
 
 HOSTILE_VOLUMES = {
-    "bomb": (
-        bomb,
-        "contains much more than its voxels: its header announces 6,496 bytes, its last four bytes 67,115,360",
-    ),
-    "trillion": (trillion, "1,000,000,000,000 voxels in .* of at most 268,435,456 voxels"),
-    "far voxels": (far_voxels, "its first voxel is at byte 1,000,000,000; expected one of the first 16,777,216 bytes"),
+    "gzip bomb": (bomb, "67,115,360"),
+    "huge shape": (huge_shape, "1,000,000,000,000 voxels"),
+    "far voxels": (far_voxels, "1,000,000,000"),
     "pipe": (pipe, NOT_ORDINARY),
     "device": (device, NOT_ORDINARY),
-    "circle": (circle, "Too many levels of symbolic links"),
+    "circular link": (circular_link, "symbolic links"),
 }
+"""Name -> (what is done to a file, key words of the problem)."""
 
 
-@pytest.mark.parametrize(("harm", "said"), HOSTILE_VOLUMES.values(), ids=HOSTILE_VOLUMES)
-def test_a_hostile_image_is_named_and_gives_nothing(make_dataset, run, tmp_path, harm, said):
+@pytest.mark.parametrize(("harm", "problem"), HOSTILE_VOLUMES.values(), ids=HOSTILE_VOLUMES)
+def test_a_malicious_image_is_reported_and_not_segmented(make_dataset, run, tmp_path, harm, problem):
     data = make_dataset(2)
-    harm(data / CASE / f"{CASE}_t1.nii.gz")
-    message = rf"{CASE}_t1\.nii\.gz: .*{said}"
+    path = data / CASE / f"{CASE}_t1.nii.gz"
+    harm(path)
     code, _, err = run("predict", data, "--output", tmp_path / "out")
     assert code == 1
-    assert re.search(message, err), err
-    for section in ("training", "validation"):  # what train and evaluate load; the case stands in one of them
+    assert any(str(path) in line and problem in line for line in err.splitlines()), err
+    errors = []
+    for section in ("training", "validation"):  # the case is in one of them
         try:
             load_fold(data, section)
-        except ValueError as error:
-            assert re.search(message, str(error))
-            break
-    else:
-        pytest.fail("not refused")
+        except DataError as error:
+            errors.append(error)
+    (error,) = errors
+    assert path.name in error.subject + error.problem
+    assert problem in error.problem
     code, printed, _ = run("audit", data, "--all")
     assert code == 1
     assert "unreadable" in printed
     assert not list((tmp_path / "out").glob(f"{CASE}*"))
 
 
-@pytest.mark.parametrize("name", ["bomb", "trillion", "far voxels", "pipe", "device"])
-def test_a_hostile_segmentation_is_named_by_score_and_split(make_dataset, run, tmp_path, name):
+@pytest.mark.parametrize("name", [name for name in HOSTILE_VOLUMES if name != "circular link"])
+def test_score_and_split_name_a_malicious_segmentation(make_dataset, run, tmp_path, name):
     data = make_dataset(2)
     pred = shutil.copytree(data, tmp_path / "pred")
     harm, _ = HOSTILE_VOLUMES[name]
@@ -128,7 +128,7 @@ def test_a_hostile_segmentation_is_named_by_score_and_split(make_dataset, run, t
     assert not (tmp_path / "out.json").exists()
 
 
-def test_a_bomb_that_hides_its_length_gives_its_voxels_and_no_more(make_dataset):
+def test_a_gzip_bomb_with_a_false_length_is_not_unpacked(make_dataset):
     path = make_dataset(1) / CASE / f"{CASE}_t1.nii.gz"
     size = len(gzip.decompress(path.read_bytes()))
     voxels = read_volume(path).values
@@ -137,29 +137,31 @@ def test_a_bomb_that_hides_its_length_gives_its_voxels_and_no_more(make_dataset)
     tracemalloc.start()
     read_header(path)
     assert np.array_equal(np.asarray(nib.load(path).dataobj), voxels)  # what a config's LoadImaged does
-    with pytest.raises(ValueError, match="continues for more than 65,536 bytes"):
+    with pytest.raises(DataError) as error:
         read_volume(path)
+    assert error.value.subject == str(path) and "65,536" in error.value.problem
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
 
 
-def test_a_hundred_thousand_empty_gzip_members_are_no_hang(make_dataset):
+def test_a_hundred_thousand_empty_gzip_members_are_read_quickly(make_dataset):
     path = make_dataset(1) / CASE / f"{CASE}_t1.nii.gz"
     voxels = read_volume(path).values
     path.write_bytes(path.read_bytes() + gzip.compress(b"") * 100_000)
-    assert np.array_equal(read_volume(path).values, voxels)  # quadratic, it would take minutes
+    assert np.array_equal(read_volume(path).values, voxels)  # minutes if the time were quadratic
 
 
-def test_a_packed_file_far_larger_than_what_is_in_it_is_not_read(make_dataset):
+def test_a_compressed_file_much_larger_than_its_voxels_is_not_read(make_dataset):
     path = make_dataset(1) / CASE / f"{CASE}_t1.nii.gz"
     os.truncate(path, 1 << 40)  # sparse
-    with pytest.raises(ValueError, match=r"1,099,511,627,776 compressed bytes, but .* only 6,496"):
+    with pytest.raises(DataError) as error:
         read_volume(path)
+    assert error.value.subject == str(path) and "1,099,511,627,776" in error.value.problem
 
 
-def test_a_preview_does_without_a_hostile_reference(make_dataset, run, tmp_path):
+def test_a_preview_omits_a_malicious_reference(make_dataset, run, tmp_path):
     data = make_dataset(1)
-    trillion(data / CASE / f"{CASE}_seg.nii.gz")
+    huge_shape(data / CASE / f"{CASE}_seg.nii.gz")
     code, _, err = run("predict", data, "--output", tmp_path / "out", "--roi_size", "[32,32,32]", "--preview")
     assert code == 0, err
     assert (tmp_path / "out" / f"{CASE}.png").is_file()
@@ -167,8 +169,9 @@ def test_a_preview_does_without_a_hostile_reference(make_dataset, run, tmp_path)
 
 def test_pipes_are_not_compared(tmp_path):
     pipe(tmp_path / "a.nii")
-    with pytest.raises(ValueError, match=rf"a\.nii: cannot be read: {NOT_ORDINARY}"):
+    with pytest.raises(DataError) as error:
         identical_files([tmp_path / "a.nii", tmp_path / "b.nii"])
+    assert "a.nii" in error.value.subject and NOT_ORDINARY in error.value.problem
 
 
 # --- names
@@ -177,9 +180,10 @@ def test_pipes_are_not_compared(tmp_path):
 @pytest.mark.parametrize(
     "case_id", ["a/b", "../../x", "..", ".hidden", "a\0b", "a\nb", "\x1b[31m", "a\u2028b", "x" * 201, "", "9" * 5000]
 )
-def test_a_case_id_that_no_file_can_safely_have_is_refused(make_dataset, case_id):
-    with pytest.raises(ValueError, match="case_id: expected one path component") as error:
+def test_a_case_id_that_is_not_a_safe_file_name_is_refused(make_dataset, case_id):
+    with pytest.raises(DataError) as error:
         Case(case_id, "p", {}, None, "brats2020")
+    assert (error.value.subject, error.value.found) == ("case_id", case_id)
     assert len(str(error.value)) < 300
     data = make_dataset(2)
     entries = [
@@ -190,23 +194,25 @@ def test_a_case_id_that_no_file_can_safely_have_is_refused(make_dataset, case_id
         }
         for k, c in enumerate((CASE, "BraTS20_Training_002"))
     ]
-    if case_id:  # an empty one is none
+    if case_id:  # an empty one counts as missing
         (data / "datalist.json").write_text(json.dumps({"training": [entries[0] | {"case_id": case_id}, entries[1]]}))
-        with pytest.raises(ValueError, match=r"datalist\.json: training\[0\]: case_id: expected one path component"):
+        with pytest.raises(DataError) as error:
             load_fold(data, "training")
+        assert error.value.subject == str(data / "datalist.json")
+        assert "training[0]" in error.value.problem and "case_id" in error.value.problem
 
 
 @pytest.mark.parametrize("case_id", ["-rf", "x" * 200, "é" * 100, "a b", "٣"])
-def test_an_odd_case_id_that_harms_nobody_is_taken(case_id):
+def test_an_unusual_but_safe_case_id_is_accepted(case_id):
     assert Case(case_id, "p", {}, None, "brats2020").case_id == case_id
 
 
-def test_names_of_any_digits_can_be_sorted():
+def test_names_with_any_digits_can_be_sorted():
     names = ["a10", "9" * 5000, "a9", "٣", "", "a009", "10"]
     assert sorted(names, key=natural_key) == ["", "10", "9" * 5000, "a009", "a9", "a10", "٣"]
 
 
-def test_a_terminal_is_told_nothing_by_a_file_name(tmp_path, run):
+def test_control_characters_in_a_file_name_are_escaped(tmp_path, run):
     (tmp_path / "x\x1b[2J.nii.gz").touch()
     code, _, err = run("predict", tmp_path, "--output", tmp_path / "out")
     assert code == 1
@@ -218,19 +224,14 @@ def test_a_terminal_is_told_nothing_by_a_file_name(tmp_path, run):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (DEEP, "nested more than 100 levels deep"),
-        ("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "nested more than 100"),
-        ('{"a":' * 900 + "1" + "}" * 900, "nested more than 100"),
-        ("1" * 5000, "limit"),
-        ("\xff", "Expecting value"),
-    ],
+    "text",
+    [DEEP, "[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), '{"a":' * 900 + "1" + "}" * 900, "1" * 5000, "\xff"],
+    ids=["very deep", "one level too deep", "deep mappings", "long number", "not JSON"],
 )
-def test_json_without_bottom_is_refused(tmp_path, text, said):
+def test_deep_or_invalid_json_is_refused(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError):  # callers add the path
         read_json(path)
 
 
@@ -244,18 +245,20 @@ def test_a_huge_text_is_not_read(tmp_path):
     path = tmp_path / "x.json"
     path.touch()
     os.truncate(path, 1 << 40)
-    with pytest.raises(ValueError, match=f"too large: 1,099,511,627,776 bytes; expected at most {MAX_TEXT_BYTES:,}"):
+    with pytest.raises(ValueError, match=f"{MAX_TEXT_BYTES:,}"):
         read_json(path)
     path.rename(tmp_path / "name_mapping.csv")
-    with pytest.raises(ValueError, match=r"name_mapping\.csv: cannot be read as CSV: too large: 1,099"):
+    with pytest.raises(DataError) as error:
         read_name_mappings([tmp_path])
+    assert error.value.subject == str(tmp_path / "name_mapping.csv") and "1,099,511" in error.value.problem
 
 
 @pytest.mark.parametrize("harm", [pipe, device])
-def test_a_mapping_that_never_ends_is_refused(tmp_path, harm):
+def test_a_mapping_that_is_a_pipe_or_device_is_refused(tmp_path, harm):
     harm(tmp_path / "name_mapping.csv")
-    with pytest.raises(ValueError, match=f"name_mapping.csv: cannot be read as CSV: {NOT_ORDINARY}"):
+    with pytest.raises(DataError) as error:
         read_name_mappings([tmp_path])
+    assert error.value.subject == str(tmp_path / "name_mapping.csv") and NOT_ORDINARY in error.value.problem
 
 
 def test_a_mapping_of_empty_cells_is_refused(tmp_path):
@@ -266,7 +269,7 @@ def test_a_mapping_of_empty_cells_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"dice": 10**400}, {"dice": float("nan")}, {"region": ["WT"]}, {"case_id": 7}])
-def test_scores_that_are_no_numbers_are_refused(tmp_path, change):
+def test_invalid_values_in_scores_are_refused(tmp_path, change):
     path = tmp_path / "scores.json"
     row = {"case_id": "a", "region": "WT", "dice": 0.5, "ref_volume_ml": 1, "pred_volume_ml": 1, **change}
     path.write_text(json.dumps({"rows": [row]}))
@@ -277,7 +280,7 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path, change):
 
 
 @pytest.mark.parametrize("rules", ["9" * 5000, ["brats2023"] * 1000])
-def test_rules_that_nobody_has_are_told_in_short(tmp_path, rules):
+def test_the_error_about_unknown_rules_is_short(tmp_path, rules):
     for name, given in (("a", rules), ("b", "brats2023")):
         rows = [
             {"case_id": "a", "region": region, "dice": 0.5, "ref_volume_ml": 1, "pred_volume_ml": 1}
@@ -299,7 +302,7 @@ def test_rules_that_nobody_has_are_told_in_short(tmp_path, rules):
         ("a.json", ["audit", "data", "--json", "a.json"]),
     ],
 )
-def test_deep_json_ends_every_command_in_one_line(make_dataset, run, tmp_path, monkeypatch, place, arguments):
+def test_every_command_refuses_deep_json_in_one_line(make_dataset, run, tmp_path, monkeypatch, place, arguments):
     make_dataset(2)
     monkeypatch.chdir(tmp_path)
     Path(place).parent.mkdir(exist_ok=True)
@@ -311,7 +314,7 @@ def test_deep_json_ends_every_command_in_one_line(make_dataset, run, tmp_path, m
 
 
 @pytest.mark.parametrize("name", [f"{CASE}.nii.gz", f"{CASE}.json"])
-def test_a_pipe_in_the_place_of_an_output_is_not_opened(make_dataset, run, tmp_path, name):
+def test_an_output_that_is_a_pipe_is_not_opened(make_dataset, run, tmp_path, name):
     data, out = make_dataset(1), tmp_path / "out"
     out.mkdir()
     pipe(out / name)
@@ -322,7 +325,7 @@ def test_a_pipe_in_the_place_of_an_output_is_not_opened(make_dataset, run, tmp_p
 
 
 @pytest.mark.parametrize("harm", [pipe, lambda path: os.truncate(path, 1 << 40)])
-def test_curves_that_cannot_be_read_are_a_remark_of_the_report(tmp_path, harm):
+def test_unreadable_curves_are_a_remark_of_the_report(tmp_path, harm):
     rows = [
         {"case_id": "a", "region": region, "dice": 0.5, "ref_volume_ml": 1, "pred_volume_ml": 1}
         for region in ("WT", "TC", "ET")
@@ -350,7 +353,7 @@ def write_task(folder: Path, image: str = "./imagesTr/BRATS_001.nii.gz") -> Path
 @pytest.mark.parametrize(
     "image", ["../../x.nii.gz", "/etc/x.nii.gz", "imagesTr/a\nb.nii.gz", "a\0.nii.gz", "x" * 201, "9" * 5000]
 )
-def test_a_task_that_would_write_elsewhere_is_refused(tmp_path, run, image):
+def test_a_task_that_would_write_outside_the_output_is_refused(tmp_path, run, image):
     write_task(tmp_path / "msd", image)
     code, _, err = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
     assert code == 1
@@ -359,14 +362,14 @@ def test_a_task_that_would_write_elsewhere_is_refused(tmp_path, run, image):
 
 
 @pytest.mark.parametrize("shape", [(10_000, 10_000, 10_000, 4), (1300, 1300, 1300, 4)])
-def test_a_task_of_absurd_shape_is_refused_before_it_is_read(tmp_path, run, shape):
+def test_a_task_with_a_huge_shape_is_refused_before_it_is_read(tmp_path, run, shape):
     change_header(write_task(tmp_path / "msd"), 42, np.array(shape, "<i2"))
     code, printed, _ = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
     assert code == 1
-    assert re.search(r"BRATS_001: .*has shape \(1\d+, .*at most 268,435,456 voxels a channel", printed)
+    assert re.search(rf"BRATS_001: .*\({shape[0]}, ", printed)
 
 
-def test_a_pipe_in_a_task_is_not_opened_and_a_link_to_itself_is_left(tmp_path, run):
+def test_pipes_and_circular_links_in_a_task_are_not_opened(tmp_path, run):
     pipe(write_task(tmp_path / "msd"))
     (tmp_path / "msd" / "circle").symlink_to("circle")
     code, printed, _ = run("convert", tmp_path / "msd", tmp_path / "out", "--workers", 1)
@@ -381,42 +384,46 @@ def write_slice(path: Path, shape: tuple[int, int] = (100, 100), **options) -> N
 
 
 @pytest.mark.parametrize("shape", [(60_000, 60_000), (2000, 2000)])
-def test_slices_of_absurd_shape_are_refused_before_they_are_read(tmp_path, shape):
+def test_slices_with_a_huge_shape_are_refused_before_they_are_read(tmp_path, shape):
     path = tmp_path / "volume_1_slice_0.h5"
-    write_slice(path, shape)  # chunks that nobody has written take no room: 2 kB
+    write_slice(path, shape)  # 2 kB, because chunks that were not written take no space
     (volume,) = find_volumes([path])
-    with pytest.raises(ValueError, match=r"image has shape \(\d+, \d+, 4\); expected at most 262,144 pixels"):
+    with pytest.raises(DataError) as error:
         volume.read()
+    assert error.value.subject == str(path) and str(shape[0]) in error.value.problem
 
 
 def test_a_slice_number_of_eleven_digits_is_refused(tmp_path):
     path = tmp_path / "volume_1_slice_99999999999.h5"
     write_slice(path)
     (volume,) = find_volumes([path])
-    with pytest.raises(DataError, match="expected at most 1024 slices"):
+    with pytest.raises(DataError) as error:
         volume.read()
+    assert error.value.found == 100_000_000_000
 
 
-def test_a_slice_does_not_lead_to_other_files(tmp_path):
+def test_a_slice_with_values_in_other_files_is_refused(tmp_path):
     path, other = tmp_path / "volume_1_slice_0.h5", tmp_path / "other.h5"
     write_slice(other)
     with h5py.File(path, "w") as file:
         file["image"] = h5py.ExternalLink(other.name, "image")
         file["mask"] = h5py.ExternalLink(other.name, "mask")
-    with pytest.raises(ValueError, match="image is not an array of numbers in this file"):
+    with pytest.raises(DataError) as error:
         find_volumes([path])[0].read()
+    assert error.value.subject == str(path) and "image" in error.value.problem
     path.unlink()
     with h5py.File(path, "w") as file:
         file.create_dataset("image", (8, 8, 4), "f8", external=[("/etc/passwd", 0, 2048)])
-    with pytest.raises(ValueError, match="image is not an array of numbers in this file"):
+    with pytest.raises(DataError) as error:
         find_volumes([path])[0].read()
+    assert error.value.subject == str(path) and "image" in error.value.problem
 
 
 # --- checkpoints
 
 
 class Touch:
-    """Pickled, it makes a folder when it is loaded."""
+    """An object whose pickle creates a folder when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -426,7 +433,7 @@ class Touch:
 
 
 class Memory:
-    """Pickled, it takes 32 GiB when it is loaded, by what torch lets pass."""
+    """An object whose pickle allocates 32 GiB when it is loaded, with a function that torch allows."""
 
     def __reduce__(self):
         return bytearray, (32 << 30,)
@@ -442,13 +449,13 @@ def checkpoint(tmp_path) -> Path:
 
 
 def deflate(path: Path) -> None:
-    """A record that unpacks to 64 MiB."""
+    """Add a record that unpacks to 64 MiB."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("best/data/1", bytes(64 << 20))
 
 
 def overlap(path: Path) -> None:
-    """One content under many names (Fifield, "A better zip bomb", WOOT 2019)."""
+    """Store one record under many names (Fifield, "A better zip bomb", WOOT 2019)."""
     torch.save({"a": torch.zeros(100_000)}, path)
     with zipfile.ZipFile(path, "a") as archive:
         for k in range(9):
@@ -471,7 +478,7 @@ HOSTILE_CHECKPOINTS = {
 
 
 @pytest.mark.parametrize(("harm", "reason"), HOSTILE_CHECKPOINTS.values(), ids=HOSTILE_CHECKPOINTS)
-def test_a_hostile_checkpoint_is_refused_before_it_is_loaded(checkpoint, harm, reason):
+def test_a_malicious_checkpoint_is_refused_before_it_is_loaded(checkpoint, harm, reason):
     harm(checkpoint)
     tracemalloc.start()
     with pytest.raises(DataError) as error:
@@ -482,7 +489,7 @@ def test_a_hostile_checkpoint_is_refused_before_it_is_loaded(checkpoint, harm, r
     assert not checkpoint.with_name("ran").exists()
 
 
-def test_a_pipe_is_no_checkpoint(checkpoint):
+def test_a_checkpoint_that_is_a_pipe_is_refused(checkpoint):
     pipe(checkpoint)
     with pytest.raises(NotFoundError) as error:
         read_checkpoint(checkpoint)
@@ -504,7 +511,7 @@ def test_a_pipe_is_no_checkpoint(checkpoint):
         {"absent_sequences": "yes"},
     ],
 )
-def test_a_card_with_values_of_other_kinds_is_refused(checkpoint, change):
+def test_a_card_with_values_of_wrong_types_is_refused(checkpoint, change):
     checkpoint.with_suffix(".json").write_text(json.dumps(CARD | change))
     with pytest.raises(DataError) as error:
         read_card(checkpoint)

@@ -1,4 +1,4 @@
-"""Knobs are read from the YAML, and their values collected from a config that is being resolved."""
+"""Knobs are read from the YAML; their values are collected from a config that is being resolved."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def parser(bundle: Path, **config: object) -> ConfigParser:
-    made = ConfigParser({"bundle_root": str(bundle), **config})
-    made.read_config(bundle / "configs" / "train.yaml")
-    made.update({"bundle_root": str(bundle), **config})
-    return made
+    built = ConfigParser({"bundle_root": str(bundle), **config})
+    built.read_config(bundle / "configs" / "train.yaml")
+    built.update({"bundle_root": str(bundle), **config})
+    return built
 
 
 def test_knobs_have_names_defaults_comments_and_groups(bundle: Path) -> None:
@@ -66,27 +66,27 @@ def test_an_overlay_replaces_adds_and_removes_knobs(bundle: Path) -> None:
 
 
 def test_values_are_those_of_the_config_that_is_resolved(bundle: Path) -> None:
-    made = parser(bundle, fast=False)
-    made["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
-    assert made.get_parsed_content("settings") == {"folder": None, "size": [1, 2], "rate": 0.2, "fast": False}
+    built = parser(bundle, fast=False)
+    built["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
+    assert built.get_parsed_content("settings") == {"folder": None, "size": [1, 2], "rate": 0.2, "fast": False}
 
 
-def test_a_bundle_without_that_config_has_the_knobs_of_the_installed_one(bundle: Path, tmp_path: Path) -> None:
-    made = parser(bundle)
-    made.update({"bundle_root": str(tmp_path / "elsewhere"), **dict.fromkeys(_installed_knobs(), 1)})
-    made["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
-    assert made.get_parsed_content("settings") == dict.fromkeys(_installed_knobs(), 1)
+def test_a_bundle_without_a_config_file_uses_that_of_the_installed_bundle(bundle: Path, tmp_path: Path) -> None:
+    built = parser(bundle)
+    built.update({"bundle_root": str(tmp_path / "elsewhere"), **dict.fromkeys(_installed_knobs(), 1)})
+    built["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
+    assert built.get_parsed_content("settings") == dict.fromkeys(_installed_knobs(), 1)
 
 
 def _installed_knobs() -> list[str]:
     return [knob.name for knob in read_knobs(config_files("train"))]
 
 
-def test_the_text_of_parts_follows_overrides_and_references(bundle: Path) -> None:
+def test_the_text_of_parts_includes_overrides_and_references(bundle: Path) -> None:
     def text(**config: object) -> str:
-        made = parser(bundle, **config)
-        made["text"] = {"_target_": "brats3d.knobs.config_text", "ids": ["part"]}
-        return made.get_parsed_content("text")
+        built = parser(bundle, **config)
+        built["text"] = {"_target_": "brats3d.knobs.config_text", "ids": ["part"]}
+        return built.get_parsed_content("text")
 
     assert text() == text()
     assert text(fast=False) == text()
@@ -95,6 +95,6 @@ def test_the_text_of_parts_follows_overrides_and_references(bundle: Path) -> Non
 
 
 @pytest.mark.parametrize("call", [lambda: knob_values(["train.yaml"]), lambda: config_text(["part"])])
-def test_outside_of_a_config_there_are_none(call) -> None:
+def test_outside_a_config_knobs_cannot_be_collected(call) -> None:
     with pytest.raises(RuntimeError, match="no config is being resolved"):
         call()

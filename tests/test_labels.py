@@ -1,4 +1,4 @@
-"""Facts: conventions, regions, names."""
+"""Label conventions, regions and modality names."""
 
 from __future__ import annotations
 

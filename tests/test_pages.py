@@ -1,4 +1,4 @@
-"""The pages for people: links lead somewhere, and the commands and options that they name exist."""
+"""The documentation: its links are valid, and the commands and options in it exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def label(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
-def test_links_to_files_lead_somewhere(page: Path) -> None:
+def test_links_to_files_are_valid(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
