@@ -137,7 +137,7 @@ def test_two_processes_have_the_gradients_of_one_process_with_the_whole_batch(tm
     largest = max(gradient.abs().max() for gradient in one.values())
     difference = max((one[name] - two[name]).abs().max() for name in one)
     print(f"largest gradient {largest:.3g}, largest difference {difference:.3g}")
-    assert largest > 0 and difference <= 1e-5 * largest
+    assert largest > 0 and difference <= 2e-5 * largest  # float32 rounding: 1.0e-5 on one CPU
 
 
 # --- a folder of cases
