@@ -36,7 +36,7 @@ MODULES = [
     "monai.engines",
     "brats3d.training.run",
     "brats3d.training.tensorboard",
-    "brats3d.phantoms.stream",
+    "brats3d.phantoms.phantom_datasets",
 ]
 SETTINGS: dict[str, Any] = {
     "patch_size": [32, 32, 32],

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brats3d.config_reader import installed_bundle as installed_bundle, read_knobs
 from brats3d.errors import UsageError
-from brats3d.knobs import installed_bundle as installed_bundle, read_knobs
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow

@@ -27,9 +27,9 @@ from brats3d.bundle import (
     run_workflow,
     unknown_ids,
 )
+from brats3d.config_reader import Knob, read_knobs
 from brats3d.errors import ExplainedError, UsageError
 from brats3d.files import cause_of, refuse_foreign, writable_folder
-from brats3d.knobs import Knob, read_knobs
 from brats3d.labels import CONVENTIONS, get_convention, order_modalities
 
 EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}

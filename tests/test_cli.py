@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from brats3d import bundle, cli
+from brats3d.config_reader import read_knobs
 from brats3d.errors import DataError, UsageError
-from brats3d.knobs import read_knobs
 
 
 def one_line(text: str) -> str:

@@ -31,7 +31,7 @@ from brats3d.files.nifti import read_header, read_volume
 from brats3d.networks.checkpoint_card import read_card
 from brats3d.networks.checkpoint_file import read_checkpoint
 from brats3d.report.failed_regions import find_failed_regions
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
 
 pytestmark = pytest.mark.slow
 

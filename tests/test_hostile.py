@@ -32,7 +32,7 @@ from brats3d.files.bounded_read import MAX_DEPTH, MAX_TEXT_BYTES, read_json
 from brats3d.files.nifti import read_header, read_volume
 from brats3d.networks.checkpoint_card import read_card
 from brats3d.networks.checkpoint_file import MAX_CHECKPOINT_BYTES, read_checkpoint
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
 
 CASE = "BraTS20_Training_001"
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -10,7 +10,7 @@ import pytest
 
 from brats3d.bundle import WORKFLOWS, config_files
 from brats3d.cli import cli
-from brats3d.knobs import read_knobs
+from brats3d.config_reader import read_knobs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

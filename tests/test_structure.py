@@ -26,7 +26,7 @@ ORDER = [
     "evaluation",
     "training",
     "inference",
-    "knobs",
+    "config_reader",
     "report",
     "bundle",
     "api",

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from brats3d.audit.copied_datalist import datalist_of_copy
 from brats3d.audit.one_case import audit_case
 from brats3d.audit.repair_case import RepairedVolume, repair_case
+from brats3d.audit.repaired_datalist import datalist_of_copy
 from brats3d.audit.whole_dataset import Audit
 from brats3d.cases import DATALIST_NAME, SEGMENTATION, Case, check_path_syntax, layout_of, read_name_mappings
 from brats3d.errors import DataError, UsageError

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from brats3d import __version__
-from brats3d.audit.check_copies import copy_findings
+from brats3d.audit.check_duplicates import copy_findings
 from brats3d.audit.check_file_names import file_name_findings
 from brats3d.audit.check_patients import patient_findings, read_folds, read_mappings, training_findings
 from brats3d.audit.finding_kinds import Finding, make_finding

@@ -2,14 +2,8 @@ from .case import Case as Case, check_case_id as check_case_id, with_convention 
 from .case_files import Problem as Problem
 from .datalist import DATALIST_NAME as DATALIST_NAME, read_datalist as read_datalist
 from .duplicates import identical_files as identical_files, signature as signature
-from .header_checks import (
-    grid_difference as grid_difference,
-    header_problems as header_problems,
-    spacing_warning as spacing_warning,
-    usual_grid as usual_grid,
-)
+from .explain_failure import explain_item as explain_item
 from .items import case_to_item as case_to_item, item_to_case as item_to_case
-from .label_checks import check_labels as check_labels, whole_labels as whole_labels
 from .load import load_cases as load_cases, load_fold as load_fold
 from .name_mapping import (
     NameMapping as NameMapping,
@@ -29,4 +23,10 @@ from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxel
 from .search import NoCasesError as NoCasesError, find_cases as find_cases, scan_cases as scan_cases
 from .split import describe_split as describe_split, split_dataset as split_dataset
 from .text import name_some as name_some, natural_key as natural_key
-from .voxel_checks import explain_item as explain_item
+from .valid_headers import (
+    grid_difference as grid_difference,
+    header_problems as header_problems,
+    spacing_warning as spacing_warning,
+    usual_grid as usual_grid,
+)
+from .valid_labels import check_labels as check_labels, whole_labels as whole_labels

@@ -13,8 +13,6 @@ from brats3d.cases.case import Case, with_convention
 from brats3d.cases.datalist import DATALIST_NAME, write_datalist
 from brats3d.cases.duplicates import shared_images
 from brats3d.cases.folds import check_folds
-from brats3d.cases.header_checks import header_problems
-from brats3d.cases.label_checks import check_labels, whole_labels
 from brats3d.cases.name_mapping import (
     NameMapping,
     join_overlapping,
@@ -27,6 +25,8 @@ from brats3d.cases.region_volumes import region_volumes_ml
 from brats3d.cases.search import find_cases
 from brats3d.cases.stratify import MeasuredCase, fold_table, stratified_folds
 from brats3d.cases.text import name_some, natural_key
+from brats3d.cases.valid_headers import header_problems
+from brats3d.cases.valid_labels import check_labels, whole_labels
 from brats3d.errors import DataError, UsageError
 from brats3d.files import read_volume, writable_folder
 from brats3d.labels import MODALITIES, get_convention

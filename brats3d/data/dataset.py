@@ -59,7 +59,8 @@ class CaseDataset(Dataset):
         cache: fraction of the free memory, and of the free disk space, for prepared cases, 0 to 1; 0 disables caching.
         cache_dir: folder for the cases that do not fit in memory; None = none. Several runs may use one folder.
         recipe: text that describes ``transform`` with all its arguments, such as the config that it was built from
-            (:func:`brats3d.knobs.config_text`); a change of it invalidates what is on disk. Required by ``cache_dir``.
+            (:func:`brats3d.config_reader.config_text`); a change of it invalidates what is on disk. Required by
+            ``cache_dir``.
         ahead: prepare the next case in a thread while the caller works on this one; for sequential access.
         warn: log a warning if an image looks as if its skull had not been removed.
         modalities: the sequences of a sample's channels, bound by the names of the item's files; None keeps the item's

@@ -8,10 +8,10 @@ from .folder_scores import FolderScores as FolderScores, score_folders as score_
 from .lesions import box_with_margin as box_with_margin
 from .measures import MEASURES as MEASURES
 from .run import run_evaluation as run_evaluation
-from .save_scores import SaveScores as SaveScores
 from .save_validation_segmentations import SaveValidationSegmentations as SaveValidationSegmentations
 from .score_files import Scores as Scores, read_scores as read_scores
 from .score_rows import ScoreRow as ScoreRow, group_by_case as group_by_case, mean_dice_by_case as mean_dice_by_case
 from .summary import RegionSummary as RegionSummary, Spread as Spread, summarise as summarise
 from .tables import format_table as format_table
-from .validation_scores import ValidationScores as ValidationScores, is_better as is_better
+from .validation_log import SaveScores as SaveScores
+from .validation_metric import ValidationScores as ValidationScores, is_better as is_better

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from brats3d.errors import DataError
+from brats3d.evaluation.challenge_rules import RULES, Rules
 from brats3d.evaluation.hd95 import hd95_mm
 from brats3d.evaluation.lesions import box_with_margin, score_lesions
-from brats3d.evaluation.rules import RULES, Rules
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.labels import REGIONS, REGIONS_TO_READ
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from brats3d.cases import name_some
 from brats3d.errors import DataError, UsageError
+from brats3d.evaluation.challenge_rules import get_rules
+from brats3d.evaluation.find_segmentation_files import find_segmentations
 from brats3d.evaluation.pair_scores import PairScores, describe_labels, refuse_suspicious_labels, score_pair
-from brats3d.evaluation.rules import get_rules
 from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
-from brats3d.evaluation.segmentation_files import find_segmentations
 from brats3d.evaluation.tables import format_scores
 from brats3d.files import write_owned
 
@@ -78,7 +78,7 @@ def score_folders(
     Args:
         pred_dir: folder with ``<case_id>.nii.gz`` or ``<case_id>_seg.nii.gz`` at any depth.
         ref_dir: folder of the same form, or a data set in any layout of BraTS.
-        convention: name in :data:`brats3d.evaluation.rules.RULES`; None uses BraTS 2023's rules, or those for
+        convention: name in :data:`brats3d.evaluation.challenge_rules.RULES`; None uses BraTS 2023's rules, or those for
             meningiomas or metastases if all case identifiers say so.
         pred_labels: label convention of the predictions, a name in ``labels.CONVENTIONS``; None uses the one that
             brats3d has written into the file, else the convention of the reference.

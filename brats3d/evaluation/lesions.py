@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from brats3d.evaluation.challenge_rules import Rules
 from brats3d.evaluation.hd95 import hd95_mm
-from brats3d.evaluation.rules import Rules
 
 NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
 """Voxels that share a face, an edge or a corner belong to one component."""

@@ -13,9 +13,9 @@ from brats3d.cases import check_labels, grid_difference, layout_of, whole_labels
 from brats3d.data import labels_to_regions
 from brats3d.errors import DataError
 from brats3d.evaluation.case_scores import score_case
-from brats3d.evaluation.rules import Rules
+from brats3d.evaluation.challenge_rules import Rules
+from brats3d.evaluation.find_segmentation_files import Segmentation
 from brats3d.evaluation.score_rows import ScoreRow
-from brats3d.evaluation.segmentation_files import Segmentation
 from brats3d.files import Header, marked_convention, read_header, read_volume
 from brats3d.labels import CONVENTIONS, get_convention
 

@@ -35,7 +35,7 @@ from brats3d.files import (
     write_json,
     write_segmentation,
 )
-from brats3d.inference.case_stats import describe_segmentation, describe_weights
+from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 
 logger = logging.getLogger("brats3d")
@@ -56,7 +56,8 @@ class SaveSegmentations:
         preview: also write ``<case_id>.png``, a picture of the slice with the most tumour.
         stats: also write ``<case_id>.json``, see :func:`brats3d.inference.describe_segmentation`.
         checkpoint: the weights. With None (random weights), no case is ever skipped.
-        settings: a text of all other settings that a segmentation depends on, see :func:`brats3d.knobs.config_text`.
+        settings: a text of all other settings that a segmentation depends on, see
+            :func:`brats3d.config_reader.config_text`.
         failures: record the cases that cannot be saved; None = raise.
         shard: the part of the cases that the run segments, such as ``"3/8"``; its record is then
             ``predictions-3-of-8.jsonl``.

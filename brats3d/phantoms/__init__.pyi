@@ -6,7 +6,7 @@ from .head import (
     strip_skull as strip_skull,
 )
 from .phantom import Phantom as Phantom, make_phantom as make_phantom
-from .random_stream import RandomStream as RandomStream
+from .phantom_datasets import PhantomCases as PhantomCases, PhantomStream as PhantomStream
+from .random_numbers import RandomStream as RandomStream
 from .settings import SETTINGS as SETTINGS, Contrasts as Contrasts, Setting as Setting
-from .stream import PhantomCases as PhantomCases, PhantomStream as PhantomStream
 from .write_dataset import LAYOUTS as LAYOUTS, write_phantoms as write_phantoms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 
 TISSUES = ("csf", "gm", "wm", "core", "edema", "enhancing", "cyst", "blood")

@@ -11,7 +11,7 @@ import torch
 
 from brats3d.phantoms.atlas import MM_INSIDE, VENTRICLES, sample_landmarks, to_mni
 from brats3d.phantoms.head import Head, refine
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 
 

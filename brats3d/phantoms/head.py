@@ -26,7 +26,7 @@ from brats3d.phantoms.atlas import (
     sample_landmarks,
     to_mni,
 )
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.volume_ops import bounding_box
 

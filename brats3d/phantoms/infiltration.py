@@ -12,9 +12,9 @@ from itertools import product
 import torch
 
 from brats3d.phantoms.atlas import COARSE_MM, sample_atlas, to_mni
-from brats3d.phantoms.focus import Focus, coarse_box, distance_mm
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.tumour_focus import Focus, coarse_box, distance_mm
 from brats3d.phantoms.volume_ops import bounding_box
 
 

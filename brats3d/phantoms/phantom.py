@@ -15,7 +15,6 @@ import torch
 from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.contrast import draw_contrast
-from brats3d.phantoms.focus import place_foci, push_tissue
 from brats3d.phantoms.head import (
     Box,
     Head,
@@ -26,10 +25,11 @@ from brats3d.phantoms.head import (
     sample_tissue,
     strip_skull,
 )
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.scan import scan_case
 from brats3d.phantoms.settings import DEFAULT_SETTING, Setting, get_setting
 from brats3d.phantoms.tumour import BLOOD, CORE, CYST, ENHANCING, grow_tumour
+from brats3d.phantoms.tumour_focus import place_foci, push_tissue
 
 
 @dataclass(frozen=True)

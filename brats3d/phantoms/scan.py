@@ -11,8 +11,8 @@ from brats3d.labels import MODALITIES
 from brats3d.phantoms.atlas import to_mni
 from brats3d.phantoms.distractors import draw_distractors
 from brats3d.phantoms.head import Head, refine
-from brats3d.phantoms.random_stream import RandomStream, node_counts
-from brats3d.phantoms.scanner import scan_image
+from brats3d.phantoms.random_numbers import RandomStream, node_counts
+from brats3d.phantoms.scanner_effects import scan_image
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour import BLOOD, CORE, CYST, EDEMA, ENHANCING, Tumour
 from brats3d.phantoms.volume_ops import blur, bounding_box

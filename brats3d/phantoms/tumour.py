@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from brats3d.phantoms.focus import Focus, distance_mm
 from brats3d.phantoms.head import Box, Head, refine
 from brats3d.phantoms.infiltration import detour_mm
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.tumour_focus import Focus, distance_mm
 
 CORE, EDEMA, ENHANCING, CYST, BLOOD = 1, 2, 3, 4, 5
 """Tissues of a tumour. Cysts and blood belong to the core, as all tissue that does not enhance."""

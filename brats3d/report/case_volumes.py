@@ -14,7 +14,7 @@ from brats3d.errors import DataError
 from brats3d.evaluation import ScoreRow, box_with_margin
 from brats3d.files import Header, Volume, best_slice, lps_axes, read_volume, to_lps
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ, get_convention
-from brats3d.report.case_files import CaseFiles
+from brats3d.report.scored_cases import CaseFiles
 
 
 @dataclass(frozen=True, eq=False)

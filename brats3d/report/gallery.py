@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats3d.files import save_preview, write_owned
-from brats3d.report.case_files import CaseFiles, CaseProblem
 from brats3d.report.case_volumes import CaseVolumes, compare_with_scores, load_volumes
-from brats3d.report.run_folder import Run
+from brats3d.report.run_results import Run
+from brats3d.report.scored_cases import CaseFiles, CaseProblem
 from brats3d.report.slices import Picture, border_sequences, case_panels, thumbnail
 from brats3d.report.viewer import Viewer, make_viewer
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from brats3d.cases import check_folder
 from brats3d.errors import UsageError
 from brats3d.files import RECORD_NAME, WrittenFiles, refuse_foreign, writable_folder, write_owned
-from brats3d.report.case_files import Folders, find_files
 from brats3d.report.charts import Chart, draw_boxes, draw_curves
 from brats3d.report.failed_regions import find_failed_regions
 from brats3d.report.gallery import Gallery
 from brats3d.report.page import PageContent, render_page
 from brats3d.report.repeat_commands import RepeatCommand, evaluate_command, repeat_commands
 from brats3d.report.run_facts import describe_run
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
+from brats3d.report.scored_cases import Folders, find_files
 
 logger = logging.getLogger("brats3d")
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from brats3d.evaluation import MEASURES, RegionSummary, summarise
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS_TO_READ
-from brats3d.report.case_files import CaseProblem
 from brats3d.report.charts import Chart
 from brats3d.report.failed_regions import POOR_DICE, FailedRegion
 from brats3d.report.gallery import ShownCase
-from brats3d.report.run_folder import Run
+from brats3d.report.run_results import Run
+from brats3d.report.scored_cases import CaseProblem
 from brats3d.report.slices import Picture
 
 CASE_COLUMNS = {

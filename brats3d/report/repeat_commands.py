@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from brats3d.report.run_folder import Run
+from brats3d.report.run_results import Run
 
 RepeatCommand = Callable[[str, Mapping[str, Any]], str]
 """(workflow, knobs with the output_dir) -> command line, such as :func:`brats3d.bundle.repeat_command`."""

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from brats3d.report.run_folder import Run
+from brats3d.report.run_results import Run
 from brats3d.training import source_version
 
 

@@ -13,7 +13,7 @@ from .provenance import Provenance as Provenance, source_version as source_versi
 from .resume import RESUME as RESUME
 from .run import run_training as run_training
 from .run_state import RunState as RunState
-from .stopping import RunEvents as RunEvents
+from .stop_signals import RunEvents as RunEvents
 from .tensorboard import TrackRun as TrackRun
 from .timed_schedule import FollowSchedule as FollowSchedule, TimedSchedule as TimedSchedule
 from .train_step import TrainStep as TrainStep

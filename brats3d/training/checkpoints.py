@@ -22,7 +22,7 @@ from brats3d.files import first_line
 from brats3d.labels import REGIONS, order_modalities
 from brats3d.networks import describe_network, read_card, refuse_mismatch, save_checkpoint
 from brats3d.training.run_state import RunState
-from brats3d.training.stopping import RunEvents
+from brats3d.training.stop_signals import RunEvents
 from brats3d.training.stopwatch import Stopwatch, check_minutes
 
 BEST = "best.pt"

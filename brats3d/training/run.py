@@ -16,7 +16,7 @@ from brats3d.training.checkpoints import BEST, restore_run
 from brats3d.training.distributed import refuse_idle_processes
 from brats3d.training.resume import find_run, refuse_changes, run_record, save_record
 from brats3d.training.run_state import RunState
-from brats3d.training.stopping import RunEvents, RunStopped, StopRun
+from brats3d.training.stop_signals import RunEvents, RunStopped, StopRun
 
 logger = logging.getLogger("brats3d")
 

@@ -31,7 +31,7 @@ class RunState:
         optimizer: optimizer of the network.
         lr_scheduler: anything with ``state_dict`` and ``load_state_dict``.
         evaluator: validates; keeps the best score.
-        config: text of the config's parts that change what is learned (:func:`brats3d.knobs.config_text`).
+        config: text of the config's parts that change what is learned (:func:`brats3d.config_reader.config_text`).
         minutes: wall-clock limit of this process, after which it saves and returns; None = no limit.
         timed_schedule: the learning-rate scheduler of a run that ends after a number of minutes; None for a run that
             ends after a number of epochs.

@@ -29,7 +29,7 @@ from brats3d.files import best_slice, explain_full_disk, overlay, to_rgb
 from brats3d.labels import order_modalities
 from brats3d.networks import last_checkpoint_note
 from brats3d.training.run_state import RunState
-from brats3d.training.stopping import RunEvents
+from brats3d.training.stop_signals import RunEvents
 
 READ_EVERY = 20
 """Steps whose losses are read from the device together, so that TensorBoard does not wait for the GPU at every step."""

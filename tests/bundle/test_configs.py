@@ -18,7 +18,7 @@ from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, ckpt_ex
 from monai.utils import instantiate
 
 from brats3d.bundle import installed_bundle
-from brats3d.knobs import read_knobs
+from brats3d.config_reader import read_knobs
 from brats3d.labels import MODALITIES, REGIONS
 
 CONFIGS = installed_bundle() / "configs"

@@ -19,7 +19,7 @@ from brats3d.bundle import config_files
 from brats3d.data.absent_sequences import subsets
 from brats3d.files import cause_of
 from brats3d.labels import MODALITIES
-from brats3d.phantoms import stream as stream
+from brats3d.phantoms import phantom_datasets as stream
 from brats3d.report.curves import read_curves
 
 SMALL: dict[str, Any] = {

@@ -21,7 +21,7 @@ from brats3d.errors import DataError, UsageError
 from brats3d.files import cause_of
 from brats3d.report.curves import read_curves, read_scalars
 from brats3d.training import checkpoints as checkpoints
-from brats3d.training.stopping import RunEvents
+from brats3d.training.stop_signals import RunEvents
 
 Workflow = Callable[..., ConfigWorkflow]
 OPTIONS = {"epochs": 3, "batch_size": 1, "val_interval": 1, "network_def#num_res_units": 0}  # 3 cases: 9 steps

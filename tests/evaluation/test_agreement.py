@@ -18,7 +18,7 @@ import torch
 
 from brats3d.data.label_transforms import labels_to_regions
 from brats3d.evaluation.case_scores import score_case
-from brats3d.evaluation.rules import get_rules
+from brats3d.evaluation.challenge_rules import get_rules
 from brats3d.labels import BRATS2020
 from brats3d.phantoms.phantom import make_phantom
 

@@ -11,7 +11,7 @@ from monai.metrics import DiceMetric
 
 from brats3d.errors import DataError, UsageError
 from brats3d.evaluation.case_scores import score_case
-from brats3d.evaluation.rules import RULES, get_rules
+from brats3d.evaluation.challenge_rules import RULES, get_rules
 from brats3d.labels import REGIONS
 
 MM = (1.0, 1.0, 1.0)

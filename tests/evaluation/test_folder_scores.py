@@ -13,8 +13,8 @@ import pytest
 
 from brats3d import cli
 from brats3d.errors import DataError, NotFoundError, UsageError
+from brats3d.evaluation.find_segmentation_files import find_segmentations
 from brats3d.evaluation.folder_scores import FolderScores, score_folders
-from brats3d.evaluation.segmentation_files import find_segmentations
 
 
 def score(*folders: Path, **options) -> FolderScores:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from brats3d.evaluation.challenge_rules import Rules
 from brats3d.evaluation.lesions import LesionScores, score_lesions
-from brats3d.evaluation.rules import Rules
 
 SHAPE = (40, 40, 40)
 MM = (1, 1, 1)

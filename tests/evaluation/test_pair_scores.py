@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from brats3d.errors import DataError
+from brats3d.evaluation.challenge_rules import get_rules
+from brats3d.evaluation.find_segmentation_files import Segmentation
 from brats3d.evaluation.pair_scores import PairScores, score_pair
-from brats3d.evaluation.rules import get_rules
-from brats3d.evaluation.segmentation_files import Segmentation
 from brats3d.files.nifti_write import write_segmentation
 
 PRED, REF = "x_pred.nii.gz", "x_seg.nii.gz"

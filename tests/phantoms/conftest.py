@@ -12,7 +12,7 @@ import torch
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.head import SIZES, Head, find_brain_box, place_head, sample_tissue, strip_skull
 from brats3d.phantoms.phantom import PhantomTensors, make_phantom_tensors
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 
 UNMOVED = {"rotation_deg": (0, 0), "scale": (1, 1), "shift_mm": (0, 0), "warp_mm": (0, 0)}

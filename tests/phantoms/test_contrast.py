@@ -10,7 +10,7 @@ import torch
 
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.contrast import TISSUES, draw_contrast
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import SETTINGS, Contrasts, Setting
 
 

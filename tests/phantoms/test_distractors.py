@@ -13,7 +13,7 @@ from brats3d.phantoms.atlas import MM_INSIDE, VENTRICLES, sample_landmarks, to_m
 from brats3d.phantoms.distractors import draw_distractors
 from brats3d.phantoms.head import Head, refine
 from brats3d.phantoms.phantom import PhantomTensors
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 
 

@@ -30,7 +30,7 @@ from brats3d.phantoms.head import (
     sample_tissue,
     strip_skull,
 )
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Range, Setting
 
 UNMOVED = Setting(rotation_deg=(0, 0), scale=(1, 1), shift_mm=(0, 0), warp_mm=(0, 0), strip_mm=(0, 0), sharpness=(1, 1))

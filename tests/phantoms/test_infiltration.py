@@ -10,9 +10,9 @@ import torch
 
 from brats3d.phantoms import infiltration
 from brats3d.phantoms.atlas import COARSE_MM
-from brats3d.phantoms.focus import Focus
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.tumour_focus import Focus
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from brats3d.labels import MODALITIES
 from brats3d.phantoms.atlas import to_mni
 from brats3d.phantoms.head import Head, refine
 from brats3d.phantoms.phantom import PhantomTensors
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.scan import hindbrain_mask, mix, mix_healthy, vary_tumour
 from brats3d.phantoms.settings import Setting
 

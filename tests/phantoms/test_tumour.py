@@ -11,10 +11,9 @@ import torch
 from scipy import ndimage
 
 from brats3d.phantoms.atlas import COARSE_MM, DEPTH, sample_atlas, to_mni
-from brats3d.phantoms.focus import Focus, distance_mm
 from brats3d.phantoms.head import SIZES, Head, find_brain_box, place_head, refine, sample_tissue, strip_skull
 from brats3d.phantoms.phantom import make_phantom_tensors
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import SETTINGS, Setting
 from brats3d.phantoms.tumour import (
     BLOOD,
@@ -27,6 +26,7 @@ from brats3d.phantoms.tumour import (
     Tumour,
     grow_tumour,
 )
+from brats3d.phantoms.tumour_focus import Focus, distance_mm
 
 SMOOTH = Setting(
     rotation_deg=(0, 0),

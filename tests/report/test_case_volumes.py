@@ -11,9 +11,9 @@ import pytest
 from brats3d.cases.search import find_cases
 from brats3d.errors import DataError
 from brats3d.labels import MODALITIES
-from brats3d.report.case_files import CaseFiles, find_files
 from brats3d.report.case_volumes import compare_with_scores, load_volumes
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
+from brats3d.report.scored_cases import CaseFiles, find_files
 
 
 def test_label_convention_and_orientation_do_not_change_the_volumes(build_run, tmp_path):

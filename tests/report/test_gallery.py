@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from brats3d.report import gallery as gallery_module
-from brats3d.report.case_files import find_files
 from brats3d.report.gallery import Gallery
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
+from brats3d.report.scored_cases import find_files
 
 
 def open_gallery(run_dir, data_dir=None) -> Gallery:

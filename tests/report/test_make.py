@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from brats3d import cli
 from brats3d.errors import NotFoundError, UsageError
 from brats3d.report.make import make_report
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
 
 
 def test_the_figures_are_written_beside_the_page_as_png(built):

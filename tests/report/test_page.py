@@ -14,12 +14,12 @@ from brats3d.evaluation.measures import MEASURES
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.evaluation.summary import summarise
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
-from brats3d.report.case_files import CaseProblem
 from brats3d.report.charts import draw_boxes
 from brats3d.report.failed_regions import find_failed_regions
 from brats3d.report.gallery import ShownCase
 from brats3d.report.page import PageContent, format_number, render_page
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
+from brats3d.report.scored_cases import CaseProblem
 from brats3d.report.slices import Picture, case_panels
 from brats3d.report.viewer import make_viewer
 

@@ -8,7 +8,7 @@ import shlex
 from brats3d.bundle import repeat_command
 from brats3d.labels import MODALITIES
 from brats3d.report.repeat_commands import evaluate_command, repeat_commands
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
 
 
 def test_only_knobs_that_differ_from_the_config_are_printed(run_dir, write_settings):

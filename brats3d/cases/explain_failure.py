@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from brats3d.cases.header_checks import header_problems
 from brats3d.cases.items import item_to_case
+from brats3d.cases.valid_headers import header_problems
 from brats3d.errors import DataError
 from brats3d.files import read_volume
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brats3d.cases.label_checks import check_labels, whole_labels
+from brats3d.cases.valid_labels import check_labels, whole_labels
 from brats3d.errors import DataError
 from brats3d.labels import BRATS2020, BRATS2023
 

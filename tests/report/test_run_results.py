@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from brats3d.errors import DataError, NotFoundError
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
 
 
 def test_a_run_is_read_with_its_cases_ranked(built):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brats3d.cases import Case, name_some, read_datalist, scan_cases
 from brats3d.labels import get_convention
-from brats3d.report.run_folder import Run
+from brats3d.report.run_results import Run
 
 Folders = str | Path | Sequence[str | Path]
 

@@ -9,7 +9,7 @@ import torch
 
 from brats3d.phantoms.atlas import COARSE_MM, sample_atlas, to_mni
 from brats3d.phantoms.head import Box
-from brats3d.phantoms.random_stream import RandomStream
+from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 
 

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats3d.cases.header_checks import header_problems, spacing_warning
 from brats3d.cases.search import find_cases
+from brats3d.cases.valid_headers import header_problems, spacing_warning
 from brats3d.files import read_header
 
 ONES = np.ones((16, 16, 12), np.int16)

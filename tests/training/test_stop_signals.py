@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from brats3d.training import stopping as stopping
-from brats3d.training.stopping import RunStopped, StopRun
+from brats3d.training import stop_signals
+from brats3d.training.stop_signals import RunStopped, StopRun
 
 
 class Clock:
@@ -37,7 +37,7 @@ def test_a_second_signal_ends_the_process_at_once(exits):
 
 
 def test_in_a_distributed_run_a_signal_and_its_echo_count_once(exits, monkeypatch):
-    monkeypatch.setattr(stopping.idist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(stop_signals.idist, "get_world_size", lambda: 2)
     clock = Clock()
     stop = StopRun(now=clock)
     stop._receive(signal.SIGTERM, None)

@@ -8,7 +8,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from brats3d.bundle import config_files
-from brats3d.knobs import config_text, knob_values, read_knobs
+from brats3d.config_reader import config_text, knob_values, read_knobs
 
 TRAIN = """# A recipe.
 
@@ -67,14 +67,14 @@ def test_an_overlay_replaces_adds_and_removes_knobs(bundle: Path) -> None:
 
 def test_values_are_those_of_the_config_that_is_resolved(bundle: Path) -> None:
     built = parser(bundle, fast=False)
-    built["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
+    built["settings"] = {"_target_": "brats3d.config_reader.knob_values", "files": ["train.yaml"]}
     assert built.get_parsed_content("settings") == {"folder": None, "size": [1, 2], "rate": 0.2, "fast": False}
 
 
 def test_a_bundle_without_a_config_file_uses_that_of_the_installed_bundle(bundle: Path, tmp_path: Path) -> None:
     built = parser(bundle)
     built.update({"bundle_root": str(tmp_path / "elsewhere"), **dict.fromkeys(_installed_knobs(), 1)})
-    built["settings"] = {"_target_": "brats3d.knobs.knob_values", "files": ["train.yaml"]}
+    built["settings"] = {"_target_": "brats3d.config_reader.knob_values", "files": ["train.yaml"]}
     assert built.get_parsed_content("settings") == dict.fromkeys(_installed_knobs(), 1)
 
 
@@ -85,7 +85,7 @@ def _installed_knobs() -> list[str]:
 def test_the_text_of_parts_includes_overrides_and_references(bundle: Path) -> None:
     def text(**config: object) -> str:
         built = parser(bundle, **config)
-        built["text"] = {"_target_": "brats3d.knobs.config_text", "ids": ["part"]}
+        built["text"] = {"_target_": "brats3d.config_reader.config_text", "ids": ["part"]}
         return built.get_parsed_content("text")
 
     assert text() == text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from brats3d.errors import DataError, NotFoundError, UsageError
-from brats3d.evaluation.segmentation_files import find_segmentations
+from brats3d.evaluation.find_segmentation_files import find_segmentations
 
 
 @pytest.mark.parametrize("name", ["{0}.nii.gz", "{0}_seg.nii", "{0}-seg.nii.gz", "{0}/seg.nii.gz", "deep/{0}.nii"])

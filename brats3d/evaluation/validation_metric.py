@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from brats3d.data import nest_regions
 from brats3d.errors import UsageError
 from brats3d.evaluation.case_scores import score_case
-from brats3d.evaluation.rules import get_rules
+from brats3d.evaluation.challenge_rules import get_rules
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.evaluation.summary import summarise
 
@@ -49,7 +49,7 @@ class ValidationScores(Metric):
     Args:
         val_interval: epochs between validations.
         full_every: compute distances and lesion-wise scores in every n-th validation; 0 = never.
-        score_rules: name in :data:`brats3d.evaluation.rules.RULES`.
+        score_rules: name in :data:`brats3d.evaluation.challenge_rules.RULES`.
 
     Raises:
         UsageError: if a number is not an integer or too small, or the rules are unknown.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from brats3d.phantoms.random_stream import RandomStream
-from brats3d.phantoms.scanner import add_ghosts, resample_slices, scan_image
+from brats3d.phantoms.random_numbers import RandomStream
+from brats3d.phantoms.scanner_effects import add_ghosts, resample_slices, scan_image
 from brats3d.phantoms.settings import Setting
 
 

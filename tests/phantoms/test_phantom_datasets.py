@@ -12,8 +12,8 @@ from monai.transforms import Compose, MapTransform, RandomizableTransform
 
 from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES
-from brats3d.phantoms import stream
-from brats3d.phantoms.stream import PhantomCases, PhantomStream, make_case
+from brats3d.phantoms import phantom_datasets as stream
+from brats3d.phantoms.phantom_datasets import PhantomCases, PhantomStream, make_case
 
 
 class AddNoise(RandomizableTransform, MapTransform):

@@ -6,8 +6,8 @@ import json
 import shutil
 
 from brats3d.labels import MODALITIES
-from brats3d.report.case_files import find_files
-from brats3d.report.run_folder import read_run
+from brats3d.report.run_results import read_run
+from brats3d.report.scored_cases import find_files
 
 
 def test_every_case_is_found(built):
