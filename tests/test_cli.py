@@ -52,7 +52,7 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
     [
         (["train"], "DIR: expected a folder of cases"),
         (["train", "a", "b"], "DIR: expected one folder of cases"),
-        (["pretrain", "a"], "DIR: expected no folder of cases"),
+        (["pretrain", "a"], "DIR: pretrain reads no cases"),
         (["train", "a", "--epochz", "9"], "did you mean --epochs?"),
         (["predict", "a", "--roi_siz", "9"], "did you mean --roi_size?"),
         (["train", "a", "--epochs"], "--epochs: expected a value"),
