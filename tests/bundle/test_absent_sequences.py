@@ -28,11 +28,11 @@ AXIS_CODES = ["".join(code) for axes in itertools.permutations(("LR", "AP", "SI"
 
 
 @pytest.fixture(scope="session")
-def serving(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights whose card allows absent sequences. Their predictions are mottled all over."""
+def weights(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights whose card allows absent sequences. They predict every label in many places."""
     torch.manual_seed(5)
     network = workflow("predict", dataset_dir=phantoms).network_def
-    path = tmp_path_factory.mktemp("serving") / "model.pt"
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
     card = {"modalities": list(MODALITIES), "regions": list(REGIONS), "network_def": describe_network(network)}
     save_checkpoint(path, network.state_dict(), {**card, "absent_sequences": True})
     return path
@@ -56,42 +56,42 @@ def labels_of(out: Path, case: Case) -> np.ndarray:
     return np.asanyarray(nib.load(out / f"{case.case_id}.nii.gz").dataobj)
 
 
-def cause_of(made: ConfigWorkflow) -> str:
+def cause_of(built: ConfigWorkflow) -> str:
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     text = str(caught.value.__cause__)
     assert "\n" not in text
     return text
 
 
-def segment_by_hand(made: ConfigWorkflow, case: Case, present: Sequence[str], folder: Path) -> np.ndarray:
-    """Segment with the parts of the config alone; absent sequences are files of zeros."""
+def segment_by_hand(built: ConfigWorkflow, case: Case, present: Sequence[str], folder: Path) -> np.ndarray:
+    """Segment with the parts of the config only; absent sequences are files of zeros."""
     paths = []
     for modality, path in case.images.items():
         image = nib.load(path)
         zeros = folder / f"zeros_{modality}.nii.gz"
         nib.save(nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), zeros)
         paths.append(str(path if modality in present else zeros))
-    data = made.preprocessing({"image": paths})
+    data = built.preprocessing({"image": paths})
     assert [not channel.any() for channel in data["image"]] == [m not in present for m in MODALITIES]
     with torch.no_grad():
-        logits = made.inferer(data["image"][None], made.parser.get_parsed_content("network").eval())[0]
-    return made.postprocessing({"image": data["image"], "pred": logits})["pred"].numpy()[0]
+        logits = built.inferer(data["image"][None], built.parser.get_parsed_content("network").eval())[0]
+    return built.postprocessing({"image": data["image"], "pred": logits})["pred"].numpy()[0]
 
 
 @pytest.mark.parametrize("present", SUBSETS, ids="+".join)
 def test_absent_sequences_are_segmented_as_if_they_were_zeros(
-    present: Sequence[str], case: Case, serving: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
+    present: Sequence[str], case: Case, weights: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     data = link(case, present, tmp_path / "data")
-    made = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=serving)
-    made.run()
+    built = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=weights)
+    built.run()
     seg, like = nib.load(tmp_path / "out" / f"{case.case_id}.nii.gz"), nib.load(case.images[present[0]])
     assert seg.shape == like.shape
     np.testing.assert_array_equal(seg.affine, like.affine)
     labels = labels_of(tmp_path / "out", case)
     assert len(np.unique(labels)) > 2, "an empty prediction would prove nothing"
-    np.testing.assert_array_equal(labels, segment_by_hand(made, case, present, tmp_path))
+    np.testing.assert_array_equal(labels, segment_by_hand(built, case, present, tmp_path))
     absent = [m for m in MODALITIES if m not in present]
     warnings = [r.getMessage() for r in log.records if "segmented without" in r.getMessage()]
     assert len(warnings) == bool(absent)
@@ -100,27 +100,27 @@ def test_absent_sequences_are_segmented_as_if_they_were_zeros(
 
 
 def test_a_prediction_does_not_depend_on_the_other_cases_of_the_run(
-    phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path
+    phantoms: Path, weights: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     cases = dict(zip(find_cases(phantoms), (("flair",), MODALITIES, ("t1ce", "t2"), ("flair",)), strict=True))
     for each, present in cases.items():
         link(each, present, tmp_path / "all")
         alone = link(each, present, tmp_path / each.case_id)
-        workflow("predict", dataset_dir=alone, output_dir=tmp_path / "alone", checkpoint=serving).run()
-    workflow("predict", dataset_dir=tmp_path / "all", output_dir=tmp_path / "out", checkpoint=serving).run()
+        workflow("predict", dataset_dir=alone, output_dir=tmp_path / "alone", checkpoint=weights).run()
+    workflow("predict", dataset_dir=tmp_path / "all", output_dir=tmp_path / "out", checkpoint=weights).run()
     for each in cases:
         np.testing.assert_array_equal(labels_of(tmp_path / "out", each), labels_of(tmp_path / "alone", each))
 
 
-def predict_as(codes: str, case: Case, present: Sequence[str], serving: Path, workflow: Workflow, folder: Path):
-    """Store some sequences in another orientation, segment them, and turn the prediction back to LPS."""
+def predict_as(codes: str, case: Case, present: Sequence[str], weights: Path, workflow: Workflow, folder: Path):
+    """Store some sequences in another orientation, segment them, and reorient the prediction to LPS."""
     stored = folder / codes / case.case_id
     stored.mkdir(parents=True)
     for modality in present:
         image = nib.load(case.images[modality])
         ends = nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(tuple(codes))
         nib.save(image.as_reoriented(nib.orientations.ornt_transform(*ends)), stored / case.images[modality].name)
-    workflow("predict", dataset_dir=stored, output_dir=folder / f"out_{codes}", checkpoint=serving).run()
+    workflow("predict", dataset_dir=stored, output_dir=folder / f"out_{codes}", checkpoint=weights).run()
     seg = nib.load(folder / f"out_{codes}" / f"{case.case_id}.nii.gz")
     assert nib.aff2axcodes(seg.affine) == tuple(codes)
     ends = nib.io_orientation(seg.affine), nib.orientations.axcodes2ornt("LPS")
@@ -134,16 +134,18 @@ def predict_as(codes: str, case: Case, present: Sequence[str], serving: Path, wo
     ["RAS", "PSL", *(pytest.param(c, marks=pytest.mark.slow) for c in AXIS_CODES if c not in ("RAS", "PSL", "LPS"))],
 )
 def test_the_stored_orientation_does_not_change_the_prediction(
-    codes: str, case: Case, serving: Path, workflow: Workflow, tmp_path: Path
+    codes: str, case: Case, weights: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
-    answers = [predict_as(c, case, ("t2", "flair"), serving, workflow, tmp_path) for c in ("LPS", codes)]
+    answers = [predict_as(c, case, ("t2", "flair"), weights, workflow, tmp_path) for c in ("LPS", codes)]
     np.testing.assert_array_equal(*answers)
 
 
 @pytest.mark.slow
-def test_monais_own_command_serves_them_alike(case: Case, serving: Path, workflow: Workflow, tmp_path: Path) -> None:
+def test_monais_command_segments_cases_with_absent_sequences(
+    case: Case, weights: Path, workflow: Workflow, tmp_path: Path
+) -> None:
     data = link(case, ("flair", "t1ce"), tmp_path / "data")
-    workflow("predict", dataset_dir=data, output_dir=tmp_path / "here", checkpoint=serving).run()
+    workflow("predict", dataset_dir=data, output_dir=tmp_path / "here", checkpoint=weights).run()
     command = [
         sys.executable,
         "-m",
@@ -153,7 +155,7 @@ def test_monais_own_command_serves_them_alike(case: Case, serving: Path, workflo
         installed_bundle() / "configs/inference.yaml",
     ]
     knobs = ["--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[48,48,48]", "--device", "cpu", "--amp", "False"]
-    paths = ["--dataset_dir", data, "--output_dir", "there", "--checkpoint", serving]
+    paths = ["--dataset_dir", data, "--output_dir", "there", "--checkpoint", weights]
     done = subprocess.run(
         [*command, *paths, *knobs], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
@@ -176,44 +178,44 @@ def test_other_weights_refuse_a_case_without_some_sequences(
     assert not (tmp_path / "out").exists()
 
 
-def test_other_weights_refuse_such_an_item_of_another_tool(
+def test_other_weights_refuse_a_datalist_item_without_some_sequences(
     case: Case, phantoms: Path, trained: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     best = trained / "checkpoints" / "best.pt"
-    made = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best)
-    made.dataset_data = [{"image": [str(case.images["t1"]), str(case.images["flair"])]}]
-    made.initialize()
-    assert "missing t1ce, t2" in cause_of(made)
+    built = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best)
+    built.dataset_data = [{"image": [str(case.images["t1"]), str(case.images["flair"])]}]
+    built.initialize()
+    assert "missing t1ce, t2" in cause_of(built)
 
 
-def test_such_an_item_of_another_tool_is_segmented(
-    case: Case, phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path
+def test_a_datalist_item_without_some_sequences_is_segmented(
+    case: Case, phantoms: Path, weights: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
-    made = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=serving)
-    made.dataset_data = [{"image": [str(case.images["flair"]), str(case.images["t1"])]}]
-    made.initialize()
-    made.run()
-    expected = segment_by_hand(made, case, ("t1", "flair"), tmp_path)
+    built = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=weights)
+    built.dataset_data = [{"image": [str(case.images["flair"]), str(case.images["t1"])]}]
+    built.initialize()
+    built.run()
+    expected = segment_by_hand(built, case, ("t1", "flair"), tmp_path)
     np.testing.assert_array_equal(labels_of(tmp_path / "out", case), expected)
 
 
-def test_a_case_without_any_sequence_is_refused(case: Case, serving: Path, workflow: Workflow, tmp_path: Path) -> None:
+def test_a_case_without_any_sequence_is_refused(case: Case, weights: Path, workflow: Workflow, tmp_path: Path) -> None:
     data = link(case, (), tmp_path / "data")
     (data / case.case_id / f"{case.case_id}_seg.nii.gz").symlink_to(str(case.label))
-    text = cause_of(workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=serving))
+    text = cause_of(workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=weights))
     assert f"{case.case_id}: no sequence; found seg in " in text
     assert not (tmp_path / "out").exists()
 
 
 def test_training_refuses_a_case_without_some_sequences(
-    phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path
+    phantoms: Path, weights: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     for each in find_cases(phantoms):
         link(each, ("t1", "t2", "flair"), tmp_path / "data")
         (tmp_path / "data" / each.case_id / f"{each.case_id}_seg.nii.gz").symlink_to(str(each.label))
-    made = workflow("train", dataset_dir=tmp_path / "data", output_dir=tmp_path / "out", checkpoint=serving)
+    built = workflow("train", dataset_dir=tmp_path / "data", output_dir=tmp_path / "out", checkpoint=weights)
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert "missing t1ce" in str(caught.value.__cause__) and "--modalities" in str(caught.value.__cause__)
 
 
@@ -265,18 +267,18 @@ def _change_network(path: Path, **changes: object) -> None:
 
 
 def _cut_card(path: Path) -> None:
-    """Write a card for three sequences beside weights for four."""
+    """Write a card for three sequences, although the weights are for four."""
     _change_network(path, in_channels=3)
     _change_card(path, modalities=["t1", "t2", "flair"])
 
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_weights_and_cards_are_refused_in_one_line(
-    name: str, case: Case, serving: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+    name: str, case: Case, weights: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     path = tmp_path / "model.pt"
     for suffix in (".pt", ".json"):
-        path.with_suffix(suffix).write_bytes(serving.with_suffix(suffix).read_bytes())
+        path.with_suffix(suffix).write_bytes(weights.with_suffix(suffix).read_bytes())
     damage, expected = DAMAGE[name]
     damage(path)
     options = ["--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[48,48,48]", "--device", "cpu"]
@@ -294,40 +296,40 @@ def test_damaged_weights_and_cards_are_refused_in_one_line(
 # --- fewer sequences than in the weights
 
 
-def test_fewer_sequences_give_the_same_as_if_the_others_were_absent(
-    case: Case, serving: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
+def test_a_network_for_fewer_sequences_segments_as_if_the_others_were_absent(
+    case: Case, weights: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     three = ["t1", "t2", "flair"]
-    made = workflow(
+    built = workflow(
         "predict",
         dataset_dir=case.images["t1"].parent,
         output_dir=tmp_path / "cut",
         modalities=three,
-        checkpoint=serving,
+        checkpoint=weights,
     )
-    made.run()
-    assert made.network_def.in_channels == 3
+    built.run()
+    assert built.network_def.in_channels == 3
     assert "weights for t1, t1ce, t2, flair, reduced to t1, t2, flair" in log.text
     data = link(case, three, tmp_path / "data")
-    workflow("predict", dataset_dir=data, output_dir=tmp_path / "zeros", checkpoint=serving).run()
+    workflow("predict", dataset_dir=data, output_dir=tmp_path / "zeros", checkpoint=weights).run()
     cut, zeros = (labels_of(tmp_path / name, case) for name in ("cut", "zeros"))
     assert (cut != zeros).mean() < 1e-4, "sums over fewer channels are rounded differently"
     two = link(case, ["t2", "flair"], tmp_path / "two")
-    workflow("predict", dataset_dir=two, output_dir=tmp_path / "both", modalities=three, checkpoint=serving).run()
+    workflow("predict", dataset_dir=two, output_dir=tmp_path / "both", modalities=three, checkpoint=weights).run()
     assert "segmented without t1" in log.text
 
 
 def test_fine_tuning_on_fewer_sequences_starts_from_the_weights(
-    phantoms: Path, serving: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
+    phantoms: Path, weights: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     three = ["t1", "t2", "flair"]
-    options = {"modalities": three, "checkpoint": serving, "epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+    options = {"modalities": three, "checkpoint": weights, "epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
     workflow("train", dataset_dir=phantoms, output_dir=tmp_path / "run", **options).run()
     best = tmp_path / "run" / "checkpoints" / "best.pt"
     card = json.loads(best.with_suffix(".json").read_text())
     assert card["modalities"] == three and card["network_def"]["in_channels"] == 3
     assert "absent_sequences" not in card, "it was trained with all three"
-    before, after = (torch.load(path, weights_only=True) for path in (serving, best))
+    before, after = (torch.load(path, weights_only=True) for path in (weights, best))
     for name, value in after.items():
         assert torch.equal(value, before[name][:, [0, 2, 3]] if value.shape != before[name].shape else before[name])
     workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", modalities=three, checkpoint=best).run()

@@ -1,4 +1,4 @@
-"""``predict`` on a folder of cases: bad cases are recorded, done cases are skipped, the others are segmented."""
+"""``predict`` on a folder of cases: failed cases are recorded, finished ones skipped, all others segmented."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def two_weights(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.Tem
     paths = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        made = workflow("predict", dataset_dir=phantoms)
-        network = type(made.network_def)(**{**_arguments(made), "in_channels": 4})
+        built = workflow("predict", dataset_dir=phantoms)
+        network = type(built.network_def)(**{**_arguments(built), "in_channels": 4})
         path = tmp_path_factory.mktemp("weights") / "model.pt"
         card = {"modalities": list(MODALITIES), "regions": list(REGIONS), "network_def": describe_network(network)}
         save_checkpoint(path, network.state_dict(), card)
@@ -52,8 +52,8 @@ def two_weights(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.Tem
     return paths
 
 
-def _arguments(made: ConfigWorkflow) -> dict:
-    return {k: v for k, v in made.parser.get("network_def").items() if k != "_target_"}
+def _arguments(built: ConfigWorkflow) -> dict:
+    return {k: v for k, v in built.parser.get("network_def").items() if k != "_target_"}
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_a_case_of_an_unsupported_release_does_not_stop_the_others(predict, data
     assert case_id == folder.name and "cannot be used: meningioma radiotherapy" in error
 
 
-def test_no_usable_case_is_an_error_at_once(predict, data, tmp_path):
+def test_a_folder_without_usable_cases_is_an_error(predict, data, tmp_path):
     for number in range(3):
         path_of(data, number).unlink()
     code, out, err = predict()
@@ -335,7 +335,7 @@ def test_a_full_disk_stops_the_run_at_once(predict, tmp_path, monkeypatch, steps
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_an_interrupt_is_not_a_failed_case(error, code, predict, tmp_path, monkeypatch) -> None:
+def test_an_interrupted_case_is_not_listed_as_failed(error, code, predict, tmp_path, monkeypatch) -> None:
     def step(self, engine, batch):
         raise error
 
@@ -344,7 +344,7 @@ def test_an_interrupt_is_not_a_failed_case(error, code, predict, tmp_path, monke
     assert not (tmp_path / "out" / "failures.json").exists()
 
 
-def test_wrong_weights_or_an_empty_folder_write_nothing(run, predict, data, tmp_path, two_weights):
+def test_nothing_is_written_for_wrong_weights_or_an_empty_folder(run, predict, data, tmp_path, two_weights):
     assert run("predict", data, "--output", tmp_path / "out", "--checkpoint", tmp_path / "none.pt", *TINY)[0] == 2
     (tmp_path / "empty").mkdir()
     assert run("predict", tmp_path / "empty", "--output", tmp_path / "out", *TINY)[0] == 1
@@ -409,7 +409,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_segmentation_that_is_not_as_brats3d_wrote_it_is_refused_and_kept(name, predict, tmp_path, steps):
+def test_a_changed_segmentation_is_kept_and_an_error_is_raised(name, predict, tmp_path, steps):
     out = tmp_path / "out"
     assert predict()[0] == 0
     CHANGES[name](out)
@@ -437,14 +437,14 @@ def test_a_segmentation_that_is_not_as_brats3d_wrote_it_is_refused_and_kept(name
     ],
     ids=lambda option: option[0],
 )
-def test_other_settings_and_additional_outputs_redo_every_case(option, predict, tmp_path, steps):
+def test_every_case_is_segmented_again_with_other_settings_or_outputs(option, predict, tmp_path, steps):
     assert predict()[0] == 0
     del steps[:]
     assert predict(*option)[0] == 0
     assert steps == IDS
 
 
-def test_other_weights_redo_every_case(predict, tmp_path, steps):
+def test_every_case_is_segmented_again_with_other_weights(predict, tmp_path, steps):
     assert predict("--stats")[0] == 0
     assert predict(weights=1)[0] == 0
     assert predict(weights=1, to="alone")[0] == 0
@@ -473,7 +473,7 @@ def test_a_changed_input_is_segmented_again(change, predict, data, steps):
     assert steps == [IDS[2]]
 
 
-def test_cases_of_a_moved_data_set_are_still_done(run, predict, data, tmp_path, two_weights, steps):
+def test_cases_of_a_moved_data_set_are_skipped(run, predict, data, tmp_path, two_weights, steps):
     assert predict()[0] == 0
     data.rename(tmp_path / "moved")
     options = ("--output", tmp_path / "out", "--checkpoint", two_weights[0])
@@ -482,7 +482,7 @@ def test_cases_of_a_moved_data_set_are_still_done(run, predict, data, tmp_path, 
 
 
 @pytest.mark.parametrize("where", ["first", "second", "last"])
-def test_reading_ahead_blames_the_right_case(where, predict, data, tmp_path, steps):
+def test_an_error_while_reading_ahead_is_attributed_to_its_case(where, predict, data, tmp_path, steps):
     number = ["first", "second", "last"].index(where)
     truncate(path_of(data, number))
     assert predict()[0] == 1
@@ -493,25 +493,25 @@ def test_reading_ahead_blames_the_right_case(where, predict, data, tmp_path, ste
 # --- MONAI's command
 
 
-def test_monais_command_raises_after_the_good_cases(workflow, data, tmp_path, two_weights):
+def test_monais_command_raises_after_all_cases_are_tried(workflow, data, tmp_path, two_weights):
     truncate(path_of(data, 0))
-    made = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=two_weights[0])
+    built = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", checkpoint=two_weights[0])
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert "1 of 3 cases failed (2 segmented, 0 skipped)" in str(caught.value.__cause__)
     assert segmented(tmp_path / "out") == IDS[1:]
 
 
 def test_skip_done_must_be_a_bool(workflow, data, tmp_path, two_weights):
     options = {"checkpoint": two_weights[0], "skip_done": "'false'"}
-    made = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", **options)
+    built = workflow("predict", dataset_dir=data, output_dir=tmp_path / "out", **options)
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert "skip_done: expected True or False" in str(caught.value.__cause__)
 
 
 def test_a_thousand_done_cases_are_skipped_in_seconds(write_case, tmp_path, monkeypatch):
-    monkeypatch.setattr(files.os, "fsync", lambda handle: None)  # 2000 of them are most of the time
+    monkeypatch.setattr(files.os, "fsync", lambda handle: None)  # most of the time is spent on 2,000 of these
     first = write_case(tmp_path / "data" / "c0000", label=False)
     images, out = [str(first / f"c0000_{m}.nii.gz") for m in MODALITIES], tmp_path / "out"
     items = [{"case_id": f"c{i:04d}", "image": images} for i in range(1000)]

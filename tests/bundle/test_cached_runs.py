@@ -1,4 +1,4 @@
-"""The cache on disk: never stale, and without effect on the trained weights."""
+"""The cache on disk is never stale and does not affect the trained weights."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_training_from_the_disk_gives_the_weights_of_training_from_memory(
 def test_a_run_stores_cases_in_its_own_folder_only_if_they_do_not_fit_in_memory(
     no_memory: None, trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
-    made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, epochs=1)
+    built = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, epochs=1)
     assert not list(tmp_path.iterdir())
-    made.run()
+    built.run()
     assert len(list((tmp_path / "cache").rglob("*.case"))) == 4
     assert not (trained / "cache").exists()
 
@@ -67,12 +67,12 @@ def test_a_run_stores_cases_in_its_own_folder_only_if_they_do_not_fit_in_memory(
     ],
     ids=lambda override: next(iter(override)),
 )
-def test_overridden_transforms_have_other_prepared_cases(
+def test_overridden_transforms_have_cached_cases_of_their_own(
     override: dict[str, object], phantoms: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     def folder(**overrides: object) -> Path:
-        made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, **overrides)
-        return made.trainer.data_loader.dataset._disk.folder
+        built = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, **overrides)
+        return built.trainer.data_loader.dataset._disk.folder
 
     assert folder(learning_rate=0.5) == folder() != folder(**override)
 
@@ -92,14 +92,14 @@ def test_a_damaged_validation_case_is_reported_before_the_first_step(
     bad = Path(load_fold(data, "validation")[0]["image"][2])
     content = bad.read_bytes()
     bad.write_bytes(content[:-508] + content[-8:])  # only reading it to the end shows it
-    made = workflow("train", dataset_dir=data, output_dir=tmp_path / "run", val_interval=10, epochs=20)
+    built = workflow("train", dataset_dir=data, output_dir=tmp_path / "run", val_interval=10, epochs=20)
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert str(bad) in str(caught.value.__cause__)
-    assert made.trainer.state.iteration == 0
+    assert built.trainer.state.iteration == 0
 
 
-def test_an_epochs_report_has_the_time_spent_waiting_for_data(
+def test_the_log_of_an_epoch_has_the_time_spent_waiting_for_data(
     phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     log.set_level(logging.INFO)

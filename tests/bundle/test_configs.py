@@ -34,7 +34,7 @@ REFERENCE = re.compile(r"[@%]([A-Za-z_][\w]*(?:(?:#|::)\w+)*)")
 
 
 def merged(names: list[str]) -> dict[str, Any]:
-    """The configs merged as MONAI does it."""
+    """Merge configs as MONAI does."""
     return ConfigParser.load_config_files([CONFIGS / name for name in names])
 
 
@@ -72,7 +72,7 @@ def test_every_target_exists_and_accepts_its_arguments(names: list[str]) -> None
 
 
 @pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
-def test_every_reference_points_at_something(names: list[str]) -> None:
+def test_every_reference_has_a_target(names: list[str]) -> None:
     config = merged(names)
     known = {path for path, _ in walk(config)}
     for path, node in walk(config):
@@ -114,11 +114,11 @@ def test_parts_of_inference_that_other_tools_load_need_only_monai() -> None:
 
 def test_only_training_crops_are_augmented_on_the_device(workflow, phantoms) -> None:
     for asked in (False, True):
-        made = workflow("train", dataset_dir=phantoms, augment_on_device=asked, device="$torch.device('meta')")
-        assert made.parser.get_parsed_content("train#dataset").sample_device == (
+        built = workflow("train", dataset_dir=phantoms, augment_on_device=asked, device="$torch.device('meta')")
+        assert built.parser.get_parsed_content("train#dataset").sample_device == (
             torch.device("meta") if asked else None
         )
-        assert made.parser.get_parsed_content("validate#dataset").sample_device is None
+        assert built.parser.get_parsed_content("validate#dataset").sample_device is None
 
 
 @pytest.mark.parametrize("names", [EVERY["train"], EVERY["pretrain"]], ids=["train", "pretrain"])
@@ -146,7 +146,7 @@ def test_settings_that_are_free_at_a_resume_are_knobs(names: list[str]) -> None:
     assert set(config["state"]["free_settings"]) <= knobs | set(config.get("unused", ()))
 
 
-def test_recipes_are_short() -> None:
+def test_configs_are_short() -> None:
     lines = {name: len((CONFIGS / name).read_text().splitlines()) for name in ("train.yaml", "pretrain.yaml")}
     assert lines["train.yaml"] <= 260 and lines["pretrain.yaml"] <= 130
 
@@ -157,29 +157,31 @@ def test_knobs_that_do_not_apply_to_a_pretraining_are_knobs_of_train() -> None:
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
-def test_properties_are_where_other_tools_look(
+def test_properties_have_the_ids_that_other_tools_expect(
     name: str, phantoms: Path, tmp_path: Path, workflow: Callable[..., ConfigWorkflow]
 ) -> None:
-    made = workflow(name, dataset_dir=phantoms, output_dir=tmp_path / "out")
-    assert made.check_properties() == []
+    built = workflow(name, dataset_dir=phantoms, output_dir=tmp_path / "out")
+    assert built.check_properties() == []
     assert not (tmp_path / "out").exists(), "looking at a workflow must not write"
 
 
-def test_pretraining_has_its_properties_too(tmp_path: Path, workflow: Callable[..., ConfigWorkflow]) -> None:
-    made = workflow("pretrain", size="small", output_dir=tmp_path / "out")
-    assert made.check_properties() == []
+def test_pretraining_has_the_properties_that_other_tools_expect(
+    tmp_path: Path, workflow: Callable[..., ConfigWorkflow]
+) -> None:
+    built = workflow("pretrain", size="small", output_dir=tmp_path / "out")
+    assert built.check_properties() == []
     assert not (tmp_path / "out").exists(), "looking at a workflow must not write"
 
 
 def test_other_tools_can_set_properties(
     phantoms: Path, tmp_path: Path, workflow: Callable[..., ConfigWorkflow]
 ) -> None:
-    made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path)
-    made.max_epochs = 7
-    made.bundle_root = str(tmp_path)  # which need not hold the configs
-    made.initialize()
-    assert made.trainer.state.max_epochs == 7
-    assert made.bundle_root == str(tmp_path)
+    built = workflow("train", dataset_dir=phantoms, output_dir=tmp_path)
+    built.max_epochs = 7
+    built.bundle_root = str(tmp_path)  # which need not hold the configs
+    built.initialize()
+    assert built.trainer.state.max_epochs == 7
+    assert built.bundle_root == str(tmp_path)
 
 
 def test_metadata_is_valid(tmp_path: Path) -> None:

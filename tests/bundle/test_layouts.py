@@ -43,24 +43,24 @@ MSD_CHANNELS = {"flair": 0, "t1": 1, "t1ce": 2, "t2": 3}
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     """``release(layout)``: the same three phantoms in any layout, converted if necessary; ``raw`` is not converted."""
-    made: dict[str, Path] = {}
+    built: dict[str, Path] = {}
 
     def make(layout: str) -> Path:
-        if layout not in made:
+        if layout not in built:
             folder = tmp_path_factory.mktemp(layout)
             write_phantoms(folder / "raw", 3, 3, "small", layout=layout, setting="plain", progress=False)
             if layout in ("msd", "h5"):
                 convert_dataset(folder / "raw", folder / "converted", workers=1, progress=False)
-            made[layout] = folder / ("converted" if layout in ("msd", "h5") else "raw")
-        return made[layout]
+            built[layout] = folder / ("converted" if layout in ("msd", "h5") else "raw")
+        return built[layout]
 
     return make
 
 
 def prepared(workflow: Workflow, dataset_dir: Path, output_dir: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Return each case after the deterministic transforms."""
-    made = workflow("train", dataset_dir=dataset_dir, output_dir=output_dir)
-    sets = [made.parser.get_parsed_content(f"{section}#dataset") for section in ("train", "validate")]
+    built = workflow("train", dataset_dir=dataset_dir, output_dir=output_dir)
+    sets = [built.parser.get_parsed_content(f"{section}#dataset") for section in ("train", "validate")]
     end = next(i for i, t in enumerate(sets[0].transform.transforms) if type(t).__name__ == "EnsureTyped")
     return {item["case_id"]: sets[0].transform(dict(item), end=end) for dataset in sets for item in dataset.data}
 
@@ -90,8 +90,8 @@ def test_a_training_and_a_prediction_run(release: Release, layout: str, workflow
     folder = case.images["t1"].parent
     workflow("predict", dataset_dir=folder, output_dir=tmp_path / "out", checkpoint=best).run()
     assert case.label is not None
-    made, reference = nib.load(tmp_path / "out" / f"{case.case_id}.nii.gz"), nib.load(case.label)
-    assert made.shape == reference.shape and np.allclose(made.affine, reference.affine)
+    built, reference = nib.load(tmp_path / "out" / f"{case.case_id}.nii.gz"), nib.load(case.label)
+    assert built.shape == reference.shape and np.allclose(built.affine, reference.affine)
 
 
 @pytest.mark.parametrize("layout", [layout for layout in IDS if layout != "brats2020"])
@@ -144,11 +144,11 @@ def test_a_folder_with_the_files_of_one_case_is_segmented(release: Release, work
     best = tmp_path / "run" / "checkpoints" / "best.pt"
     for name, source in (("bare", bare), ("named", case.images["t1"].parent)):
         workflow("predict", dataset_dir=source, output_dir=tmp_path / name, checkpoint=best).run()
-    made, named = (
+    built, named = (
         nib.load(tmp_path / folder).get_fdata()
         for folder in ("bare/scan of May 3.nii.gz", f"named/{case.case_id}.nii.gz")
     )
-    assert np.array_equal(made, named)
+    assert np.array_equal(built, named)
 
 
 def test_several_releases_are_trained_on_together(release: Release, workflow: Workflow, tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ Pretraining = Callable[..., ConfigWorkflow]
 
 @pytest.fixture(scope="session")
 def pretraining(workflow: Callable[..., ConfigWorkflow]) -> Pretraining:
-    """``pretraining(output, steps, **knobs)``: a tiny one, in which a step takes a minute of its clock."""
+    """``pretraining(output, steps, **knobs)`` builds a tiny pretraining whose clock advances a minute per step."""
 
     def make(output: Path, steps: int, **knobs: Any) -> ConfigWorkflow:
-        made = workflow("pretrain", output_dir=output, minutes=steps, **{**SMALL, **knobs})
-        schedule, trainer = (made.parser.get_parsed_content(id_) for id_ in ("lr_scheduler", "train#trainer"))
+        built = workflow("pretrain", output_dir=output, minutes=steps, **{**SMALL, **knobs})
+        schedule, trainer = (built.parser.get_parsed_content(id_) for id_ in ("lr_scheduler", "train#trainer"))
         schedule.stopwatch.now = lambda: 60 * trainer.state.iteration
-        return made
+        return built
 
     return make
 
@@ -71,7 +71,7 @@ def test_a_pretraining_writes_what_a_training_writes(pretrained: Path) -> None:
     }
 
 
-def test_the_card_names_the_origin_of_the_weights(pretrained: Path) -> None:
+def test_the_card_has_the_provenance_of_the_weights(pretrained: Path) -> None:
     card = json.loads((pretrained / "checkpoints" / "best.json").read_text())
     entries = {name: card[name] for name in ("config", "seed", "iteration", "epoch", "minutes", "absent_sequences")}
     assert entries == {
@@ -125,7 +125,7 @@ def test_an_interrupted_pretraining_resumes_with_phantoms_that_were_never_used(
         stopped.run()
     state = read(tmp_path)
     assert (state["iteration"], state["average"]["n_averaged"], state["lr_scheduler"]["seconds"]) == (4, 4, 240)
-    used, numbers[:] = numbers[: state["stream"]["made"]], []
+    used, numbers[:] = numbers[: state["stream"]["built"]], []
 
     again = pretraining(tmp_path, steps=12)
     rates = []
@@ -133,34 +133,34 @@ def test_an_interrupted_pretraining_resumes_with_phantoms_that_were_never_used(
         Events.ITERATION_COMPLETED, lambda e: rates.append(e.optimizer.param_groups[0]["lr"])
     )
     again.run()
-    assert numbers[0] == state["stream"]["made"] == len(used) > 0
+    assert numbers[0] == state["stream"]["built"] == len(used) > 0
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     state = read(tmp_path)
     assert (state["iteration"], state["average"]["n_averaged"]) == (12, 12)
-    assert state["stream"] == {"made": numbers[-1] + 1, "drawn": 12}
+    assert state["stream"] == {"built": numbers[-1] + 1, "drawn": 12}
     falling = [0.001 * (1 + math.cos(math.pi * (step / 12 - 0.05) / 0.95)) / 2 for step in range(5, 13)]
     assert rates == pytest.approx(falling), "the time continues too"
 
 
 def test_other_settings_are_refused_except_free_ones(pretrained: Path, pretraining: Pretraining) -> None:
-    made = pretraining(pretrained, steps=20, pool=7, learning_rate=0.5, size="full")
+    built = pretraining(pretrained, steps=20, pool=7, learning_rate=0.5, size="full")
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert sorted(cause_of(caught.value).problems) == ["learning_rate was 0.001, is 0.5", "size was 'small', is 'full'"]
 
 
 def test_the_loss_falls(pretraining: Pretraining, tmp_path: Path) -> None:
-    made, losses = pretraining(tmp_path, steps=24, all_present=1, without_t1ce=0, learning_rate=0.01, batch_size=1), []
-    made.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
-    made.run()
+    built, losses = pretraining(tmp_path, steps=24, all_present=1, without_t1ce=0, learning_rate=0.01, batch_size=1), []
+    built.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
+    built.run()
     assert len(losses) == 24
     assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
 
 
 def test_absent_sequences_of_a_patch_are_exactly_zero(pretraining: Pretraining, tmp_path: Path) -> None:
-    made = pretraining(tmp_path, steps=1, all_present=0, without_t1ce=0, pool=1, patches_per_phantom=200)
+    built = pretraining(tmp_path, steps=1, all_present=0, without_t1ce=0, pool=1, patches_per_phantom=200)
     found = set()
-    for sample, _ in zip(made.train_dataset, range(200), strict=False):
+    for sample, _ in zip(built.train_dataset, range(200), strict=False):
         image, label = sample["image"], sample["label"]
         assert image.shape == (4, 32, 32, 32) and label.shape == (3, 32, 32, 32)
         present = [name for name, channel in zip(MODALITIES, image, strict=True) if channel.any()]
@@ -184,32 +184,32 @@ def test_samples_do_not_change_their_phantom(pretraining: Pretraining, tmp_path:
 def test_every_subset_of_the_sequences_is_segmented(
     pretrained: Path, pretraining: Pretraining, tmp_path: Path, present: tuple[str, ...]
 ) -> None:
-    made = pretraining(tmp_path, steps=1)
-    made.network_def.load_state_dict(read(pretrained, "best"))
+    built = pretraining(tmp_path, steps=1)
+    built.network_def.load_state_dict(read(pretrained, "best"))
     image = torch.randn(1, 4, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     image[:, [i for i, name in enumerate(MODALITIES) if name not in present]] = 0
     with torch.no_grad():
-        logits = made.network_def.eval()(image)
+        logits = built.network_def.eval()(image)
     assert logits.shape == (1, 3, 32, 32, 32) and logits.isfinite().all()
 
 
-def test_three_sequences_need_one_knob(pretraining: Pretraining, tmp_path: Path) -> None:
+def test_pretraining_on_three_sequences_needs_one_knob(pretraining: Pretraining, tmp_path: Path) -> None:
     three = ["t1", "t2", "flair"]
-    made = pretraining(tmp_path, steps=2, modalities=three, all_present=0, without_t1ce=0)
-    made.run()
+    built = pretraining(tmp_path, steps=2, modalities=three, all_present=0, without_t1ce=0)
+    built.run()
     card = json.loads((tmp_path / "checkpoints" / "best.json").read_text())
     assert card["modalities"] == three and card["absent_sequences"]
 
 
 def test_a_pretraining_starts_from_a_checkpoint(pretrained: Path, pretraining: Pretraining, tmp_path: Path) -> None:
     best = pretrained / "checkpoints" / "best.pt"
-    made, seen = pretraining(tmp_path, steps=1, checkpoint=best), []
+    built, seen = pretraining(tmp_path, steps=1, checkpoint=best), []
 
     def note() -> None:
-        seen.append({name: w.clone() for name, w in made.network_def.state_dict().items()})
+        seen.append({name: w.clone() for name, w in built.network_def.state_dict().items()})
 
-    made.trainer.add_event_handler(Events.STARTED, note)
-    made.run()
+    built.trainer.add_event_handler(Events.STARTED, note)
+    built.run()
     assert all(torch.equal(w, seen[0][name]) for name, w in read(pretrained, "best").items())
 
 
@@ -228,7 +228,7 @@ def test_a_pretraining_starts_from_a_checkpoint(pretrained: Path, pretraining: P
         ("patch_size", [40, 40, 40]),
     ],
 )
-def test_a_knob_outside_its_range_is_one_line_that_names_it(
+def test_a_knob_outside_its_range_is_refused_by_name(
     name: str, value: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = {**SMALL, "patch_size": [32, 32, 32], "minutes": 1, "output_dir": str(tmp_path / "out"), name: value}
@@ -253,8 +253,8 @@ def test_the_command_takes_minutes_and_no_folder(tmp_path: Path, capfd: pytest.C
 
 
 @pytest.mark.gpu
-def test_phantoms_are_made_kept_and_cropped_on_the_gpu(pretraining: Pretraining, tmp_path: Path) -> None:
-    made = pretraining(tmp_path, steps=3, device="cuda")
-    assert next(iter(made.train_dataset))["image"].device.type == "cuda"
-    made.run()
+def test_phantoms_are_generated_and_cropped_on_the_gpu(pretraining: Pretraining, tmp_path: Path) -> None:
+    built = pretraining(tmp_path, steps=3, device="cuda")
+    assert next(iter(built.train_dataset))["image"].device.type == "cuda"
+    built.run()
     assert read(tmp_path)["iteration"] == 3

@@ -1,4 +1,4 @@
-"""The job from end to end, in this process, on the smallest phantoms."""
+"""Training, evaluation and prediction from end to end, in this process, on the smallest phantoms."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_metrics_have_a_row_for_every_case_and_region(trained: Path, phantoms: P
     assert all(0 <= row["dice"] <= 1 for row in scores["rows"])
 
 
-def test_the_last_epoch_is_validated_whatever_the_interval(trained: Path) -> None:
+def test_the_last_epoch_is_always_validated(trained: Path) -> None:
     curves = read_curves(trained)  # val_interval is 5, there were 2 epochs
     assert {tag: [step for step, _ in points] for tag, points in curves.items()} == {
         tag: [4] for tag in ("val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et")
@@ -82,9 +82,9 @@ def test_a_finished_run_is_reported_and_not_changed(
 
 
 def test_other_settings_are_refused_with_their_names(trained: Path, phantoms: Path, workflow: Workflow) -> None:
-    made = workflow("train", dataset_dir=phantoms, output_dir=trained, learning_rate=0.5, num_workers=1)
+    built = workflow("train", dataset_dir=phantoms, output_dir=trained, learning_rate=0.5, num_workers=1)
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert cause_of(caught.value).problems == ("learning_rate was 0.001, is 0.5",)
 
 
@@ -111,7 +111,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     assert_same(weights(whole), weights(broken))
     assert_same(weights(whole, "best"), weights(broken, "best"))
     assert json.loads((whole / "metrics.json").read_text()) == json.loads((broken / "metrics.json").read_text())
-    assert read_curves(whole) == read_curves(broken)  # each point once, although some were written twice
+    assert read_curves(whole) == read_curves(broken)  # each point appears once, although some were written twice
 
 
 def test_workers_do_not_change_the_weights(phantoms: Path, workflow: Workflow, tmp_path: Path, trained: Path) -> None:
@@ -142,9 +142,9 @@ def test_segmentations_of_an_evaluation_have_the_same_scores(trained: Path, phan
 
 
 def test_evaluation_refuses_training_cases(trained: Path, phantoms: Path, workflow: Workflow) -> None:
-    made = workflow("evaluate", dataset_dir=phantoms, output_dir=trained, fold=1)
+    built = workflow("evaluate", dataset_dir=phantoms, output_dir=trained, fold=1)
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert isinstance(cause_of(caught.value), DataError) and "trained on 1" in cause_of(caught.value).problem
 
 
@@ -165,14 +165,14 @@ def test_datalist_items_of_other_tools_need_no_case_id(
 ) -> None:
     case = find_cases(phantoms)[1]
     best = trained / "checkpoints" / "best.pt"
-    made = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best)
-    made.dataset_data = [{"image": [str(path) for path in case.images.values()]}]
-    made.initialize()
-    made.run()
+    built = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best)
+    built.dataset_data = [{"image": [str(path) for path in case.images.values()]}]
+    built.initialize()
+    built.run()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {f"{case.case_id}.nii.gz", "predictions.jsonl"}
 
 
-def test_three_sequences_need_one_knob_to_train_and_predict(
+def test_training_and_predicting_with_three_sequences_needs_one_knob(
     phantoms: Path, workflow: Workflow, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     three = ["t1", "t2", "flair"]
@@ -195,19 +195,19 @@ def test_a_checkpoint_of_another_network_is_refused(
 ) -> None:
     best = trained / "checkpoints" / "best.pt"
     other = {"network_def#channels": [4, 8, 8, 8, 16]}
-    made = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best, **other)
+    built = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best, **other)
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     assert "network_def {'channels': [4, 8, 8, 8, 8]}" in str(caught.value.__cause__)
     assert not (tmp_path / "out").exists()
 
 
-def test_segmentations_have_the_inputs_geometry(
+def test_segmentations_have_the_geometry_of_the_input(
     trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     best = trained / "checkpoints" / "best.pt"
-    made = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best, preview=True)
-    made.run()
+    built = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best, preview=True)
+    built.run()
     for case in find_cases(phantoms):
         image, seg = nib.load(case.images["t1"]), nib.load(tmp_path / "out" / f"{case.case_id}.nii.gz")
         assert seg.shape == image.shape
@@ -218,7 +218,7 @@ def test_segmentations_have_the_inputs_geometry(
 
 
 def predict_as(codes: str, phantoms: Path, best: Path, workflow: Workflow, folder: Path) -> np.ndarray:
-    """Store a case in another orientation, segment it, and bring the answer back to LPS."""
+    """Store a case in another orientation, segment it, and reorient the prediction to LPS."""
     case = find_cases(phantoms)[0]
     for modality, path in case.images.items():
         image = nib.load(path)
@@ -242,7 +242,7 @@ def predict_as(codes: str, phantoms: Path, best: Path, workflow: Workflow, folde
     "codes",
     ["RAS", "PSL", *(pytest.param(c, marks=pytest.mark.slow) for c in AXIS_CODES if c not in ("RAS", "PSL", "LPS"))],
 )
-def test_stored_orientation_does_not_change_the_answer(
+def test_the_stored_orientation_does_not_change_the_prediction(
     codes: str, trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
     best = trained / "checkpoints" / "best.pt"
@@ -255,7 +255,9 @@ def test_all_48_orientations_are_listed() -> None:
     assert len(set(AXIS_CODES)) == 48
 
 
-def test_any_size_in_the_same_size_out(trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path) -> None:
+def test_a_segmentation_has_the_size_of_its_image(
+    trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
+) -> None:
     case = find_cases(phantoms)[0]
     for shape in ((48, 48, 40), (41, 45, 37), (48, 48, 33)):
         for modality, path in case.images.items():
@@ -280,11 +282,11 @@ def test_brats3d_train_evaluate_predict(phantoms: Path, tmp_path: Path, capfd: p
     cases = [str(phantoms / name) for name in ("BraTS20_Training_001", "BraTS20_Training_003")]
     weights = f"{run}/checkpoints/best.pt"
     assert cli.main(["predict", *cases, "--output", out, "--stats", *tiny, "--checkpoint", weights]) == 0
-    made = [f"{Path(case).name}.{suffix}" for case in cases for suffix in ("json", "nii.gz")]
-    assert sorted(p.name for p in Path(out).iterdir()) == [*made, "predictions.jsonl"]
-    stats = json.loads((Path(out) / made[0]).read_text())
+    built = [f"{Path(case).name}.{suffix}" for case in cases for suffix in ("json", "nii.gz")]
+    assert sorted(p.name for p in Path(out).iterdir()) == [*built, "predictions.jsonl"]
+    stats = json.loads((Path(out) / built[0]).read_text())
     assert stats["sequences"] == ["t1", "t1ce", "t2", "flair"] and stats["weights"]["file"] == "best.pt"
-    label = np.asanyarray(nib.load(Path(out) / made[1]).dataobj)
+    label = np.asanyarray(nib.load(Path(out) / built[1]).dataobj)
     assert stats["regions"]["WT"]["voxels"] == np.count_nonzero(label)
     printed = capfd.readouterr().out
     assert printed.count("python -m monai.bundle run") == 3
@@ -311,16 +313,16 @@ def test_tensorboard_serves_the_dice_curve(trained: Path) -> None:
     assert len(served) == 1
 
 
-def test_modalities_are_bound_by_name(phantoms: Path, workflow: Workflow, tmp_path: Path) -> None:
-    made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, modalities=["flair", "t1", "t2", "t1ce"])
-    for path, modality in zip(made.train_dataset_data[0]["image"], MODALITIES, strict=True):
+def test_channels_are_assigned_to_modalities_by_name(phantoms: Path, workflow: Workflow, tmp_path: Path) -> None:
+    built = workflow("train", dataset_dir=phantoms, output_dir=tmp_path, modalities=["flair", "t1", "t2", "t1ce"])
+    for path, modality in zip(built.train_dataset_data[0]["image"], MODALITIES, strict=True):
         assert path.endswith(f"_{modality}.nii.gz")
 
 
 def test_more_processes_than_training_cases_are_refused(workflow, phantoms, tmp_path, monkeypatch):
-    made = workflow("train", dataset_dir=phantoms, output_dir=tmp_path / "run")
+    built = workflow("train", dataset_dir=phantoms, output_dir=tmp_path / "run")
     monkeypatch.setattr("brats3d.training.run.idist.get_world_size", lambda: 4)
     with pytest.raises(RuntimeError) as raised:
-        made.run()
+        built.run()
     assert (cause_of(raised.value).subject, cause_of(raised.value).found) == ("nproc_per_node", 4)
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -55,7 +55,7 @@ def whole(phantoms: Path, workflow: Workflow, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def train(phantoms: Path, workflow: Workflow, tmp_path: Path) -> Callable[..., ConfigWorkflow]:
-    """A training in ``tmp_path / "run"``, not yet run."""
+    """Build a training in ``tmp_path / "run"`` without running it."""
     return lambda **more: workflow("train", dataset_dir=phantoms, output_dir=tmp_path / "run", **{**OPTIONS, **more})
 
 
@@ -63,20 +63,20 @@ def train(phantoms: Path, workflow: Workflow, tmp_path: Path) -> Callable[..., C
 def started(phantoms: Path, workflow: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a training that was stopped after two steps."""
     output = tmp_path_factory.mktemp("started") / "run"
-    made = workflow("train", dataset_dir=phantoms, output_dir=output, **OPTIONS)
+    built = workflow("train", dataset_dir=phantoms, output_dir=output, **OPTIONS)
     with pytest.raises(SystemExit):
-        send(made, signal.SIGTERM, Events.ITERATION_STARTED(once=2)).run()
+        send(built, signal.SIGTERM, Events.ITERATION_STARTED(once=2)).run()
     return output
 
 
-def send(made: ConfigWorkflow, signum: int, event: Any, validating: bool = False) -> ConfigWorkflow:
-    """The signal comes at an event of the trainer, or of its evaluator."""
-    (made.evaluator if validating else made.trainer).add_event_handler(event, lambda: os.kill(os.getpid(), signum))
-    return made
+def send(built: ConfigWorkflow, signum: int, event: Any, validating: bool = False) -> ConfigWorkflow:
+    """Send a signal to this process at an event of the trainer or of its evaluator."""
+    (built.evaluator if validating else built.trainer).add_event_handler(event, lambda: os.kill(os.getpid(), signum))
+    return built
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_step_saves_and_exits(
+def test_after_a_signal_the_run_finishes_its_step_saves_and_exits(
     signum: int, code: int, train: Workflow, whole: Path, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
@@ -95,23 +95,23 @@ def test_a_signal_ends_the_step_saves_and_exits(
 
 
 @pytest.mark.parametrize("epoch", [2, 3], ids=["in the middle", "in the last"])
-def test_after_a_signal_during_a_validation_the_next_start_repeats_it(
+def test_a_validation_stopped_by_a_signal_is_repeated_on_resume(
     epoch: int, train: Workflow, whole: Path, tmp_path: Path
 ) -> None:
-    made = train()
-    made.evaluator.add_event_handler(
+    built = train()
+    built.evaluator.add_event_handler(
         Events.ITERATION_STARTED,
         lambda engine: os.kill(os.getpid(), signal.SIGTERM) if engine.state.epoch == epoch else None,
     )
     with pytest.raises(SystemExit):
-        made.run()
+        built.run()
     left = state(tmp_path / "run")
     assert (left["iteration"], left["epoch"], left["epoch_end_pending"]) == (3 * epoch, epoch - 1, 1)
     train().run()
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_after_a_signal_at_the_last_step_of_an_epoch_the_next_start_validates(
+def test_a_run_stopped_at_the_last_step_of_an_epoch_validates_on_resume(
     train: Workflow, whole: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit):
@@ -124,7 +124,7 @@ def test_after_a_signal_at_the_last_step_of_an_epoch_the_next_start_validates(
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_minutes_stop_a_run_as_a_signal_does_but_without_an_error(
+def test_at_the_time_limit_a_run_saves_and_returns(
     train: Workflow, whole: Path, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     left = []
@@ -137,24 +137,22 @@ def test_minutes_stop_a_run_as_a_signal_does_but_without_an_error(
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_a_run_that_was_killed_resumes_from_the_last_save_within_an_epoch(
-    train: Workflow, whole: Path, tmp_path: Path
-) -> None:
-    made = train(checkpoint_minutes=1e-9)
+def test_a_killed_run_resumes_from_the_last_save_within_an_epoch(train: Workflow, whole: Path, tmp_path: Path) -> None:
+    built = train(checkpoint_minutes=1e-9)
 
     def cut_off() -> None:
         raise RuntimeError("power failure")
 
-    made.trainer.add_event_handler(Events.ITERATION_STARTED(once=6), cut_off)
+    built.trainer.add_event_handler(Events.ITERATION_STARTED(once=6), cut_off)
     with pytest.raises(RuntimeError):
-        made.run()
+        built.run()
     assert state(tmp_path / "run")["iteration"] == 5
     train().run()
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_a_validation_that_was_written_but_not_saved_appears_once(train: Workflow, whole: Path, tmp_path: Path) -> None:
-    made = train(checkpoint_minutes=1e-9)  # so that the state before the validation is saved
+def test_a_validation_that_is_repeated_on_resume_appears_once(train: Workflow, whole: Path, tmp_path: Path) -> None:
+    built = train(checkpoint_minutes=1e-9)  # so that the state before the validation is saved
 
     def cut_off(engine) -> None:  # all is written and flushed, and the epoch's end is not saved
         if engine.state.epoch == 2:
@@ -162,14 +160,14 @@ def test_a_validation_that_was_written_but_not_saved_appears_once(train: Workflo
 
     keeper = next(
         handler
-        for handler, *_ in made.trainer._event_handlers[Events.EPOCH_COMPLETED]
+        for handler, *_ in built.trainer._event_handlers[Events.EPOCH_COMPLETED]
         if type(getattr(handler, "__self__", handler)).__name__ == "KeepCheckpoints"
     )
-    made.trainer.remove_event_handler(keeper, Events.EPOCH_COMPLETED)
-    made.trainer.add_event_handler(Events.EPOCH_COMPLETED, cut_off)
-    made.trainer.add_event_handler(Events.EPOCH_COMPLETED, keeper)
+    built.trainer.remove_event_handler(keeper, Events.EPOCH_COMPLETED)
+    built.trainer.add_event_handler(Events.EPOCH_COMPLETED, cut_off)
+    built.trainer.add_event_handler(Events.EPOCH_COMPLETED, keeper)
     with pytest.raises(RuntimeError):
-        made.run()
+        built.run()
     left = state(tmp_path / "run")
     assert (left["iteration"], left["epoch"], left["epoch_end_pending"]) == (6, 1, 1)
     train().run()
@@ -183,13 +181,13 @@ def test_the_previous_state_is_used_if_the_last_is_damaged(
         send(train(checkpoint_minutes=1e-9), signal.SIGTERM, Events.ITERATION_STARTED(once=5)).run()
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:-999])
-    (tmp_path / "run" / "settings.json").unlink()  # for people alone
+    (tmp_path / "run" / "settings.json").unlink()  # not read by brats3d
     train().run()
     assert "last.pt" in log.text and "previous.pt instead" in log.text
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def test_the_previous_state_is_kept_until_there_is_a_newer_one(
+def test_the_previous_state_is_kept_until_a_newer_one_is_complete(
     train: Workflow, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit):
@@ -208,14 +206,14 @@ def test_the_previous_state_is_kept_until_there_is_a_newer_one(
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
-def refusal(made: ConfigWorkflow) -> Any:
-    """The error with which a run is refused."""
+def refusal(built: ConfigWorkflow) -> Any:
+    """Return the error that refuses a run."""
     with pytest.raises(RuntimeError) as caught:
-        made.run()
+        built.run()
     return cause_of(caught.value)
 
 
-def test_a_run_without_an_undamaged_state_is_refused(train: Workflow, tmp_path: Path) -> None:
+def test_a_run_whose_states_are_all_damaged_is_refused(train: Workflow, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         send(train(), signal.SIGTERM, Events.ITERATION_STARTED(once=5)).run()
     for name in ("last", "previous"):
@@ -253,7 +251,7 @@ def test_resume_never_refuses_a_folder_with_a_run_and_force_accepts_other_settin
     for change in ("learning_rate was 0.001, is 1e-05", "weight_decay was 1e-05, is 0.1"):
         assert change in log.text
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["weight_decay"] == 0.1
-    train(weight_decay=0.1, learning_rate=1e-5).run()  # now they are its own
+    train(weight_decay=0.1, learning_rate=1e-5).run()  # the settings are now those of the run
     assert "is finished: epoch 3" in log.text
 
 
@@ -278,7 +276,7 @@ def test_changed_data_are_refused_with_the_names_of_the_cases(
     file = sorted(moved.rglob("*seg*"))[0]
     content = bytearray(file.read_bytes())
     plain = bytearray(gzip.decompress(content)) if file.suffix == ".gz" else content
-    plain[-7] ^= 1  # a label of the same size
+    plain[-7] ^= 1  # a different label of the same size
     file.write_bytes(gzip.compress(plain) if file.suffix == ".gz" else plain)
     error = refusal(workflow("train", dataset_dir=moved, output_dir=run, **OPTIONS))
     assert error.problems == (f"the files of 1 cases have changed ['{file.parent.name}']",)
@@ -316,21 +314,23 @@ def test_the_trainer_has_the_events_of_a_run(train: Workflow) -> None:
 
 
 def test_a_score_of_nan_is_never_the_best(train: Workflow, tmp_path: Path) -> None:
-    made = train()
+    built = train()
 
     def no_number(engine) -> None:
         engine.state.metrics["val_mean_dice"] = float("nan")
         engine.state.best_metric, engine.state.best_metric_epoch = float("nan"), engine.state.epoch  # as MONAI does
 
-    made.evaluator.add_event_handler(Events.EPOCH_COMPLETED(lambda engine, epoch: epoch == 1), no_number)
-    made.run()
+    built.evaluator.add_event_handler(Events.EPOCH_COMPLETED(lambda engine, epoch: epoch == 1), no_number)
+    built.run()
     assert state(tmp_path / "run")["best_epoch"] > 1
     assert state(tmp_path / "run")["best_metric"] >= 0
 
 
 @pytest.mark.slow
-def test_a_signal_that_also_kills_the_workers_stops_after_a_step(train: Workflow, whole: Path, tmp_path: Path) -> None:
-    made = train(num_workers=2)
+def test_a_signal_that_also_kills_the_workers_stops_the_run_after_a_step(
+    train: Workflow, whole: Path, tmp_path: Path
+) -> None:
+    built = train(num_workers=2)
 
     def to_all(engine) -> None:
         for child in psutil.Process().children(recursive=True):
@@ -338,9 +338,9 @@ def test_a_signal_that_also_kills_the_workers_stops_after_a_step(train: Workflow
                 child.terminate()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    made.trainer.add_event_handler(Events.ITERATION_STARTED(once=4), to_all)
+    built.trainer.add_event_handler(Events.ITERATION_STARTED(once=4), to_all)
     with pytest.raises(SystemExit) as stopped:
-        made.run()
+        built.run()
     assert stopped.value.code == 143
     assert state(tmp_path / "run")["iteration"] in (3, 4)
     train().run()

@@ -26,7 +26,7 @@ def test_worker_processes_do_not_change_the_weights(
     workflow: Callable[..., ConfigWorkflow],
     tmp_path: Path,
 ) -> None:
-    made = workflow(
+    built = workflow(
         "train",
         dataset_dir=phantoms,
         output_dir=tmp_path,
@@ -34,7 +34,7 @@ def test_worker_processes_do_not_change_the_weights(
         cache=cache,
         **{"train#dataloader#multiprocessing_context": method},
     )
-    made.run()
+    built.run()
     a, b = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (tmp_path, trained))
     assert all(torch.equal(a["network"][name], b["network"][name]) for name in b["network"])
 

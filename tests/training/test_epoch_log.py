@@ -1,4 +1,4 @@
-"""One line of log an epoch."""
+"""The log line of an epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brats3d.training.epoch_log import LogEpoch
 from brats3d.training.timed_schedule import TimedSchedule
 
 
-def test_an_epoch_is_one_line_with_the_mean_loss(toy_run, log):
+def test_each_epoch_logs_one_line_with_the_mean_loss(toy_run, log):
     run, losses = toy_run(epochs=2, cases=3), []
     LogEpoch().attach(run.trainer)
     run.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
@@ -25,7 +25,7 @@ def test_an_epoch_is_one_line_with_the_mean_loss(toy_run, log):
     assert len(lines) == 2
 
 
-def test_a_timed_run_logs_minutes_and_the_time_spent_making_phantoms(toy_run, log):
+def test_a_timed_run_logs_minutes_and_the_time_spent_generating_phantoms(toy_run, log):
     run, stream = toy_run(epochs=1, cases=2, batch_size=2), SimpleNamespace(seconds_making=100.0)
 
     def make_one() -> None:
@@ -42,7 +42,7 @@ def test_a_timed_run_logs_minutes_and_the_time_spent_making_phantoms(toy_run, lo
     assert 0 < phantoms <= waiting <= 100
 
 
-def test_a_skipped_step_does_not_spoil_the_mean_loss(toy_run, log):
+def test_the_mean_loss_ignores_skipped_steps(toy_run, log):
     run, losses = toy_run(epochs=1, cases=6), []
     loss = run.trainer.loss_function
     run.trainer.loss_function = lambda pred, label: loss(pred, label) * (math.nan if len(losses) == 1 else 1)

@@ -71,18 +71,18 @@ def check():
     return call
 
 
-def test_the_line_adds_up():
+def test_the_log_line_has_the_sum_and_its_parts():
     parts = {"network": 0.1 * GIB, "step": 3.9 * GIB, "cache": 1.1 * GIB}
     line = "needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free"
     assert describe_memory("RAM", parts, 21.3 * GIB) == line
 
 
 @pytest.mark.parametrize(("step", "cache", "refused"), [(15, 100, False), (16, 0, True)])
-def test_more_than_1_5_times_the_total_memory_is_refused_not_counting_the_cache(step, cache, refused):
+def test_more_than_1_5_times_the_total_memory_is_too_much_without_the_cache(step, cache, refused):
     assert exceeds({"step": step, "cache": cache}, total=10) is refused
 
 
-def test_enough_memory_is_one_line_of_log(check, log):
+def test_enough_memory_logs_one_line(check, log):
     check(free=20, cached=1.5)
     assert len(log.records) == 1
     assert log.records[0].levelname == "INFO"
@@ -93,7 +93,7 @@ def test_enough_memory_is_one_line_of_log(check, log):
     assert re.match(pattern, log.records[0].message)
 
 
-def test_too_little_memory_is_a_warning_with_the_knobs_to_lower(check, log):
+def test_too_little_memory_logs_a_warning_with_the_knobs_to_lower(check, log):
     check(free=0.2)
     assert [r.levelname for r in log.records] == ["WARNING"]
     text = log.records[0].message
@@ -102,12 +102,12 @@ def test_too_little_memory_is_a_warning_with_the_knobs_to_lower(check, log):
     assert "--cache" not in text
 
 
-def test_a_cache_that_does_not_fit_is_a_warning_with_the_fraction_that_does(check, log):
+def test_a_cache_that_does_not_fit_logs_a_warning_with_a_fraction_that_does(check, log):
     check(free=10, cached=9.9)
     assert "lower --cache (0.9 leaves enough)" in log.records[0].message
 
 
-def test_one_pass_needs_more_than_windows_and_the_advice_is_to_use_them(check, log):
+def test_one_pass_needs_more_memory_and_the_advice_is_to_use_windows(check, log):
     check(free=20, trainer=None, edge=160)
     check(free=20, trainer=None, edge=160, one_pass=True)
     check(free=0.01, trainer=None, edge=160, one_pass=True)
@@ -122,7 +122,7 @@ def test_knobs_at_their_minimum_are_not_in_the_advice(check, log):
     assert "--patch_size" not in log.text and "--batch_size" not in log.text
 
 
-def test_a_run_that_cannot_work_is_refused_unless_the_estimate_is_ignored(check, log):
+def test_a_run_that_cannot_fit_is_refused_unless_the_estimate_is_ignored(check, log):
     with pytest.raises(UsageError) as caught:
         check(free=0.05, total=0.1)
     assert caught.value.subject == "memory"
@@ -131,17 +131,17 @@ def test_a_run_that_cannot_work_is_refused_unless_the_estimate_is_ignored(check,
     assert [r.levelname for r in log.records] == ["WARNING"]
 
 
-def test_inference_counts_a_window_and_a_volume(check, log):
+def test_the_estimate_of_inference_has_a_window_and_a_volume(check, log):
     check(free=20, trainer=None)
     assert re.search(r"of RAM \(network 0\.0, windows 0\.1\) of 20\.0 GiB free", log.text)
 
 
-def test_a_network_that_needs_values_is_not_estimated(check, log):
-    class Looking(nn.Conv3d):
+def test_a_network_that_depends_on_input_values_is_not_estimated(check, log):
+    class ValueDependent(nn.Conv3d):
         def forward(self, x):
             return super().forward(x) * float(x.mean().item() > 0)
 
-    check(free=20, network=Looking(4, 3, 1))
+    check(free=20, network=ValueDependent(4, 3, 1))
     assert "cannot be estimated" in log.text
 
 

@@ -1,4 +1,4 @@
-"""The origin of weights on their card."""
+"""The provenance of weights on their card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brats3d.training.provenance import Provenance, device_name, source_version
 from brats3d.training.timed_schedule import TimedSchedule
 
 
-def test_the_entries_are_plain_and_the_minutes_are_those_so_far():
+def test_the_entries_are_json_with_the_minutes_so_far():
     seconds = [0.0]
     schedule = TimedSchedule(10, 1.0, 0, now=lambda: seconds[0])
     provenance = Provenance("pretrain.yaml", 3, "cpu", schedule, "no patient data", absent_sequences=True)

@@ -10,7 +10,7 @@ from brats3d.errors import UsageError
 from brats3d.training.stopwatch import Stopwatch, check_minutes
 
 
-def test_a_stopwatch_stands_still_until_it_is_started_and_restarts_from_0():
+def test_a_stopwatch_counts_from_its_start_and_restarts_from_0():
     seconds = [500.0]
     watch = Stopwatch(lambda: seconds[0])
     watch.minutes_before = 2

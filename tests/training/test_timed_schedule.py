@@ -1,4 +1,4 @@
-"""Time summed over the processes of a run, and the learning rate that follows it; with a clock set by hand."""
+"""Time summed over the resumes of a run, and the learning rate that depends on it; the clock is set by the test."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_without_warmup_the_rate_starts_at_its_highest(clock):
     assert make(clock, warmup=0, elapsed=0).rate() == 1
 
 
-def test_processes_of_a_run_add_up_and_the_time_between_them_does_not_count(clock):
+def test_minutes_are_summed_over_resumes_without_the_time_between(clock):
     state = make(clock, elapsed=2).state_dict()
     clock.seconds += 5000
     second = make(clock)
@@ -67,7 +67,7 @@ def test_more_minutes_stretch_the_curve(clock):
     assert longer.progress == 0.5
 
 
-def test_time_is_kept_for_the_last_validation(clock):
+def test_time_is_reserved_for_the_last_validation(clock):
     schedule = make(clock, elapsed=8)
     schedule.validation_minutes = 1
     assert schedule.nearly_over and schedule.progress < 1, "none is left after a validation of a minute"
@@ -75,7 +75,7 @@ def test_time_is_kept_for_the_last_validation(clock):
     assert schedule.progress == 1 and schedule.rate() == 0
 
 
-def test_a_validation_longer_than_all_the_time_leaves_half_of_it_to_train(clock):
+def test_half_of_the_time_is_for_training_even_if_validation_is_longer(clock):
     schedule = make(clock, elapsed=4)
     schedule.validation_minutes = 60
     assert schedule.progress < 1
