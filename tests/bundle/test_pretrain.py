@@ -125,7 +125,7 @@ def test_an_interrupted_pretraining_resumes_with_phantoms_that_were_never_used(
         stopped.run()
     state = read(tmp_path)
     assert (state["iteration"], state["average"]["n_averaged"], state["lr_scheduler"]["seconds"]) == (4, 4, 240)
-    used, numbers[:] = numbers[: state["stream"]["built"]], []
+    used, numbers[:] = numbers[: state["stream"]["made"]], []
 
     again = pretraining(tmp_path, steps=12)
     rates = []
@@ -133,11 +133,11 @@ def test_an_interrupted_pretraining_resumes_with_phantoms_that_were_never_used(
         Events.ITERATION_COMPLETED, lambda e: rates.append(e.optimizer.param_groups[0]["lr"])
     )
     again.run()
-    assert numbers[0] == state["stream"]["built"] == len(used) > 0
+    assert numbers[0] == state["stream"]["made"] == len(used) > 0
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     state = read(tmp_path)
     assert (state["iteration"], state["average"]["n_averaged"]) == (12, 12)
-    assert state["stream"] == {"built": numbers[-1] + 1, "drawn": 12}
+    assert state["stream"] == {"made": numbers[-1] + 1, "drawn": 12}
     falling = [0.001 * (1 + math.cos(math.pi * (step / 12 - 0.05) / 0.95)) / 2 for step in range(5, 13)]
     assert rates == pytest.approx(falling), "the time continues too"
 
@@ -249,7 +249,7 @@ def test_the_command_takes_minutes_and_no_folder(tmp_path: Path, capfd: pytest.C
     files = [str(file) for file in config_files("pretrain")]
     assert f'python -m monai.bundle run training --config_file "{files}" --minutes 0.001' in printed
     assert cli.main(["pretrain", str(tmp_path)]) == 2
-    assert "expected no folder of cases" in capfd.readouterr().err
+    assert "pretrain reads no cases" in capfd.readouterr().err
 
 
 @pytest.mark.gpu
