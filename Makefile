@@ -1,8 +1,8 @@
-# make demo    the whole job on synthetic cases, in 10 to 25 minutes on two cores
-# make test    every quick test          make test-slow    the rest
+# make demo    a complete run on synthetic cases, in 10 to 25 minutes on two cores
+# make test    every quick test          make test-slow    slow tests
 # make lint    ruff and mypy             make bench        the measurements of benchmarks/, including other tools
 #
-# Each sets up .venv by itself; only python3 (3.11 to 3.13) is needed.
+# Each creates .venv itself; only python3 (3.11 to 3.13) is needed.
 
 PYTHON ?= python3
 VENV ?= .venv

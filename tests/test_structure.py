@@ -32,7 +32,7 @@ ORDER = [
     "api",
     "cli",
 ]
-"""A package imports from those above it alone."""
+"""A package may import only from those above it in this list."""
 
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -40,13 +40,13 @@ HELP_IMPORTS = {"numpy", "torch", "monai", "nibabel", "scipy", "matplotlib", "ig
 """Libraries that ``brats3d --help`` must not import."""
 
 
-def place_of(module: Path) -> str:
-    """The package of a module, or the module itself where it stands at the top."""
+def package_of(module: Path) -> str:
+    """Return the package of a module, or the name of a module that is in no package."""
     return module.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def imported(module: Path) -> set[tuple[str, ...]]:
-    """The parts after ``brats3d`` of everything that a module imports from the package, anywhere in it."""
+    """Return the modules of brats3d that a module imports anywhere, as their name parts after ``brats3d``."""
     found = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "brats3d":
@@ -57,23 +57,23 @@ def imported(module: Path) -> set[tuple[str, ...]]:
     return found - {("__version__",)}
 
 
-def test_every_package_has_its_place() -> None:
-    assert {place_of(module) for module in MODULES} - {"__init__", "__main__"} == set(ORDER)
+def test_every_package_is_in_the_order() -> None:
+    assert {package_of(module) for module in MODULES} - {"__init__", "__main__"} == set(ORDER)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
-def test_a_module_imports_from_packages_above_its_own_and_through_their_doors(module: Path) -> None:
-    place = place_of(module)
-    if place in ("__init__", "__main__"):
+def test_a_module_imports_only_public_names_of_packages_above_its_own(module: Path) -> None:
+    package = package_of(module)
+    if package in ("__init__", "__main__"):
         return
-    above = ORDER[: ORDER.index(place)]
+    above = ORDER[: ORDER.index(package)]
     for parts in imported(module):
-        if parts[0] != place:
+        if parts[0] != package:
             assert parts[0] in above, parts
-            assert len(parts) == 1 or (ROOT / parts[0]).with_suffix(".py").exists(), f"{parts} goes round the door"
+            assert len(parts) == 1 or (ROOT / parts[0]).with_suffix(".py").exists(), f"{parts} is not a public name"
 
 
-def test_labels_and_errors_import_nothing_heavy() -> None:
+def test_labels_import_nothing_heavy() -> None:
     allowed = {"__future__", "brats3d", "collections", "dataclasses", "types"}
     for node in ast.walk(ast.parse((ROOT / "labels.py").read_text())):
         if isinstance(node, ast.ImportFrom):

@@ -69,7 +69,7 @@ def test_the_last_epoch_is_always_validated(trained: Path) -> None:
     curves = read_curves(trained)  # val_interval is 5, there were 2 epochs
     assert {tag: [step for step, _ in points] for tag, points in curves.items()} == {
         tag: [4] for tag in ("val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et")
-    }  # 3 cases, batch 2: 2 iterations an epoch
+    }  # 3 cases, batch 2: 2 iterations per epoch
 
 
 def test_a_finished_run_is_reported_and_not_changed(
@@ -282,11 +282,11 @@ def test_brats3d_train_evaluate_predict(phantoms: Path, tmp_path: Path, capfd: p
     cases = [str(phantoms / name) for name in ("BraTS20_Training_001", "BraTS20_Training_003")]
     weights = f"{run}/checkpoints/best.pt"
     assert cli.main(["predict", *cases, "--output", out, "--stats", *tiny, "--checkpoint", weights]) == 0
-    built = [f"{Path(case).name}.{suffix}" for case in cases for suffix in ("json", "nii.gz")]
-    assert sorted(p.name for p in Path(out).iterdir()) == [*built, "predictions.jsonl"]
-    stats = json.loads((Path(out) / built[0]).read_text())
+    written = [f"{Path(case).name}.{suffix}" for case in cases for suffix in ("json", "nii.gz")]
+    assert sorted(p.name for p in Path(out).iterdir()) == [*written, "predictions.jsonl"]
+    stats = json.loads((Path(out) / written[0]).read_text())
     assert stats["sequences"] == ["t1", "t1ce", "t2", "flair"] and stats["weights"]["file"] == "best.pt"
-    label = np.asanyarray(nib.load(Path(out) / built[1]).dataobj)
+    label = np.asanyarray(nib.load(Path(out) / written[1]).dataobj)
     assert stats["regions"]["WT"]["voxels"] == np.count_nonzero(label)
     printed = capfd.readouterr().out
     assert printed.count("python -m monai.bundle run") == 3

@@ -96,7 +96,7 @@ def test_speed_and_memory_are_written_at_the_end_of_each_epoch(toy_run, tmp_path
     )
     run.trainer.run()
     points = scalars(read(tmp_path))
-    patches = len(run.trainer.state.output["image"]) * 2  # iterations an epoch
+    patches = len(run.trainer.state.output["image"]) * 2  # iterations per epoch
     assert points["patches_per_second"] == [
         (k, pytest.approx(patches / s)) for k, s in zip((2, 4), seconds, strict=True)
     ]
