@@ -29,7 +29,7 @@ from brats3d.bundle import (
 )
 from brats3d.config_reader import Knob, read_knobs
 from brats3d.errors import ExplainedError, UsageError
-from brats3d.files import cause_of, refuse_foreign, writable_folder
+from brats3d.files import cause_of, check_replaceable, writable_folder
 from brats3d.labels import CONVENTIONS, get_convention, order_modalities
 
 EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
@@ -227,7 +227,7 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     from brats3d.evaluation import score_folders
 
     file = _check_json(output, "output")
-    refuse_foreign(file.with_suffix(".csv"), "output")
+    check_replaceable(file.with_suffix(".csv"), "output")
     for name in ("pred_labels", "ref_labels"):
         if options[name] is not None and options[name] not in CONVENTIONS:
             raise UsageError(name, expected=f"one of {', '.join(CONVENTIONS)}", found=options[name])
@@ -331,7 +331,7 @@ def _check_json(path: str, name: str) -> Path:
     if file.suffix.lower() != ".json" or file.is_dir():
         raise UsageError(name, expected="a file name that ends in .json", found=path)
     writable_folder(file.parent, name)
-    refuse_foreign(file, name)
+    check_replaceable(file, name)
     return file
 
 

@@ -41,7 +41,7 @@ class SaveValidationSegmentations:
     def _prepare(self, engine: Engine) -> None:
         writable_folder(self.output_dir)
         self._files = WrittenFiles(self.output_dir)
-        self._files.refuse_foreign(f"{case_id}.nii.gz" for case_id in self.images)
+        self._files.check_replaceable(f"{case_id}.nii.gz" for case_id in self.images)
 
     def __call__(self, engine: Engine) -> None:
         """Write the batch's cases; pred is regions (3, h, w, d), and label a ``MetaTensor`` on the same grid."""

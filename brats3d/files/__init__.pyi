@@ -50,7 +50,7 @@ from .ownership import (
     PREDICTIONS_NAME as PREDICTIONS_NAME,
     RECORD_NAME as RECORD_NAME,
     WrittenFiles as WrittenFiles,
-    refuse_foreign as refuse_foreign,
+    check_replaceable as check_replaceable,
     write_owned as write_owned,
 )
 from .pictures import (

@@ -100,7 +100,7 @@ class Failures:
             UsageError: if the existing file is not what brats3d wrote.
         """
         files = WrittenFiles(self.path.parent, self._record_name)
-        files.refuse_foreign([self.path.name])
+        files.check_replaceable([self.path.name])
         self._files = files
         self._write()
 

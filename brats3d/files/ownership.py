@@ -75,7 +75,7 @@ class WrittenFiles:
         """Return True if all these files exist and are what was written from ``made_from``."""
         return all((_sha256(self.folder / name), made_from) in self._written.get(name, ()) for name in names)
 
-    def refuse_foreign(self, names: Iterable[str], argument: str = "output_dir") -> None:
+    def check_replaceable(self, names: Iterable[str], argument: str = "output_dir") -> None:
         """Raise if one of these files exists and is not what brats3d wrote.
 
         Args:
@@ -113,9 +113,9 @@ def write_owned(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
     return WrittenFiles(Path(path).parent).write(path, write)
 
 
-def refuse_foreign(path: str | Path, argument: str) -> None:
-    """Raise if a file exists and is not what brats3d wrote; see :meth:`WrittenFiles.refuse_foreign`."""
-    WrittenFiles(Path(path).parent).refuse_foreign([Path(path).name], argument)
+def check_replaceable(path: str | Path, argument: str) -> None:
+    """Raise if a file exists and is not what brats3d wrote; see :meth:`WrittenFiles.check_replaceable`."""
+    WrittenFiles(Path(path).parent).check_replaceable([Path(path).name], argument)
 
 
 def _sha256(path: Path) -> str | None:

@@ -122,7 +122,7 @@ class SaveSegmentations:
             if skip_done and files.are_unchanged(self._names(case_id), made_from)
         }
         names = [name for case_id in self.images if case_id not in done for name in self._names(case_id)]
-        files.refuse_foreign(names)
+        files.check_replaceable(names)
         remove_temporary(self.output_dir, set(names))
         self._files = files
         return done

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brats3d.cases import check_folder
 from brats3d.errors import UsageError
-from brats3d.files import RECORD_NAME, WrittenFiles, refuse_foreign, writable_folder, write_owned
+from brats3d.files import RECORD_NAME, WrittenFiles, check_replaceable, writable_folder, write_owned
 from brats3d.report.charts import Chart, draw_boxes, draw_curves
 from brats3d.report.failed_regions import find_failed_regions
 from brats3d.report.gallery import Gallery
@@ -94,11 +94,11 @@ def _check_output(path: Path) -> Path:
     """Return the page's path, after checking that only an earlier report and its figures would be replaced."""
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise UsageError("output", expected="a file whose name ends in .html", found=str(path))
-    refuse_foreign(path, "output")
+    check_replaceable(path, "output")
     folder = path.with_suffix("")
     if folder.is_dir():
         names = {file.name for file in folder.iterdir()} - {RECORD_NAME}
-        WrittenFiles(folder).refuse_foreign(sorted(names), "output")
+        WrittenFiles(folder).check_replaceable(sorted(names), "output")
     return path
 
 

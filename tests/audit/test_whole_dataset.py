@@ -109,7 +109,7 @@ def test_an_interruption_does_not_wait_for_the_remaining_cases(
     assert len(started) <= 6  # those that the two threads had begun
 
 
-# --- the contract: whatever training refuses is an error
+# --- the contract: anything that training refuses is an error
 
 
 def seg(root: Path) -> Path:
@@ -173,7 +173,7 @@ DAMAGE = {
 """Damage that is not among the defects of conftest.py: what was done -> a function that does it."""
 
 DATALISTS = {
-    "a sound datalist": {},
+    "a valid datalist": {},
     "a datalist without fold": {"fold": None},
     "a datalist with a missing file": {"label": "gone/gone_seg.nii.gz"},
     "a datalist with another convention": {"label_convention": "brats2023"},
@@ -183,7 +183,7 @@ DATALISTS = {
 WARNED = ("too few patients", "one patient", "no segmentation at all")
 """Only warnings, since a folder of validation cases is like this."""
 
-SOUND = ("a qform that is not a rotation", "an infinite scale", "labels off by float32 rounding", "a sound datalist")
+ACCEPTED = ("a qform that is not a rotation", "an infinite scale", "labels off by float32 rounding", "a valid datalist")
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def deterministic_transforms() -> list:
 
 
 @pytest.mark.parametrize("damage", [*DAMAGE, *DATALISTS, *KINDS])
-def test_whatever_training_refuses_is_an_error(
+def test_anything_that_training_refuses_is_an_error(
     make_dataset, spoil, list_cases, deterministic_transforms, damage: str
 ) -> None:
     root = make_dataset()
@@ -215,7 +215,7 @@ def test_whatever_training_refuses_is_an_error(
         assert "too few patients" in kinds(result)
     elif refused:
         assert not result.ok, refused
-    if damage in SOUND:
+    if damage in ACCEPTED:
         assert result.ok, result.findings
         assert not refused
     elif damage not in KINDS and damage not in WARNED:

@@ -78,16 +78,16 @@ def test_unusable_files_are_all_listed_and_nothing_is_scored(folders, samples):
     assert "(13, 12, 10)" in error.value.problems[0] and "empty" in error.value.problems[1]
 
 
-def test_folders_that_do_not_fit_are_refused(folders, samples, tmp_path):
+def test_folders_that_cannot_be_compared_are_refused(folders, samples, tmp_path):
     pred, ref = folders
     with pytest.raises(NotFoundError) as missing:
         score(pred, tmp_path / "nowhere")
     assert missing.value.subject == "ref_dir"
     samples.save(tmp_path / "other" / "x.nii.gz", samples.tumour())
     for how in ("list", "zero"):
-        with pytest.raises(DataError) as foreign:
+        with pytest.raises(DataError) as error:
             score(tmp_path / "other", ref, missing=how)
-        assert foreign.value.subject == str(tmp_path / "other") and "case" in foreign.value.problem
+        assert error.value.subject == str(tmp_path / "other") and "case" in error.value.problem
     with pytest.raises(UsageError) as wrong:
         score(pred, ref, missing="skip")
     assert (wrong.value.subject, wrong.value.found) == ("missing", "skip")

@@ -72,7 +72,7 @@ def test_the_handler_writes_in_the_space_of_the_case(tmp_path):
     assert marked_convention(tmp_path / "out" / "a.nii.gz") == "brats2020"
 
 
-def test_a_foreign_file_is_not_replaced(tmp_path):
+def test_a_file_that_brats3d_did_not_write_is_not_replaced(tmp_path):
     (tmp_path / "a.nii.gz").write_text("an expert's")
     handler = SaveValidationSegmentations(tmp_path, [{"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}])
     evaluator = Engine(lambda engine, batch: None)

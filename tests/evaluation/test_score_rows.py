@@ -8,16 +8,16 @@ from brats3d.errors import DataError
 from brats3d.evaluation.measures import MEASURES
 from brats3d.evaluation.score_rows import ScoreRow, mean_dice_by_case
 
-SOUND = {"case_id": "a", "region": "WT", "dice": 0.5, "ref_volume_ml": 2, "pred_volume_ml": 1.5}
+VALID = {"case_id": "a", "region": "WT", "dice": 0.5, "ref_volume_ml": 2, "pred_volume_ml": 1.5}
 
 
 def test_json_has_the_fields_that_were_computed_in_order():
-    row = ScoreRow.from_json({**SOUND, "hd95_mm": 3.0, "volume_error_ml": -0.5, "missing": True, "other": 1}, "f", 0)
+    row = ScoreRow.from_json({**VALID, "hd95_mm": 3.0, "volume_error_ml": -0.5, "missing": True, "other": 1}, "f", 0)
     assert list(row.to_json().items()) == [
-        *SOUND.items(),
+        *VALID.items(),
         *(("volume_error_ml", -0.5), ("hd95_mm", 3.0), ("missing", True)),
     ]
-    assert ScoreRow.from_json(SOUND, "f", 0).to_json() == SOUND
+    assert ScoreRow.from_json(VALID, "f", 0).to_json() == VALID
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_json_has_the_fields_that_were_computed_in_order():
 )
 def test_a_row_with_a_wrong_value_is_refused(change, field):
     with pytest.raises(DataError) as error:
-        ScoreRow.from_json({**SOUND, **change}, "scores.json", 3)
+        ScoreRow.from_json({**VALID, **change}, "scores.json", 3)
     assert (error.value.subject, error.value.problem) == ("scores.json", f"row 3: {field}")
     assert error.value.found == next(iter(change.values())) or field == "dice"
 
@@ -51,7 +51,7 @@ def test_a_row_must_be_a_mapping():
 
 
 def test_measures_are_fields_of_a_row():
-    assert set(MEASURES) <= set(vars(ScoreRow(**SOUND)))
+    assert set(MEASURES) <= set(vars(ScoreRow(**VALID)))
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_the_gain_of_an_error_is_how_much_smaller_it_gets(measure, before, after
 
 
 def test_the_mean_dice_of_a_case_is_taken_over_its_regions():
-    rows = [ScoreRow(**{**SOUND, "region": region, "dice": dice}) for region, dice in (("WT", 1.0), ("ET", 0.5))]
+    rows = [ScoreRow(**{**VALID, "region": region, "dice": dice}) for region, dice in (("WT", 1.0), ("ET", 0.5))]
     assert mean_dice_by_case(rows) == {"a": 0.75}

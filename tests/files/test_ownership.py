@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from brats3d.errors import UsageError
-from brats3d.files.ownership import PREDICTIONS_NAME, RECORD_NAME, WrittenFiles, refuse_foreign, write_owned
+from brats3d.files.ownership import PREDICTIONS_NAME, RECORD_NAME, WrittenFiles, check_replaceable, write_owned
 
 
 def write(folder: Path, name: str, content: str, made_from: str = "x", record: str = PREDICTIONS_NAME) -> None:
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def owned(folder: Path, name: str) -> bool:
     try:
-        WrittenFiles(folder).refuse_foreign([name])
+        WrittenFiles(folder).check_replaceable([name])
     except UsageError as error:
         assert error.subject == "output_dir" and str(folder / name) in error.problem
         return False
@@ -50,16 +50,16 @@ def test_the_error_names_the_argument_and_tells_changed_from_unknown_files(folde
     (folder / "c.png").write_text("unknown")
     for name, word in (("a.png", "changed"), ("c.png", "not written")):
         with pytest.raises(UsageError) as caught:
-            refuse_foreign(folder / name, "output")
+            check_replaceable(folder / name, "output")
         assert caught.value.subject == "output" and word in caught.value.problem
 
 
 def test_a_single_file_is_recorded_in_a_hidden_file_of_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "scores" / "scores.json"
-    refuse_foreign(path, "output")
+    check_replaceable(path, "output")
     assert write_owned(path, lambda file: file.write(b"1")) == path
     write_owned(path, lambda file: file.write(b"2"))
-    refuse_foreign(path, "output")
+    check_replaceable(path, "output")
     assert sorted(file.name for file in path.parent.iterdir()) == [RECORD_NAME, "scores.json"]
 
 

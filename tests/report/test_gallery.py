@@ -1,4 +1,4 @@
-"""The pictures of cases, whatever is wrong with some of them."""
+"""The pictures of cases, some of which are damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as a whole: what is written where, and what is left alone."""
+"""The report as a whole: the files that it writes and replaces."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def test_figures_of_an_earlier_report_are_removed(run_dir, built):
 
 
 @pytest.mark.parametrize("name", ["report.txt", "folder.html"])
-def test_an_output_that_is_no_page_is_refused(run_dir, tmp_path, name):
+def test_an_output_that_is_not_an_html_file_is_refused(run_dir, tmp_path, name):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(UsageError) as caught:
         make_report(run_dir, output=tmp_path / name)
     assert caught.value.subject == "output" and ".html" in caught.value.expected
 
 
-def test_another_page_and_another_folder_are_not_touched(run_dir, tmp_path):
+def test_a_page_or_folder_that_brats3d_did_not_write_is_not_replaced(run_dir, tmp_path):
     page = tmp_path / "mine.html"
     page.write_text("<p>mine")
     (tmp_path / "data2").mkdir()
     (tmp_path / "data2" / "notes.txt").touch()
-    for output, foreign in ((page, "mine.html"), (tmp_path / "data2.html", "notes.txt")):
+    for output, other_file in ((page, "mine.html"), (tmp_path / "data2.html", "notes.txt")):
         with pytest.raises(UsageError) as caught:
             make_report(run_dir, output)
-        assert caught.value.subject == "output" and foreign in caught.value.problem
+        assert caught.value.subject == "output" and other_file in caught.value.problem
     assert page.read_text() == "<p>mine"
 
 

@@ -1,4 +1,4 @@
-"""The HTML page: complete, self-contained, accessible and safe, whatever the run's files hold."""
+"""The HTML page is complete, self-contained, accessible, and safe for any content of a run's files."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_every_case_is_pictured_and_best_median_and_worst_at_length(page, built)
     assert sum(alt.startswith(f"{ranked[0]}, axial slice") for alt in alts) == 4 + 4
 
 
-def test_content_of_files_is_never_markup(content):
+def test_content_of_files_is_escaped(content):
     worst = content.run.ranked[0]
     rows = tuple(replace(row, case_id=HOSTILE) if row.case_id == worst else row for row in content.run.rows)
     settings = {"seed": HOSTILE, "files": {"a": "digest of a file"}}

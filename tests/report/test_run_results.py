@@ -1,4 +1,4 @@
-"""The folder of a run, sound and damaged."""
+"""Reading the folder of a run, intact or damaged."""
 
 from __future__ import annotations
 
