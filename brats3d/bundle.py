@@ -137,7 +137,7 @@ def prepare_run(
     augment_on_device: bool = False,
     num_workers: int = 0,
 ) -> None:
-    """Check the knobs and prepare the process before anything is built. Called by ``initialize`` of train.yaml.
+    """Check the knobs and prepare the process before anything is built. Called by ``initialize`` of the configs.
 
     Args:
         device: the device of the run. The value is not used. A distributed run joins its process group when MONAI

@@ -17,8 +17,8 @@ def save_curve(
     path: str | Path,
     curves: Mapping[str, Sequence[tuple[int, float]]],
     title: str = "",
-    beside: Mapping[str, float] | None = None,
-    beside_name: str = "",
+    baseline: Mapping[str, float] | None = None,
+    baseline_name: str = "",
 ) -> Path:
     """Write a PNG of the Dice curves of a run.
 
@@ -26,8 +26,8 @@ def save_curve(
         path: the PNG.
         curves: TensorBoard tag -> (iteration, value) pairs, such as ``val_dice_wt``.
         title: title of the plot.
-        beside: region -> Dice of another model, drawn as dashed lines.
-        beside_name: name of the other model in the legend.
+        baseline: region -> Dice of another model, drawn as dashed lines.
+        baseline_name: name of the other model in the legend.
 
     Returns:
         The path.
@@ -42,8 +42,8 @@ def save_curve(
         region = tag.rsplit("_", 1)[-1].upper()
         steps, values = zip(*points, strict=True) if points else ((), ())
         axes.plot(steps, values, marker="o", markersize=3, label=tag, color=REGION_COLOURS.get(region, "black"))
-    for region, dice in (beside or {}).items():
-        axes.axhline(dice, linestyle="--", color=REGION_COLOURS[region], label=f"{region}, {beside_name}")
+    for region, dice in (baseline or {}).items():
+        axes.axhline(dice, linestyle="--", color=REGION_COLOURS[region], label=f"{region}, {baseline_name}")
     axes.set(xlabel="iteration", ylabel="Dice", ylim=(0, 1), title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -96,6 +96,6 @@ if __name__ == "__main__":  # called by `make demo` with: RUN PNG METRICS_OF_THE
         png,
         read_curves(run_dir),
         title="Dice on the validation cases",
-        beside={region: summary[region]["dice"] for region in REGIONS_TO_READ},
-        beside_name="included weights",
+        baseline={region: summary[region]["dice"] for region in REGIONS_TO_READ},
+        baseline_name="included weights",
     )

@@ -30,10 +30,12 @@ def test_a_curve_is_drawn(tmp_path, points):
 
 
 def test_another_model_is_drawn_as_dashed_lines(tmp_path):
-    plain, beside = (
-        imread(save_curve(tmp_path / f"{name}.png", {"val_mean_dice": [(1, 0.3)]}, beside=levels, beside_name="other"))
-        for name, levels in (("plain", None), ("beside", {"ET": 0.9}))
+    plain, baseline = (
+        imread(
+            save_curve(tmp_path / f"{name}.png", {"val_mean_dice": [(1, 0.3)]}, baseline=levels, baseline_name="other")
+        )
+        for name, levels in (("plain", None), ("baseline", {"ET": 0.9}))
     )
     colour = [int(REGION_COLOURS["ET"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    near = [(np.abs(picture[..., :3] - colour).max(-1) < 0.02).sum() for picture in (plain, beside)]
+    near = [(np.abs(picture[..., :3] - colour).max(-1) < 0.02).sum() for picture in (plain, baseline)]
     assert near[0] == 0 and near[1] > 200
