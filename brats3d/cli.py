@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0 done, 1 bad data, 2 wrong use, 130 or 143 stopped by a signal.
+        The exit code: 0 done, 1 bad data, 2 usage error, 130 or 143 stopped by a signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in arguments  # accepted at any position
