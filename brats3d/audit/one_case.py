@@ -10,9 +10,8 @@ import numpy as np
 
 from brats3d.audit.check_headers import header_findings
 from brats3d.audit.check_images import fingerprint, image_findings, is_background, open_background
-from brats3d.audit.check_labels import label_findings
+from brats3d.audit.check_labels import LabelledVoxels, label_findings, labelled_voxels
 from brats3d.audit.finding_kinds import Finding, make_finding
-from brats3d.audit.label_voxels import LabelledVoxels, labelled_voxels
 from brats3d.cases import Case, region_volumes_ml
 from brats3d.files import Header, Volume, read_volume
 from brats3d.labels import get_convention

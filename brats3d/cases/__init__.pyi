@@ -1,9 +1,14 @@
-from .case import Case as Case, check_case_id as check_case_id, with_convention as with_convention
+from .case import (
+    Case as Case,
+    case_to_item as case_to_item,
+    check_case_id as check_case_id,
+    item_to_case as item_to_case,
+    with_convention as with_convention,
+)
 from .case_files import Problem as Problem
 from .datalist import DATALIST_NAME as DATALIST_NAME, read_datalist as read_datalist
 from .duplicates import identical_files as identical_files, signature as signature
 from .explain_failure import explain_item as explain_item
-from .items import case_to_item as case_to_item, item_to_case as item_to_case
 from .load import load_cases as load_cases, load_fold as load_fold
 from .name_mapping import (
     NameMapping as NameMapping,

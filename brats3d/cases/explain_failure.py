@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from brats3d.cases.items import item_to_case
+from brats3d.cases.case import item_to_case
 from brats3d.cases.valid_headers import header_problems
 from brats3d.errors import DataError
 from brats3d.files import read_volume

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from brats3d.cases.case import Case, with_convention
+from brats3d.cases.case import Case, case_to_item, with_convention
 from brats3d.cases.case_files import Problem
 from brats3d.cases.datalist import read_datalist
 from brats3d.cases.folds import split_patients
-from brats3d.cases.items import case_to_item
 from brats3d.cases.name_mapping import read_name_mappings, unite_patients, unmapped_releases
 from brats3d.cases.search import find_cases, scan_cases
 from brats3d.cases.text import name_some, natural_key

@@ -6,12 +6,15 @@ from .comparison import (
 )
 from .folder_scores import FolderScores as FolderScores, score_folders as score_folders
 from .lesions import box_with_margin as box_with_margin
-from .measures import MEASURES as MEASURES
 from .run import run_evaluation as run_evaluation
-from .save_validation_segmentations import SaveValidationSegmentations as SaveValidationSegmentations
 from .score_files import Scores as Scores, read_scores as read_scores
 from .score_rows import ScoreRow as ScoreRow, group_by_case as group_by_case, mean_dice_by_case as mean_dice_by_case
-from .summary import RegionSummary as RegionSummary, Spread as Spread, summarise as summarise
-from .tables import format_table as format_table
-from .validation_log import SaveScores as SaveScores
+from .summary import (
+    MEASURES as MEASURES,
+    RegionSummary as RegionSummary,
+    Spread as Spread,
+    format_table as format_table,
+    summarise as summarise,
+)
+from .validation_handlers import SaveScores as SaveScores, SaveValidationSegmentations as SaveValidationSegmentations
 from .validation_metric import ValidationScores as ValidationScores, is_better as is_better

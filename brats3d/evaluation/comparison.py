@@ -9,8 +9,8 @@ from pathlib import Path
 
 from brats3d.cases import name_some, natural_key
 from brats3d.errors import DataError, UsageError
-from brats3d.evaluation.measures import MEASURES
 from brats3d.evaluation.score_files import Scores
+from brats3d.evaluation.summary import MEASURES
 from brats3d.files import write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
 

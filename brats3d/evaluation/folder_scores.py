@@ -14,7 +14,7 @@ from brats3d.evaluation.find_segmentation_files import find_segmentations
 from brats3d.evaluation.pair_scores import PairScores, describe_labels, refuse_suspicious_labels, score_pair
 from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
-from brats3d.evaluation.tables import format_scores
+from brats3d.evaluation.summary import format_scores
 from brats3d.files import write_owned
 
 MISSING = ("list", "zero")

@@ -11,7 +11,7 @@ from torch import nn
 
 from brats3d.cases import name_some
 from brats3d.errors import DataError
-from brats3d.evaluation.tables import format_table
+from brats3d.evaluation.summary import format_table
 from brats3d.files import read_settings, writable_folder
 from brats3d.networks import compare_windows, load_weights
 

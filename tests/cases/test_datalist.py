@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from brats3d.cases.case import case_to_item
 from brats3d.cases.datalist import read_datalist
-from brats3d.cases.items import case_to_item
 from brats3d.cases.load import load_cases, load_fold
 from brats3d.cases.search import find_cases
 from brats3d.errors import DataError, NotFoundError, UsageError

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from brats3d.cases.case import Case, make_case
+from brats3d.cases.case import Case, case_to_item, make_case
 from brats3d.cases.explain_failure import explain_item
-from brats3d.cases.items import case_to_item
 from brats3d.errors import DataError
 
 

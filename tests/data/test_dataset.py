@@ -22,7 +22,7 @@ from monai.transforms import (
     RandSpatialCropSamplesd,
 )
 
-from brats3d.cases.items import case_to_item
+from brats3d.cases.case import case_to_item
 from brats3d.cases.search import find_cases
 from brats3d.data import dataset as datasets
 from brats3d.data.dataset import CaseDataset, FillCache

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from brats3d.errors import DataError
-from brats3d.evaluation.measures import MEASURES
 from brats3d.evaluation.score_rows import ScoreRow, mean_dice_by_case
+from brats3d.evaluation.summary import MEASURES
 
 VALID = {"case_id": "a", "region": "WT", "dice": 0.5, "ref_volume_ml": 2, "pred_volume_ml": 1.5}
 

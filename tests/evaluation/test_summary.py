@@ -1,12 +1,12 @@
-"""Scores summarised over cases."""
+"""Scores summarised over cases, and text tables of them."""
 
 from __future__ import annotations
 
 import pytest
 
 from brats3d.evaluation.case_scores import score_case
-from brats3d.evaluation.measures import MEASURES
-from brats3d.evaluation.summary import RegionSummary, Spread, summarise
+from brats3d.evaluation.folder_scores import FolderScores
+from brats3d.evaluation.summary import MEASURES, RegionSummary, Spread, format_scores, format_table, summarise
 
 
 def test_cases_with_and_without_a_region_are_counted_separately(samples):
@@ -38,3 +38,40 @@ def test_a_measure_that_some_rows_lack_is_not_summarised(samples):
 
 def test_no_rows_give_none_instead_of_nan():
     assert summarise([])["WT"] == RegionSummary(0, None, 0, None, None, {})
+
+
+def test_the_table_of_an_evaluation_has_one_line_for_each_case_then_the_means(samples):
+    rows = [
+        *score_case(samples.masks(tc=4, wt=8, et=2), samples.masks(tc=4, wt=8, et=2), "a", (1, 1, 1)),
+        *score_case(samples.masks(tc=4, wt=8, et=100), samples.masks(tc=4, wt=8), "b", (1, 1, 1)),
+    ]
+    lines = [line.split() for line in format_table(rows).splitlines()]
+    assert lines[0] == ["Dice", "WT", "TC", "ET"]
+    assert lines[2:4] == [["a", "1.000", "1.000", "1.000"], ["b", "1.000", "1.000", "0.000"]]
+    assert lines[5:] == [
+        ["mean", "1.000", "1.000", "0.500"],
+        ["where", "present", "1.000", "1.000", "1.000"],
+        ["false,", "ml", "-", "-", "0.10"],
+        ["HD95,", "mm", "0.0", "0.0", "187.0"],
+        ["lesion-wise", "1.000", "1.000", "0.500"],
+    ]
+
+
+def test_the_table_of_folders_has_the_spread_of_each_measure_and_region(samples):
+    scores = FolderScores(samples.rows(0.5, 1.0, hd95_mm=3.0), (), (), "brats2023", "as given")
+    lines = [line.rstrip() for line in format_scores(scores).splitlines()]
+    assert lines[0] == "2 cases, rules of brats2023; labels: as given"
+    assert lines[2].split() == ["region", "mean", "sd", "median", "q1", "q3"]
+    assert lines[3].split() == ["Dice", "WT", "0.7500", "0.3536", "0.7500", "0.6250", "0.8750"]
+    assert lines[4].split() == ["TC", *lines[3].split()[2:]]
+    assert lines[6].split() == ["HD95,", "mm", "WT", "3.00", "0.00", "3.00", "3.00", "3.00"]
+    assert len(lines) == 3 + 2 * 3
+
+
+def test_the_table_of_folders_lists_cases_without_a_counterpart(samples):
+    listed = format_scores(FolderScores(samples.rows(0.5), ("b",), ("c",), "brats2023", ""))
+    assert listed.startswith("1 of 2 cases")
+    assert "without a prediction (NOT in these figures; --missing zero counts them as 0): b" in listed
+    assert "without a reference (not scored): c" in listed
+    counted = format_scores(FolderScores(samples.rows(0.5, 0.0), ("case_1",), (), "brats2023", "", True))
+    assert counted.startswith("2 cases") and "without a prediction (counted as 0): case_1" in counted

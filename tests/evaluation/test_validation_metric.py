@@ -16,7 +16,7 @@ from monai.engines.utils import IterationEvents, default_metric_cmp_fn
 from torch.utils.data import DataLoader
 
 from brats3d.errors import UsageError
-from brats3d.evaluation.validation_log import SaveScores
+from brats3d.evaluation.validation_handlers import SaveScores
 from brats3d.evaluation.validation_metric import ValidationScores, is_better
 from brats3d.labels import REGIONS
 

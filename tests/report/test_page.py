@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from brats3d.evaluation.measures import MEASURES
 from brats3d.evaluation.score_rows import ScoreRow
-from brats3d.evaluation.summary import summarise
+from brats3d.evaluation.summary import MEASURES, summarise
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
 from brats3d.report.charts import draw_boxes
 from brats3d.report.failed_regions import find_failed_regions

@@ -15,7 +15,7 @@ from monai.transforms import Orientation
 
 from brats3d.data.label_transforms import labels_to_regions
 from brats3d.errors import UsageError
-from brats3d.evaluation.save_validation_segmentations import SaveValidationSegmentations, place_in_grid
+from brats3d.evaluation.validation_handlers import SaveValidationSegmentations, place_in_grid
 from brats3d.files.nifti_write import marked_convention
 from brats3d.labels import BRATS2020
 
