@@ -23,20 +23,6 @@ logger = logging.getLogger("brats3d")
 CPU = torch.device("cpu")
 
 
-def has_room(free_bytes: int, stitched: int, window: int) -> bool:
-    """Return True if a volume fits on the device that computes its windows.
-
-    Besides the stitched volume, a window must fit or, after the last one, the probabilities and regions, each as large
-    as the logits. A tenth stays free because memory is fragmented.
-
-    Args:
-        free_bytes: bytes that are free on the device.
-        stitched: bytes of the stitched volume.
-        window: bytes that the network needs for one window.
-    """
-    return stitched + max(window, 2 * stitched) <= 0.9 * free_bytes
-
-
 class Stitcher:
     """Call an inferer with the device on which to stitch, chosen for each volume.
 
@@ -91,7 +77,9 @@ class Stitcher:
         roi = getattr(inferer, "pass_size", partial(fall_back_tuple, inferer.roi_size))(image.shape[2:])
         window, out_channels = self._window((inferer.sw_batch_size, image.shape[1], *roi), network, dtype, image.device)
         stitched = stitched_bytes(image.shape, roi, out_channels)
-        fits = has_room(free, stitched, window)
+        # Besides the stitched volume, a window must fit or, after the last one, the probabilities and regions, each as
+        # large as the logits. A tenth stays free because memory is fragmented.
+        fits = stitched + max(window, 2 * stitched) <= 0.9 * free
         if not fits and not self._logged:
             self._logged = True
             text = "stitching volumes in main memory: a window needs %s GiB, the volume %s GiB, %s GiB are free on %s"

@@ -93,7 +93,8 @@ class KeepCheckpoints:
     """
 
     def __init__(self, run: RunState, minutes: float | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        check_minutes("checkpoint_minutes", minutes)
+        if minutes is not None:
+            check_minutes("checkpoint_minutes", minutes)
         self.run = run
         self.minutes = minutes
         self._since_save = Stopwatch(now)

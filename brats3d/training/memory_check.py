@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,6 @@ def check_memory(
     patch_size: Sequence[int] | None = None,
     patches: int = 1,
     ignore_memory: bool = False,
-    free: Callable[[torch.device], int] | None = None,
-    total: Callable[[torch.device], int] | None = None,
 ) -> None:
     """Log the memory that a run will need, and warn if less is free. The configs call this first.
 
@@ -58,8 +56,6 @@ def check_memory(
         patch_size: voxels of a training crop.
         patches: patches per iteration.
         ignore_memory: warn instead of raising.
-        free: returns the free bytes of a device; None = ask the system.
-        total: returns all bytes of a device; None = ask the system.
 
     Raises:
         UsageError: if the run cannot fit: without the cache it needs more than 1.5 times the total memory.
@@ -67,7 +63,6 @@ def check_memory(
     if idist.get_rank() > 0:
         return
     job = _Job(network, evaluator, list(roi_size), channels, amp, trainer, list(patch_size or ()), patches)
-    free, total = free or _free, total or _total
     try:
         step, validation = job.step_bytes(), job.validation_bytes()
     except Exception as error:  # a network whose forward pass depends on the values of its input
@@ -82,43 +77,31 @@ def check_memory(
         if hasattr(dataset, "expected_bytes"):
             place = getattr(dataset, "device", CPU)
             need = needs.setdefault(place, {})
-            left = free(place) - need.get("cache", 0)
+            left = _free(place) - need.get("cache", 0)
             need["cache"] = need.get("cache", 0) + dataset.expected_bytes(left)
     advice = job.advice(step, validation)
     for place, need in needs.items():
         if need := {name: size for name, size in need.items() if size}:
-            _report(place, need, free(place), total(place), advice if place == job.device else [], ignore_memory)
+            _report(place, need, advice if place == job.device else [], ignore_memory)
 
 
-def describe_memory(memory: str, need: Mapping[str, int], free: int) -> str:
-    """Return a line such as ``needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free``."""
-    items = ", ".join(f"{name} {gib(size)}" for name, size in need.items())
-    return f"needs about {gib(sum(need.values()))} GiB of {memory} ({items}) of {gib(free)} GiB free"
-
-
-def exceeds(need: Mapping[str, int], total: int) -> bool:
-    """Return True if a run cannot fit. The cache does not count, because it only uses what is left."""
-    return sum(size for name, size in need.items() if name != "cache") > REFUSED_FROM * total
-
-
-def _report(
-    place: torch.device, need: Mapping[str, int], free: int, total: int, advice: Sequence[str], ignore_memory: bool
-) -> None:
-    text = describe_memory("RAM" if place.type == "cpu" else str(place), need, free)
+def _report(place: torch.device, need: Mapping[str, int], advice: Sequence[str], ignore_memory: bool) -> None:
+    """Log a line such as ``needs about 5.1 GiB of RAM (network 0.1, step 3.9, cache 1.1) of 21.3 GiB free``."""
+    free, total = _free(place), _total(place)
     needed, cache = sum(need.values()), need.get("cache", 0)
+    items = ", ".join(f"{name} {gib(size)}" for name, size in need.items())
+    memory = "RAM" if place.type == "cpu" else place
+    text = f"needs about {gib(needed)} GiB of {memory} ({items}) of {gib(free)} GiB free"
     if needed <= free:
         logger.info("%s", text)
         return
     if cache and needed - cache < free:
-        fraction = math.floor(10 * (free - needed + cache) / free) / 10
-        advice = [f"lower --cache ({fraction:g} leaves enough)", *advice]
-    remedies = ", or ".join(advice)
-    if not ignore_memory and exceeds(need, total):
-        problem = f"{text}; {gib(total)} GiB in total"
-        raise UsageError(
-            "memory", problem, advice="; ".join(filter(None, (remedies, "--ignore_memory true starts it all the same")))
-        )
-    logger.warning("%s", f"{text}; {remedies}" if remedies else text)
+        advice = ["lower --cache", *advice]
+    # The cache does not count: it only uses what is left.
+    if needed - cache > REFUSED_FROM * total and not ignore_memory:
+        advice = [*advice, "start it all the same with --ignore_memory true"]
+        raise UsageError("memory", f"{text}; {gib(total)} GiB in total", advice=", or ".join(advice))
+    logger.warning("%s", "; ".join(filter(None, [text, ", or ".join(advice)])))
 
 
 @dataclass(frozen=True)
@@ -179,19 +162,13 @@ class _Job:
         return sum(weights.values()) + sum(2 * p.nbytes for p in trained if p.requires_grad)
 
     def advice(self, step: int, validation: int) -> list[str]:
-        """Advice on knobs to lower, with the memory that a step would then need."""
+        """Knobs to change so that less memory is needed."""
         if isinstance(self.evaluator.inferer, OnePassInferer):
             return ["set --one_pass to False"]
         if self.trainer is None or validation > step:
             return [f"lower --roi_size (it is {self.roi_size})"]
-        smaller = [max(32, n * 3 // 4 // 16 * 16) for n in self.patch_size]
-        fraction = math.prod(smaller) / math.prod(self.patch_size)
-        advice = (
-            [f"lower --patch_size (a step of {smaller} needs about {gib(step * fraction)})"] if fraction < 1 else []
-        )
-        if self.patches > 1:
-            advice.append(f"lower --batch_size (a step of one patch needs about {gib(step / self.patches)})")
-        return advice
+        advice = [f"lower --patch_size (it is {self.patch_size})"] if max(self.patch_size) > 32 else []
+        return [*advice, "lower --batch_size"] if self.patches > 1 else advice
 
 
 def _free(device: torch.device) -> int:

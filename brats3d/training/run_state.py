@@ -73,7 +73,8 @@ class RunState:
     """TensorBoard's scalars of the last step."""
 
     def __post_init__(self) -> None:
-        check_minutes("minutes", self.minutes)
+        if self.minutes is not None:
+            check_minutes("minutes", self.minutes)
         self.output_dir = Path(self.output_dir)
 
     @property

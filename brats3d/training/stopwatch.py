@@ -37,19 +37,12 @@ class Stopwatch:
         return self.minutes_before + running
 
 
-def check_minutes(argument: str, minutes: float | None, optional: bool = True) -> None:
+def check_minutes(argument: str, minutes: float) -> None:
     """Check a number of minutes.
 
-    Args:
-        argument: name of the argument, for the error.
-        minutes: the value; None means no limit.
-        optional: False refuses None.
-
     Raises:
-        UsageError: unless ``minutes`` is a finite number above 0, or None if that is allowed.
+        UsageError: for this argument, unless its value is a finite number above 0.
     """
-    if minutes is None and optional:
-        return
     is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
-    if not is_number or not 0 < minutes < math.inf:  # type: ignore[operator]
-        raise UsageError(argument, expected=f"a number above 0{' or null' if optional else ''}", found=minutes)
+    if not is_number or not 0 < minutes < math.inf:
+        raise UsageError(argument, expected="a number above 0", found=minutes)

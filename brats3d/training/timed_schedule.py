@@ -36,7 +36,7 @@ class TimedSchedule:
     def __init__(
         self, minutes: float, learning_rate: float, warmup: float, now: Callable[[], float] = time.monotonic
     ) -> None:
-        check_minutes("minutes", minutes, optional=False)
+        check_minutes("minutes", minutes)
         if not 0 <= warmup < 1:
             raise UsageError("warmup", expected="a fraction, at least 0 and below 1", found=warmup)
         self.minutes = minutes

@@ -7,7 +7,7 @@ import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer, SlidingWindowInfererAdapt
 from torch import nn
 
-from brats3d.inference.stitching import Stitcher, has_room
+from brats3d.inference.stitching import Stitcher
 from brats3d.networks.memory_estimate import stitched_bytes
 
 CPU = torch.device("cpu")
@@ -58,8 +58,11 @@ def test_a_stitched_volume_holds_its_logits_and_one_importance_map(shape, roi, e
         (1000, 301, 10, False),
     ],
 )
-def test_a_volume_fits_if_a_tenth_stays_free(free, stitched, window, room):
-    assert has_room(free, stitched, window) is room
+def test_a_volume_fits_if_a_tenth_stays_free(free, stitched, window, room, monkeypatch, log):
+    monkeypatch.setattr("brats3d.inference.stitching.stitched_bytes", lambda *sizes: stitched)
+    monkeypatch.setattr(Stitcher, "_window", lambda *arguments: (window, 3))
+    stitch(Spy(), free)
+    assert bool(log.records) is not room
 
 
 def test_a_volume_that_fits_is_stitched_on_the_device_of_the_image():

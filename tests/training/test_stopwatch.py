@@ -25,14 +25,8 @@ def test_a_stopwatch_counts_from_its_start_and_restarts_from_0():
     assert watch.minutes == 0.5
 
 
-@pytest.mark.parametrize("minutes", [0, -1, math.inf, math.nan, "60", True])
+@pytest.mark.parametrize("minutes", [0, -1, math.inf, math.nan, "60", True, None])
 def test_minutes_that_are_not_a_number_above_0_are_refused(minutes):
     with pytest.raises(UsageError) as caught:
         check_minutes("minutes", minutes)
     assert (caught.value.subject, caught.value.found) == ("minutes", minutes) or math.isnan(minutes)
-
-
-def test_no_minutes_are_no_limit_unless_a_number_is_needed():
-    check_minutes("minutes", None)
-    with pytest.raises(UsageError):
-        check_minutes("minutes", None, optional=False)
