@@ -105,8 +105,8 @@ def misread_paths(overrides: Mapping[str, Any]) -> list[UsageError]:
         for path in value if isinstance(value, list | tuple) else [value]:
             try:
                 check_path_syntax(str(path), name)
-            except ValueError as error:
-                errors.append(error if isinstance(error, UsageError) else UsageError(name, str(error)))
+            except UsageError as error:
+                errors.append(error)
     return errors
 
 

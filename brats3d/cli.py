@@ -115,9 +115,8 @@ def convert(src: str, out: str, workers: int | None) -> int:
     SRC holds Kaggle's HDF5 slices or the Decathlon's Task01_BrainTumour. The original integer intensities of the HDF5
     form are recovered; conversion.json lists the slices where that is ambiguous. Run the same command again to resume.
     """
-    from brats3d.convert import check_output, convert_dataset
+    from brats3d.convert import convert_dataset
 
-    check_output(src, out)
     done = convert_dataset(src, out, workers)
     click.echo("\n".join(done.summary()))
     return 1 if done.failed else 0

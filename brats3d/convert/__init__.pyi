@@ -1,1 +1,1 @@
-from .conversion import check_output as check_output, convert_dataset as convert_dataset
+from .conversion import convert_dataset as convert_dataset
