@@ -147,14 +147,7 @@ def _narrow(values: np.ndarray, stored: np.dtype) -> np.ndarray:
 
 
 def _onto_grid(volume: Volume, expected: Header, aligned: Sequence[Volume], is_label: bool) -> RepairedVolume:
-    """Bring a file onto a grid: unchanged, reoriented, or with the grid's affine if the voxels confirm it.
-
-    Args:
-        volume: the file.
-        expected: a header with the grid.
-        aligned: the images on this grid.
-        is_label: whether the file is the segmentation.
-    """
+    """Bring a file onto a grid: unchanged, reoriented, or with the grid's affine if the voxels confirm it."""
     header = volume.header
     if same_grid(header, expected):
         return RepairedVolume(header, volume.values, ())

@@ -237,8 +237,7 @@ def _rewrite(source: Path, out: Path, place: Path, repaired: RepairedVolume) -> 
 def _tables(audit: Audit) -> dict[str, Path]:
     """Find the CSV files to copy: the name mappings, and the tables in the roots and beside the case folders.
 
-    Returns:
-        Name in the copy -> file; a name that occurs twice gets a number.
+    A name that occurs twice gets a number.
     """
     beside = [case.files[0].parent.parent for case in audit.cases if case.files]
     folders = dict.fromkeys(
@@ -256,11 +255,7 @@ def _tables(audit: Audit) -> dict[str, Path]:
 
 
 def _copy_datalist(audit: Audit, cases: Sequence[CopiedCase], out: Path) -> tuple[list[CopiedFile], list[str]]:
-    """Write the datalist.json of the data set for the copy.
-
-    Returns:
-        The file, if there is one; and a note if it cannot be used for the copy.
-    """
+    """Write the datalist.json of the data set for the copy. Return it, or a note if it cannot be used."""
     copies = {Path(file.source): file.file for case in cases for file in case.files}
     try:
         content = datalist_of_copy(audit, copies)

@@ -12,7 +12,7 @@ from pathlib import Path
 from brats3d.cases.case import Case, with_convention
 from brats3d.cases.datalist import DATALIST_NAME, write_datalist
 from brats3d.cases.duplicates import shared_images
-from brats3d.cases.folds import check_fold_count, check_folds
+from brats3d.cases.folds import check_folds
 from brats3d.cases.name_mapping import (
     NameMapping,
     join_overlapping,
@@ -75,7 +75,6 @@ def split_dataset(
         UsageError: if another argument is wrong, or ``output`` holds another split and ``overwrite`` is false.
         DataError: if the data set cannot be split. Nothing is written.
     """
-    check_fold_count(folds)
     root = check_folder(dataset_dir)
     path = _check_output(output)
     labelled = with_convention(find_cases(root, modalities, require_label=True), label_convention)
@@ -168,11 +167,7 @@ def _check_output(output: str | Path) -> Path:
 
 
 def _volumes_ml(case: Case) -> tuple[float, float, float]:
-    """Return the volumes of WT, TC and ET in a case's segmentation.
-
-    Raises:
-        DataError: if headers, voxels or labels are wrong.
-    """
+    """Return the volumes of WT, TC and ET in a case's segmentation."""
     if problems := header_problems(case):
         raise DataError(case.case_id, "; ".join(problems))
     if case.label is None or case.convention is None:

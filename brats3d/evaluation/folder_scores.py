@@ -9,9 +9,9 @@ from pathlib import Path
 
 from brats3d.cases import name_some
 from brats3d.errors import DataError, UsageError
+from brats3d.evaluation.case_scores import PairScores, describe_labels, refuse_suspicious_labels, score_pair
 from brats3d.evaluation.challenge_rules import get_rules
 from brats3d.evaluation.find_segmentation_files import find_segmentations
-from brats3d.evaluation.pair_scores import PairScores, describe_labels, refuse_suspicious_labels, score_pair
 from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.evaluation.summary import format_scores

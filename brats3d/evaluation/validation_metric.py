@@ -56,7 +56,7 @@ class ValidationScores(Metric):
     """
 
     def __init__(self, val_interval: int = 1, full_every: int = 1, score_rules: str = "brats2023") -> None:
-        super().__init__(output_transform=_identity)
+        super().__init__()
         for name, value, least in (("val_interval", val_interval, 1), ("full_every", full_every, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(name, expected=f"an integer of at least {least}", found=value)
@@ -129,7 +129,3 @@ def _mean_dice(rows: Sequence[ScoreRow]) -> float:
     if not rows:
         raise NotComputableError("ValidationScores must have at least one case before it can be computed")
     return sum(row.dice for row in rows) / len(rows)
-
-
-def _identity(output: Any) -> Any:
-    return output
