@@ -34,7 +34,7 @@ class PrefetchLoader(DataLoader):
         options: further arguments of torch's ``DataLoader``.
 
     Raises:
-        UsageError: if ``ahead`` is below 1, or an option has no effect without worker processes.
+        UsageError: if ``ahead`` is below 1.
     """
 
     def __init__(
@@ -48,9 +48,6 @@ class PrefetchLoader(DataLoader):
     ) -> None:
         if ahead < 1:
             raise UsageError("ahead", expected="1 batch or more", found=ahead)
-        for name in _WORKER_OPTIONS if num_workers == 0 else ():
-            if options.get(name):
-                raise UsageError(name, "has no effect without worker processes", advice="set num_workers to 1 or more")
         options = {"persistent_workers": num_workers > 0, **options}
         super().__init__(dataset, num_workers, sampler=sampler, batch_size=batch_size, **options)
         self.ahead = ahead
@@ -119,10 +116,6 @@ class PrefetchLoader(DataLoader):
 
     def _make(self, keys: list[Any]) -> Any:
         return self.collate_fn([self.dataset[key] for key in keys])
-
-
-_WORKER_OPTIONS = ("pin_memory", "timeout", "worker_init_fn", "prefetch_factor", "persistent_workers")
-"""Options that have no effect on the thread."""
 
 
 class _Epoch:

@@ -4,7 +4,6 @@ from .atomic_write import (
     flush_file as flush_file,
     remove_leftovers as remove_leftovers,
     remove_temporary as remove_temporary,
-    require_space as require_space,
     scratch_folder as scratch_folder,
     whole_folder as whole_folder,
     writable_folder as writable_folder,

@@ -75,25 +75,6 @@ def write_whole(
     return path
 
 
-def require_space(path: str | Path, size: int, more: str = "") -> None:
-    """Raise if the disk has no room for a new file beside the old one.
-
-    Args:
-        path: the file.
-        size: its size in bytes.
-        more: text to add to the error message.
-
-    Raises:
-        DiskFullError: naming the folder, the file, the space needed and the space left.
-    """
-    path = Path(path)
-    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        needed = f"{_megabytes(size)} are needed for {path.name}, {_megabytes(free)} are free"
-        raise DiskFullError("; ".join(filter(None, [f"{path.parent}: {needed}", more])))
-
-
 @contextmanager
 def explain_full_disk(path: str | Path, more: str = "") -> Iterator[None]:
     """Raise a :class:`DiskFullError` if the block fails because the disk or the user's quota is full.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from brats3d.errors import DataError
-from brats3d.files import explain_full_disk, first_line, ordinary_size, require_space, write_whole
+from brats3d.files import explain_full_disk, first_line, ordinary_size, write_whole
 from brats3d.networks.checkpoint_card import card_path, last_checkpoint_note, read_card
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
@@ -37,14 +37,12 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[
         DiskFullError: if there is not enough room; existing files are unchanged.
     """
     path, text = Path(path), json.dumps(card, indent=2, allow_nan=False)
-    note = last_checkpoint_note(path.parent)
-    require_space(path, _stored_bytes(content) + len(text), note)
 
     def write_card() -> None:
         write_whole(card_path(path), lambda file: file.write(text.encode()))
 
     replaced = card_path(path).is_file()
-    with explain_full_disk(path, note):
+    with explain_full_disk(path, last_checkpoint_note(path.parent)):
         if not replaced:
             write_card()
         write_whole(path, lambda file: torch.save(content, file))
@@ -78,14 +76,6 @@ def read_content(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(path, expected="tensors by name", found=type(content).__name__)
     return content
-
-
-def _stored_bytes(content: Any) -> int:
-    """Return the size of the file that torch.save writes, to a few percent: the tensors, and a header for each."""
-    if isinstance(content, torch.Tensor):
-        return content.nbytes + 512
-    values = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
-    return 64 + sum(map(_stored_bytes, values))
 
 
 def _check_archive(path: Path) -> None:

@@ -247,15 +247,6 @@ def test_prefetching_less_than_one_batch_is_refused(ahead):
     assert (error.value.subject, error.value.found) == ("ahead", ahead)
 
 
-@pytest.mark.parametrize(
-    "option", [{"pin_memory": True}, {"timeout": 5}, {"worker_init_fn": print}, {"prefetch_factor": 2}], ids=str
-)
-def test_options_of_worker_processes_are_refused_without_workers(option):
-    with pytest.raises(UsageError) as error:
-        prefetching(cases(), **option)
-    assert error.value.subject == next(iter(option))
-
-
 @pytest.mark.parametrize(("on_device", "num_workers"), [(False, 0), (False, 2), (True, 0)])
 def test_a_thread_can_augment_on_the_device_and_worker_processes_on_the_cpu(on_device, num_workers):
     check_augmentation(on_device, num_workers)

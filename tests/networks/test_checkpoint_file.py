@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from brats3d.errors import DataError, NotFoundError
-from brats3d.networks.checkpoint_file import read_checkpoint, read_content, save_checkpoint
+from brats3d.networks.checkpoint_file import read_checkpoint, save_checkpoint
 
 CARD = {"modalities": ["t1"], "regions": ["TC", "WT", "ET"], "network_def": {}, "epoch": 7}
 
@@ -112,15 +111,3 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint(saved, monkeypatch):
     assert saved.read_bytes() == before
     assert json.loads(saved.with_suffix(".json").read_text())["epoch"] == 7
     assert sorted(path.name for path in saved.parent.iterdir()) == ["best.json", "best.pt"]
-
-
-def test_the_required_space_is_the_size_of_the_files(tmp_path, monkeypatch):
-    required = {}
-    monkeypatch.setattr(
-        "brats3d.networks.checkpoint_file.require_space", lambda path, size, more: required.update({path: size})
-    )
-    content = {"network": nn.Conv3d(4, 64, 3).state_dict(), "epoch": 3}
-    save_checkpoint(tmp_path / "last.pt", content, {"epoch": 3})
-    written = sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert required[tmp_path / "last.pt"] == pytest.approx(written, rel=0.05)
-    assert read_content(tmp_path / "last.pt")["epoch"] == 3
