@@ -153,16 +153,16 @@ def prepare_run(
     """
     from monai.utils import set_determinism
 
-    from brats3d.data import check_augmentation
     from brats3d.files import use_huge_pages
-    from brats3d.networks import check_window
+    from brats3d.networks import check_flag, check_window
 
     use_huge_pages()
     check_command_line()
     if patch_size is not None:
         check_window("patch_size", patch_size)
     check_window("roi_size", roi_size)
-    check_augmentation(augment_on_device, num_workers)
+    if check_flag("augment_on_device", augment_on_device) and num_workers:  # forked processes cannot use a GPU
+        raise UsageError("num_workers", expected="0 with augment_on_device", found=num_workers)
     if seed is not None:
         set_determinism(seed)
 

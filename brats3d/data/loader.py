@@ -145,15 +145,3 @@ class _Epoch:
         for future in self._coming:
             future.cancel()
         self._coming.clear()
-
-
-def check_augmentation(on_device: bool, num_workers: int) -> None:
-    """Check the knob ``augment_on_device``: forked worker processes cannot use a GPU, the loader's thread can.
-
-    Raises:
-        UsageError: if ``on_device`` is not a bool, or is True together with worker processes.
-    """
-    if not isinstance(on_device, bool):  # "--augment_on_device false" can reach a config as a string, which is truthy
-        raise UsageError("augment_on_device", expected="True or False", found=on_device)
-    if on_device and num_workers != 0:
-        raise UsageError("num_workers", expected="0 with augment_on_device", found=num_workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from monai.engines import Evaluator
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from brats3d.cases import name_some
 from brats3d.errors import DataError
 from brats3d.evaluation.summary import format_table
-from brats3d.files import read_settings, writable_folder
+from brats3d.files import read_json, writable_folder
 from brats3d.networks import compare_windows, load_weights
 
 logger = logging.getLogger("brats3d")
@@ -46,7 +47,7 @@ def run_evaluation(
     settings = output_dir / "settings.json"
     if settings.is_file():
         cases = {item["case_id"] for item in evaluator.data_loader.dataset.data}
-        seen = sorted(set(read_settings(settings).get("training_cases", [])) & cases)
+        seen = sorted(set(_read_settings(settings).get("training_cases", [])) & cases)
         if seen:
             raise DataError(
                 output_dir,
@@ -57,3 +58,14 @@ def run_evaluation(
     evaluator.run(int(card.get("epoch") or 1))
     for rows in evaluator.state.metric_details.values():
         logger.info("\n%s\n", format_table(rows))
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    advice = f"choose another --output_dir, or remove {path.parent}"
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"cannot be read ({error})", advice=advice) from error
+    if not isinstance(content, dict):
+        raise DataError(path, expected="a mapping", found=content, advice=advice)
+    return content

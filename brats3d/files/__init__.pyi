@@ -59,7 +59,6 @@ from .pictures import (
     save_preview as save_preview,
     to_rgb as to_rgb,
 )
-from .run_folder import read_settings as read_settings
 from .shards import read_shard as read_shard, shard_file_name as shard_file_name, take_shard as take_shard
 from .walk import (
     MAX_FOLDER_DEPTH as MAX_FOLDER_DEPTH,

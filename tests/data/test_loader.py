@@ -16,7 +16,7 @@ from monai.data import DataLoader, ThreadDataLoader
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 
 from brats3d.data.dataset import CaseDataset
-from brats3d.data.loader import PrefetchLoader, check_augmentation
+from brats3d.data.loader import PrefetchLoader
 from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
 from brats3d.errors import UsageError
 
@@ -245,21 +245,6 @@ def test_prefetching_less_than_one_batch_is_refused(ahead):
     with pytest.raises(UsageError) as error:
         prefetching(cases(), ahead=ahead)
     assert (error.value.subject, error.value.found) == ("ahead", ahead)
-
-
-@pytest.mark.parametrize(("on_device", "num_workers"), [(False, 0), (False, 2), (True, 0)])
-def test_a_thread_can_augment_on_the_device_and_worker_processes_on_the_cpu(on_device, num_workers):
-    check_augmentation(on_device, num_workers)
-
-
-@pytest.mark.parametrize(
-    ("on_device", "num_workers", "subject", "found"),
-    [(True, 2, "num_workers", 2), ("false", 0, "augment_on_device", "false")],
-)
-def test_worker_processes_cannot_augment_on_the_device(on_device, num_workers, subject, found):
-    with pytest.raises(UsageError) as error:
-        check_augmentation(on_device, num_workers)
-    assert (error.value.subject, error.value.found) == (subject, found)
 
 
 class Printing(Slow):
