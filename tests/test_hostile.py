@@ -275,7 +275,7 @@ def test_invalid_values_in_scores_are_refused(tmp_path, change):
     path.write_text(json.dumps({"rows": [row]}))
     with pytest.raises(DataError) as error:
         read_scores(path)
-    assert (error.value.subject, error.value.problem) == (str(path), f"row 0: {next(iter(change))}")
+    assert (error.value.subject, error.value.problem) == (str(path), f"row 1: {next(iter(change))}")
     assert len(str(error.value)) < 300
 
 
@@ -468,8 +468,8 @@ def overlap(path: Path) -> None:
 
 
 HOSTILE_CHECKPOINTS = {
-    "code": (lambda p: torch.save({"a": Touch(p.with_name("ran"))}, p), "it names posix.mkdir"),
-    "memory": (lambda p: torch.save({"a": Memory()}, p), "it names bytearray"),
+    "code": (lambda p: torch.save({"a": Touch(p.with_name("ran"))}, p), "it refers to posix.mkdir"),
+    "memory": (lambda p: torch.save({"a": Memory()}, p), "it refers to bytearray"),
     "compressed": (deflate, "larger than the file"),
     "overlapping": (overlap, "larger than the file"),
     "sparse": (lambda p: os.truncate(p, 1 << 40), f"at most {MAX_CHECKPOINT_BYTES:,}"),

@@ -44,23 +44,24 @@ def read_datalist(
         UsageError: if ``datalist`` is given with several folders.
         DataError: if the file is malformed, or if a patient or a file appears in two places.
     """
-    found = _find_datalist(dataset_dir, datalist)
-    if found is None:
+    path_and_root = _find_datalist(dataset_dir, datalist)
+    if path_and_root is None:
         return None
-    folds = _read_folds(*found, modalities)
+    path, root = path_and_root
+    folds = _read_folds(path, root, modalities)
     united = iter(unite_patients([case for fold in folds for case in fold], read_name_mappings(dataset_dir)))
     folds = [[next(united) for _ in fold] for fold in folds]
     folds_of: dict[str, set[int]] = {}
     for k, fold in enumerate(folds):
         for case in fold:
             folds_of.setdefault(case.patient_id, set()).add(k)
-    torn = [
+    divided = [
         f"patient {patient} is in folds {' and '.join(map(str, sorted(numbers)))}"
         for patient, numbers in folds_of.items()
         if len(numbers) > 1
     ]
-    if torn:
-        raise DataError.of_many(found[0], torn, "give all cases of a patient the same fold")
+    if divided:
+        raise DataError.of_many(path, divided, "give all cases of a patient the same fold")
     return folds
 
 
@@ -102,8 +103,8 @@ def write_datalist(
         if not overwrite:
             raise UsageError(
                 "output",
-                f"{path} holds another split; models trained on it would be scored on cases that they have seen",
-                advice="give another file, or pass --overwrite to replace it",
+                f"{path} holds another split; models trained on it would be scored on their own training cases",
+                advice="choose another file, or pass --overwrite to replace it",
             )
     write_whole(path, lambda file: file.write(data))
     return True

@@ -12,7 +12,7 @@ from typing import IO, cast
 from brats3d.cases.case import Case
 from brats3d.cases.text import natural_key
 from brats3d.errors import DataError
-from brats3d.files import MAX_BYTES, is_packed, ordinary_size
+from brats3d.files import MAX_BYTES, is_packed, regular_file_size
 
 _BLOCK = 1 << 16
 
@@ -67,7 +67,7 @@ def shared_images(cases: Sequence[Case]) -> dict[tuple[str, ...], list[str]]:
 
 
 def signature(path: Path, whole: bool = False) -> tuple[object, ...]:
-    """Return a value that nearly always differs if the contents of two files differ. Needs little reading.
+    """Return a value that nearly always differs if the contents of two files differ. Reads little of the file.
 
     Args:
         path: the file. For a ``.gz`` file, the checksum and length at its end are used.
@@ -77,7 +77,7 @@ def signature(path: Path, whole: bool = False) -> tuple[object, ...]:
     Raises:
         DataError, OSError: if it is not an ordinary file or cannot be read.
     """
-    size = ordinary_size(path)
+    size = regular_file_size(path)
     with path.open("rb") as file:
         if is_packed(path):
             file.seek(max(0, size - 8))  # RFC 1952: CRC32 and length of the unpacked content

@@ -25,14 +25,14 @@ def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list
         The folds, each in the natural order of its case identifiers.
 
     Raises:
-        UsageError: if fewer than two folds are asked for.
+        UsageError: if ``folds`` is below 2.
         DataError: if there are fewer than two patients.
     """
     check_folds(cases, folds)
     sizes = Counter(case.patient_id for case in cases)
     patients = sorted(sizes)
     random.Random(seed).shuffle(patients)
-    patients.sort(key=lambda patient: -sizes[patient])  # stable: the shuffle decides among equals
+    patients.sort(key=lambda patient: -sizes[patient])  # stable: ties keep their shuffled order
     fold_of: dict[str, int] = {}
     filled = [0] * min(folds, len(patients))
     for patient in patients:

@@ -39,7 +39,7 @@ class NameMapping:
     patients: Mapping[str, _Patient] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     def patient_of(self, case: Case) -> str:
-        """Return one identifier for a patient, whatever the release; the case's own if no row names the patient."""
+        """Return the same identifier for a patient in every release; the case's own if no row names the patient."""
         patient = self._find(case)
         return patient.patient_id if patient else case.patient_id
 
@@ -62,7 +62,7 @@ def read_name_mappings(dataset_dir: str | Path | Sequence[str | Path]) -> NameMa
         dataset_dir: a folder, or several; as in :func:`brats3d.cases.find_cases`.
 
     Raises:
-        DataError: if a mapping file cannot be read. Without it one patient could train and validate, unnoticed.
+        DataError: if a mapping file cannot be read. Without it, one patient could be in both training and validation.
     """
     roots = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else dataset_dir
     files: dict[str, Path] = {}
@@ -103,11 +103,10 @@ def unmapped_releases(cases: Iterable[Case], mapping: NameMapping) -> str:
 def join_overlapping(sets: Iterable[Iterable[str]]) -> list[set[str]]:
     """Join the sets that share a member, directly or through other sets."""
     joined: dict[str, set[str]] = {}
-    for each in sets:
-        whole = set(each)
-        whole.update(*(joined[member] for member in whole if member in joined))
-        joined.update(dict.fromkeys(whole, whole))
-    return list({id(each): each for each in joined.values()}.values())
+    for members in map(set, sets):
+        members.update(*(joined[member] for member in members if member in joined))
+        joined.update(dict.fromkeys(members, members))
+    return list({id(members): members for members in joined.values()}.values())
 
 
 _SAME_NUMBERS = frozenset({"brats2021", "brats2023", "brats2024"})
@@ -146,7 +145,7 @@ def _key(name: str) -> str:
 def _patients(rows: Sequence[_Row]) -> dict[str, _Patient]:
     """Return name -> patient. Rows that share a name, or a patient identifier made from a name, are one patient's."""
     keys = [{_key(key) for _, name in row.names for key in (name, _patient_id(name))} for row in rows]
-    first = {key: min(whole) for whole in join_overlapping(keys) for key in whole}
+    first = {key: min(names) for names in join_overlapping(keys) for key in names}
     rows_of: dict[str, list[_Row]] = {}
     for row, names in zip(rows, keys, strict=True):
         if names:

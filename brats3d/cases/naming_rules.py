@@ -1,4 +1,4 @@
-"""How each BraTS release names its patients, cases and files, and what a name tells. No file is opened.
+"""Naming rules of the BraTS releases: parse the names of patients, cases and files. No file is opened.
 
 To support another release, add a :class:`Layout`; to accept another file suffix, add it to :data:`FILE_SUFFIXES`.
 Sources: the pages of the releases, listed in ``data/README.md``.

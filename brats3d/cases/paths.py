@@ -13,7 +13,7 @@ def check_folder(folder: str | os.PathLike[str] | None, name: str = "dataset_dir
 
     Raises:
         NotFoundError: if it does not exist.
-        UsageError: if it is not a folder, or its path is syntax to MONAI.
+        UsageError: if it is not a folder, or MONAI would misread its path.
     """
     expected = "a folder with BraTS cases"
     text = str(folder or "")

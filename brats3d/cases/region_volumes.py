@@ -11,7 +11,7 @@ def region_voxels(labels: np.ndarray, convention: LabelConvention) -> dict[str, 
     """Count the voxels of each region.
 
     Args:
-        labels: label values, of any shape; background voxels may be left out.
+        labels: label values, of any shape; background voxels may be omitted.
         convention: the convention of the labels.
 
     Returns:

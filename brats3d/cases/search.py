@@ -1,4 +1,4 @@
-"""Search folders, as downloaded, for BraTS cases. Only the names of files and folders count; no file is opened."""
+"""Search folders, as downloaded, for BraTS cases. Only the names of files and folders are used; no file is opened."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def find_cases(
             subject,
             f"no segmentation in {len(scan.cases)} case(s)",
             expected=f"files such as {layout_of(first).file_name(first, SEGMENTATION)}.nii[.gz]",
-            advice="training and evaluation need segmentations: give the folder of the training cases",
+            advice="training and evaluation need segmentations: pass the folder of the training cases",
         )
     return [case for case in scan.cases if case.label or not require_label]
 
@@ -123,7 +123,7 @@ def scan_cases(
             text = f"found in {len(folders)} folders: {', '.join(folders)}; expected in one"
             problems.append(Problem("case twice", case_id, tuple(map(Path, folders)), text))
     cases = tuple(places[case_id][0].to_case(modalities) for case_id in sorted(places, key=natural_key))
-    every = [case for found in places.values() for case in found]
+    every = [case for copies in places.values() for case in copies]
     return Scan(roots, cases, tuple(problems), _advice(every, () if absent_sequences else modalities))
 
 
@@ -147,7 +147,7 @@ def _find_below(root: Path, modalities: Sequence[str], seen: set[str], absent_se
                 single.append(case)
     if single and cases:
         logger.warning(
-            "%s%s: not used: a single sequence with an unknown name; if it is a case, give its folder alone",
+            "%s%s: ignored: a single sequence with an unknown name; if it is a case, pass its folder on its own",
             _first_file(single[0]),
             f" and {len(single) - 1} more" if len(single) > 1 else "",
         )
@@ -182,7 +182,7 @@ def _require_one_per_folder(root: Path, single: Sequence[CaseFiles]) -> None:
 
 def _no_cases(root: Path) -> NoCasesError:
     """Walk the folder again and explain what it contains instead of BraTS cases."""
-    convert = f"brats3d convert {shlex.quote(str(root))} OUT writes them; then give OUT"
+    convert = f"convert them with brats3d convert {shlex.quote(str(root))} OUT, then pass OUT"
     n_files, example = 0, ""
     for folder, files in walk_folders(root):
         n_files += len(files)
@@ -198,13 +198,13 @@ def _no_cases(root: Path) -> NoCasesError:
         root,
         f"no BraTS case here or up to {MAX_FOLDER_DEPTH} folders below: found {found}",
         expected="folders such as BraTS20_Training_001 with BraTS20_Training_001_t1ce.nii[.gz], ...",
-        advice="give the folder that contains them",
+        advice="pass the folder that contains them",
     )
 
 
 def _advice(cases: Sequence[CaseFiles], modalities: Sequence[str]) -> str:
     missing = {tuple(case.missing(modalities)) for case in cases}
-    absent = [m for m in modalities if any(m in each for each in missing)]
+    absent = [m for m in modalities if any(m in names for names in missing)]
     rest = ",".join(f"'{m}'" for m in modalities if m not in absent)
     if not absent or not rest:
         return "add or remove these files, or move these cases out of the folder"

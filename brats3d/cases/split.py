@@ -86,7 +86,7 @@ def split_dataset(
     stratified = stratified_folds(measure_cases(labelled, progress), folds, seed)
     written = write_datalist(stratified, path, root, unlabelled, modalities, seed, overwrite)
     if len(stratified) < folds:
-        notes.append(f"{folds} folds were asked for; there are {len(stratified)} patients")
+        notes.append(f"only {len(stratified)} folds instead of {folds}, because there are {len(stratified)} patients")
     patients = {case.patient_id for case in labelled}
     if seen := [case.case_id for case in unlabelled if case.patient_id in patients]:
         notes.append(f"{len(seen)} case(s) without a segmentation belong to patients in the folds: {name_some(seen)}")
@@ -136,7 +136,7 @@ def measure_cases(cases: Sequence[Case], progress: bool = True) -> list[Measured
     Raises:
         DataError: if headers or labels are wrong; lists all of them.
     """
-    from tqdm import tqdm  # here: wrong arguments are reported without it
+    from tqdm import tqdm  # slow to import; wrong arguments are reported without it
 
     def measure(case: Case) -> MeasuredCase | str:
         try:

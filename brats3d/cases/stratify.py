@@ -50,7 +50,7 @@ def stratified_folds(cases: Sequence[MeasuredCase], folds: int = 5, seed: int = 
         The folds, each in the natural order of its case identifiers.
 
     Raises:
-        UsageError: if fewer than two folds are asked for.
+        UsageError: if ``folds`` is below 2.
         DataError: if there are fewer than two patients.
     """
     check_folds([measured.case for measured in cases], folds)
@@ -88,7 +88,7 @@ _CASE = "case"
 def _traits(cases: Sequence[MeasuredCase]) -> list[tuple[str, ...]]:
     """Return the traits of each case that are spread evenly over the folds.
 
-    ``cases`` come in a fixed order, which decides among equal volumes.
+    ``cases`` must be in a fixed order, because it breaks ties between equal volumes.
     """
     by_volume = sorted(range(len(cases)), key=lambda i: cases[i].wt_ml)
     quartile = {i: 4 * rank // len(cases) for rank, i in enumerate(by_volume)}
@@ -107,7 +107,7 @@ def _place(traits: Mapping[str, Counter[str]], folds: int, rng: random.Random) -
     patients = sorted(traits, key=natural_key)
     rng.shuffle(patients)
     patients.sort(key=lambda p: (-traits[p][_CASE], min(totals[t] for t in traits[p]), sorted(traits[p].items())))
-    order = rng.sample(range(folds), folds)  # decides among equals: fold 0 is not always the larger
+    order = rng.sample(range(folds), folds)  # breaks ties, so that fold 0 is not always the largest
     filled: list[Counter[str]] = [Counter() for _ in range(folds)]
     fold_of: dict[str, int] = {}
     for patient in patients:

@@ -10,7 +10,7 @@ from brats3d.errors import DataError
 from brats3d.labels import CONVENTIONS, LabelConvention
 
 LABEL_TOLERANCE = 1e-6
-"""Values this close to a whole number count as that label: a header's scale is a float32, as is what training reads."""
+"""Values this close to a whole number count as that label: header scales and training use inexact float32."""
 
 
 def check_labels(

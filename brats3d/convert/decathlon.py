@@ -24,8 +24,8 @@ from brats3d.files import (
     MAX_BYTES,
     MAX_VOXELS,
     format_affine,
-    ordinary_size,
     read_json,
+    regular_file_size,
     too_long,
 )
 from brats3d.labels import MODALITIES
@@ -214,7 +214,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel as nib
 
     try:
-        ordinary_size(path)
+        regular_file_size(path)
         image = nib.load(path)
         _check_size(image)
         values, affine = np.asanyarray(image.dataobj), image.affine

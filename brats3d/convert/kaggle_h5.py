@@ -22,7 +22,7 @@ from brats3d.cases import name_some
 from brats3d.convert.records import AmbiguousSlice, ConvertedCase
 from brats3d.convert.undo_zscore import apply_factors, recover_integers, zscore
 from brats3d.errors import DataError
-from brats3d.files import ordinary_size
+from brats3d.files import regular_file_size
 from brats3d.labels import MODALITIES
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")
@@ -164,7 +164,7 @@ def _read_slice(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import h5py
 
     try:
-        ordinary_size(path)
+        regular_file_size(path)
         with h5py.File(path, "r") as file:
             arrays = {name: _read_array(file, name) for name in ("image", "mask") if name in file}
     except Exception as error:  # the exception that h5py raises for a damaged file depends on the damage

@@ -1,4 +1,4 @@
-"""Sequences that a case lacks: channels of zeros, in a case and at random during training."""
+"""Fill the channels of missing sequences with zeros, and drop sequences at random during training."""
 
 from __future__ import annotations
 

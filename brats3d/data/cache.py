@@ -79,7 +79,7 @@ class DiskCache:
         states = repr([(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats])
         return self.folder / f"{item['case_id']}.{_digest(values)}.{_digest(states)}.case"
 
-    def holds(self, item: Mapping[str, Any]) -> bool:
+    def contains(self, item: Mapping[str, Any]) -> bool:
         """Return True if the case has an entry, whole or damaged."""
         entry = self.entry(item)
         return entry is not None and os.path.isfile(entry)  # noqa: PTH113 - Path.is_file raises PermissionError
@@ -95,7 +95,7 @@ class DiskCache:
             return None
 
     def write(self, entry: Path | None, item: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
-        """Store a prepared case. Never raises: a full disk or a value that cannot be stored ends the writing.
+        """Store a prepared case. Never raises: a full disk or a value that cannot be stored only disables writing.
 
         Args:
             entry: result of :meth:`entry` from before the item's files were read. Nothing is written if it is None or
@@ -109,11 +109,11 @@ class DiskCache:
             content = pack_case(entry.name, prepared)
             if self._reserve(sum(map(len, content))):
                 write_whole(entry, lambda file: file.writelines(content))
-                _remove_replaced(entry)
+                _remove_outdated(entry)
         except OSError as error:
-            self._stop(logging.WARNING, str(error))
+            self._stop_writing(logging.WARNING, str(error))
         except (ValueError, TypeError, RuntimeError, MemoryError) as error:
-            self._stop(logging.INFO, f"{item['case_id']}: {first_line(error)}")
+            self._stop_writing(logging.INFO, f"{item['case_id']}: {first_line(error)}")
 
     def _reserve(self, size: int) -> bool:
         """Return True if ``size`` more bytes fit into the fraction of the disk, which is measured at the first entry.
@@ -126,15 +126,15 @@ class DiskCache:
             room = self.fraction * (shutil.disk_usage(self.folder).free + used) - used
             self._bytes_left = int(max(0, room) / idist.get_nproc_per_node())
         if size > self._bytes_left:
-            self._stop(
+            self._stop_writing(
                 logging.INFO,
-                f"{self.fraction:.0%} of the disk space are used; delete {self.root} if it holds cases of old runs",
+                f"{self.fraction:.0%} of the disk space is used; delete {self.root} if it holds cases of old runs",
             )
             return False
         self._bytes_left -= size
         return True
 
-    def _stop(self, level: int, reason: str) -> None:
+    def _stop_writing(self, level: int, reason: str) -> None:
         if self.writes:
             logger.log(level, "cache_dir: no more prepared cases are stored on disk: %s", reason)
         self.writes = False
@@ -173,13 +173,13 @@ def _used_bytes(root: Path) -> int:
     return used
 
 
-def _remove_replaced(entry: Path) -> None:
+def _remove_outdated(entry: Path) -> None:
     """Remove the entries of the same item from before its files changed, and old temporary files."""
     item = entry.name.removesuffix(".case").rpartition(".")[0]
     for file in entry.parent.iterdir():
-        replaced = file.name.startswith(f"{item}.") and file != entry
+        outdated = file.name.startswith(f"{item}.") and file != entry
         try:
-            if replaced or (file.suffix == ".tmp" and time.time() - file.stat().st_mtime > LEFTOVER_SECONDS):
+            if outdated or (file.suffix == ".tmp" and time.time() - file.stat().st_mtime > LEFTOVER_SECONDS):
                 file.unlink(missing_ok=True)
         except OSError as error:
             logger.debug("%s: not removed: %s", file, error)

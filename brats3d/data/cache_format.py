@@ -24,7 +24,7 @@ def pack_case(name: str, prepared: Mapping[str, Any]) -> list[bytes | memoryview
     """Return the content of a prepared case's file, in parts.
 
     Args:
-        name: of the file; part of the checksum, so that a renamed file is refused.
+        name: name of the file; part of the checksum, so that a renamed file is refused.
         prepared: values, tensors and arrays on the CPU, and lists and dicts of them.
 
     Raises:
@@ -60,7 +60,7 @@ def _header(name: str, outline: bytes, arrays: Iterable[bytes | memoryview]) -> 
 
 
 def _encode(value: Any, arrays: list[memoryview | bytes]) -> Any:
-    """Return the value as JSON has it, and append the bytes of its arrays to ``arrays``, 16 bytes aligned.
+    """Return the value in terms of JSON, and append the bytes of its arrays to ``arrays``, aligned to 16 bytes.
 
     Raises:
         ValueError: if the value cannot be stored exactly.
@@ -70,9 +70,9 @@ def _encode(value: Any, arrays: list[memoryview | bytes]) -> Any:
     if isinstance(value, str):  # MONAI's keys are enums that equal their text
         return str.__str__(value)
     if type(value) in (list, tuple):
-        return {type(value).__name__: [_encode(each, arrays) for each in value]}
+        return {type(value).__name__: [_encode(item, arrays) for item in value]}
     if type(value) is dict and all(isinstance(key, str) for key in value):
-        return {"dict": {_encode(key, arrays): _encode(each, arrays) for key, each in value.items()}}
+        return {"dict": {_encode(key, arrays): _encode(item, arrays) for key, item in value.items()}}
     if type(value) is MetaTensor and not value.pending_operations:
         meta = _encode(dict(value.meta), arrays)
         return {"meta_tensor": _encode(value.detach().as_tensor(), arrays), "meta": meta}
@@ -101,10 +101,10 @@ def _decode(node: Any, arrays: torch.Tensor) -> Any:
         return node
     kind, content = next(iter(node.items()))
     if kind in ("list", "tuple"):
-        values = [_decode(each, arrays) for each in content]
+        values = [_decode(item, arrays) for item in content]
         return values if kind == "list" else tuple(values)
     if kind == "dict":
-        return {key: _decode(each, arrays) for key, each in content.items()}
+        return {key: _decode(item, arrays) for key, item in content.items()}
     if kind == "meta_tensor":
         return MetaTensor(_decode(content, arrays), meta=_decode(node["meta"], arrays))
     stored = arrays[slice(*content)]

@@ -1,4 +1,4 @@
-"""Cases through transforms: prepared once, kept in memory or on disk, augmented by seed, errors explained by file."""
+"""The data set of cases: prepared once, cached in memory or on disk, augmented by seed, with errors that name files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ logger = logging.getLogger("brats3d")
 
 
 class CaseDataset(Dataset):
-    """Cases through transforms that run in two parts.
+    """A data set whose transforms run in two parts.
 
     The deterministic part (all transforms before the first random one) runs once for each case. Its result is kept in
     memory as long as there is room, and then on disk (:class:`brats3d.data.cache.DiskCache`). The random part runs at
@@ -66,7 +66,7 @@ class CaseDataset(Dataset):
         modalities: the sequences of a sample's channels, bound by the names of the item's files; None keeps the item's
             channels as they are.
         absent_sequences: insert a channel of zeros, after the deterministic part, for each sequence that an item lacks.
-        device: device of the random part; cached cases stay in main memory. None = wherever the tensors are.
+        device: device of the random part; cached cases stay in main memory. None leaves tensors where they are.
 
     Raises:
         UsageError: if ``cache`` is not in [0, 1], or ``cache_dir`` is given without a ``recipe``.
@@ -108,7 +108,7 @@ class CaseDataset(Dataset):
             self._disk = DiskCache(cache_dir, recipe, deterministic.transforms, cache)
         self._prepared: dict[int, Any] = {}
         self._reader: ThreadPoolExecutor | None = None
-        self._coming: dict[int, Future] = {}
+        self._pending: dict[int, Future] = {}
         self._memory_left: int | None = None if cache else 0
 
     def __len__(self) -> int:
@@ -133,14 +133,14 @@ class CaseDataset(Dataset):
     def exclude(self, case_ids: Collection[str]) -> None:
         """Remove cases from the data set. All prepared cases are dropped."""
         self.data = [item for item in self.data if item["case_id"] not in case_ids]
-        self._prepared, self._coming = {}, {}
+        self._prepared, self._pending = {}, {}
 
     def fill(self, workers: int = 2, progress: bool = True) -> None:
-        """Prepare every case, in memory, then on disk, so that forked worker processes need not each do it again.
+        """Prepare every case, in memory, then on disk, so that forked worker processes need not repeat it.
 
         The cases that do not fit in memory are divided among the processes of a distributed run by their index. If the
         disk is full too, the rest is still read once, so that a damaged case is found now. Cases that are already on
-        disk are skipped, and nothing is read if nothing at all can be kept.
+        disk are skipped, and nothing is read if nothing can be cached.
 
         Args:
             workers: threads that read.
@@ -163,7 +163,7 @@ class CaseDataset(Dataset):
                 bar.total = bar.n + len(indices)
                 for _ in pool.map(self._prepare_on_disk, indices):
                     bar.update()
-        self._memory_left = 0  # each worker process would spend the rest again
+        self._memory_left = 0  # otherwise each worker process would use the rest again
 
     def expected_shape(self) -> tuple[int, ...]:
         """Return the approximate shape (H, W, D) of a prepared case, from the header of the first one."""
@@ -203,9 +203,9 @@ class CaseDataset(Dataset):
         # One thread prepares all cases, so no transform ever runs twice at the same time. An error in it is raised by
         # ``result`` when its case is requested. (MONAI's ThreadDataLoader silently ends after an error.)
         self._reader = self._reader or ThreadPoolExecutor(1)
-        prepared = (self._coming.pop(index, None) or self._reader.submit(self._prepare, index)).result()
+        prepared = (self._pending.pop(index, None) or self._reader.submit(self._prepare, index)).result()
         if index + 1 < len(self) and index + 1 not in self._prepared:
-            self._coming = {index + 1: self._reader.submit(self._prepare, index + 1)}
+            self._pending = {index + 1: self._reader.submit(self._prepare, index + 1)}
         return prepared
 
     def _prepare_in_thread(self, index: int) -> tuple[Any, Path | None]:
@@ -215,7 +215,7 @@ class CaseDataset(Dataset):
         return self._prepare(index, copy.deepcopy(self.transform))
 
     def _prepare_on_disk(self, index: int) -> None:
-        if self._disk and self._disk.holds(self.data[index]):
+        if self._disk and self._disk.contains(self.data[index]):
             return
         prepared, entry = self._prepare_in_thread(index)
         if self._disk:
@@ -275,9 +275,8 @@ class CaseDataset(Dataset):
 class FillCache:
     """Trainer handler that prepares the cases at the start of the run.
 
-    So every case is read once before hours of training, and a damaged one is reported. There are two exceptions: with
-    ``cache`` 0, and if neither memory nor disk has room for a single case, nothing is read, and a damaged case is
-    reported when it is first used.
+    A damaged case is therefore reported before hours of training. With ``cache`` 0, or if neither memory nor disk has
+    room for a single case, nothing is read, and a damaged case is reported when it is first used.
 
     Args:
         dataset: the training or the validation cases.

@@ -1,4 +1,4 @@
-"""A data loader that makes the next batches while the network works on the current one."""
+"""A data loader that prefetches batches while the network works on the current one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PrefetchLoader(DataLoader):
 
     Args:
         dataset: indexed by what the sampler yields.
-        sampler: sets the epoch and where in it to begin.
+        sampler: determines the epoch and the position in it to start from.
         batch_size: samples in a batch.
         num_workers: worker processes; 0 = the thread.
         ahead: number of batches to prefetch; each takes memory until it is used.
@@ -51,9 +51,9 @@ class PrefetchLoader(DataLoader):
         options = {"persistent_workers": num_workers > 0, **options}
         super().__init__(dataset, num_workers, sampler=sampler, batch_size=batch_size, **options)
         self.ahead = ahead
-        self._maker: ThreadPoolExecutor | None = None
+        self._executor: ThreadPoolExecutor | None = None
         self._queue: deque[tuple[Future, list[Any]]] = deque()
-        self._making = False
+        self._is_running = False
         self._lock = threading.Lock()
         self._next: _Epoch | None = None
 
@@ -83,10 +83,10 @@ class PrefetchLoader(DataLoader):
         future: Future = Future()
         with self._lock:
             self._queue.append((future, keys))
-            if not self._making:
-                self._maker = self._maker or ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-                self._maker.submit(self._make_next)
-                self._making = True
+            if not self._is_running:
+                self._executor = self._executor or ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+                self._executor.submit(self._make_next)
+                self._is_running = True
         return future
 
     def _make_next(self) -> None:
@@ -104,12 +104,12 @@ class PrefetchLoader(DataLoader):
                 future.set_exception(error)
         del future, keys  # they hold a batch, which can be large
         with self._lock:
-            self._making = bool(self._queue)
-            if self._making:
+            self._is_running = bool(self._queue)
+            if self._is_running:
                 try:
-                    self._maker.submit(self._make_next)  # type: ignore[union-attr]
+                    self._executor.submit(self._make_next)  # type: ignore[union-attr]
                 except RuntimeError:  # the interpreter is shutting down
-                    self._making = False
+                    self._is_running = False
                     for waiting, _ in self._queue:
                         waiting.cancel()
                     self._queue.clear()
@@ -127,21 +127,21 @@ class _Epoch:
         self.place = epoch, start
         self._loader = loader
         self._keys = iter(BatchSampler(sampler, loader.batch_size, loader.drop_last))
-        self._coming: deque[Future] = deque()
+        self._pending: deque[Future] = deque()
 
     def make_ahead(self, count: int) -> int:
-        """Submit batches until ``count`` are under way; return how many are (fewer at the end of the epoch)."""
-        while len(self._coming) < count and (keys := next(self._keys, None)) is not None:
-            self._coming.append(self._loader._submit(keys))
-        return len(self._coming)
+        """Submit batches until ``count`` are pending; return the number pending (fewer at the end of the epoch)."""
+        while len(self._pending) < count and (keys := next(self._keys, None)) is not None:
+            self._pending.append(self._loader._submit(keys))
+        return len(self._pending)
 
     def take(self) -> Any:
         """Wait for the next batch and return it; None after the last."""
         self.make_ahead(1)
-        return self._coming.popleft().result() if self._coming else None
+        return self._pending.popleft().result() if self._pending else None
 
     def cancel(self) -> None:
         """Cancel all submitted batches but the one that the thread is making."""
-        for future in self._coming:
+        for future in self._pending:
             future.cancel()
-        self._coming.clear()
+        self._pending.clear()

@@ -16,7 +16,7 @@ class EpochCaseSampler(Sampler[tuple[int, int]]):
     """Yield (epoch, case index), so that a sample's augmentation depends on the seed, the epoch and the case only.
 
     The order of an epoch depends on (seed, epoch). In a distributed run that one order is divided among the processes;
-    it is extended from its own start so that all processes get equally many cases.
+    it wraps around so that all processes get equally many cases.
 
     Args:
         data_source: the data set; only its length is used.
@@ -69,5 +69,5 @@ class PlaceSampler:
 
     def __call__(self, engine: Engine) -> None:
         """Place the sampler."""
-        done = engine.state.iteration - (engine.state.epoch - 1) * engine.state.epoch_length
-        self.sampler.place(engine.state.epoch, max(0, done) * self.batch_size)
+        finished = engine.state.iteration - (engine.state.epoch - 1) * engine.state.epoch_length
+        self.sampler.place(engine.state.epoch, max(0, finished) * self.batch_size)

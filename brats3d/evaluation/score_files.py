@@ -49,7 +49,7 @@ def read_scores(path: str | Path) -> Scores:
     found = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(found, list) or not found:
         raise DataError(path, "no scores", expected="a list at 'rows'", found=found, advice=SCORES_ADVICE)
-    rows = [ScoreRow.from_json(row, path, number) for number, row in enumerate(found)]
+    rows = [ScoreRow.from_json(row, path, number) for number, row in enumerate(found, start=1)]
     for case_id, regions in group_by_case(rows).items():
         if len(regions) < len(REGIONS_TO_READ):
             expected = f"one row each of {', '.join(REGIONS_TO_READ)}"

@@ -73,8 +73,8 @@ class ScoreRow:
 
         Args:
             content: the row.
-            path: the file, for the error.
-            number: the row's position in the file, for the error.
+            path: the file, for the error message.
+            number: the row's position in the file, counted from 1, for the error message.
 
         Raises:
             DataError: if it is not a mapping, lacks a required field, or a value is outside its range.

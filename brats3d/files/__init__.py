@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, read within bounds, NIfTI in and out; small general things beside."""
+"""Read and write files: atomic writes, bounded reads, NIfTI, pictures, shards; and query free memory."""
 
 import lazy_loader
 

@@ -13,9 +13,9 @@ from .atomic_write import (
 from .bounded_read import (
     MAX_TEXT_BYTES as MAX_TEXT_BYTES,
     first_line as first_line,
-    ordinary_size as ordinary_size,
     read_bounded as read_bounded,
     read_json as read_json,
+    regular_file_size as regular_file_size,
     too_long as too_long,
 )
 from .failures import Failures as Failures, cause_of as cause_of

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written under a hidden name, flushed to the disk, then renamed."""
+"""Write files and folders atomically: under a hidden name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEFTOVER_SECONDS = 24 * 3600
 """A hidden folder of another machine that has not changed for this long is assumed to belong to a killed run."""
 
 Writer = Callable[[Path, Callable[[IO[bytes]], Any]], Any]
-"""A function that is called as :func:`write_whole`: with a path, and with a function that writes to an open file."""
+"""A function with the first two arguments of :func:`write_whole`."""
 
 
 class DiskFullError(OSError):
@@ -102,7 +102,7 @@ def explain_full_disk(path: str | Path, more: str = "") -> Iterator[None]:
 
 
 def remove_temporary(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> None:
-    """Remove the temporary files of :func:`write_whole` calls that were killed. No other run may be writing them now.
+    """Remove the temporary files that killed runs of :func:`write_whole` left. No other run may be writing them.
 
     Args:
         folder: the folder; subfolders are not searched.
@@ -206,7 +206,7 @@ def _full_disk(error: BaseException | None) -> OSError | None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, where the system supports that."""
+    """Flush a folder's entries to the disk, where the system supports that."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_TEXT_BYTES = 64 * 2**20
-"""Largest JSON or CSV file to read. The datalist of 10,000 cases has 5 MB, their scores 15 MB."""
+"""Largest JSON or CSV file to read. A datalist of 10,000 cases takes 5 MB, their scores 15 MB."""
 
 MAX_DEPTH = 100
 """Deepest nesting of JSON to accept. The files of brats3d have fewer than ten levels. Python fails near 1,000, or
@@ -26,8 +26,8 @@ def too_long(path: str) -> bool:
     return len(path) > 4096 or any(len(name) > 255 for name in re.split(r"[/\\]", path))
 
 
-def ordinary_size(path: Path) -> int:
-    """Return the size of an ordinary file in bytes. Opening a pipe would wait for a process that writes to it.
+def regular_file_size(path: Path) -> int:
+    """Return the size of a regular file in bytes. Opening a pipe would wait for a process that writes to it.
 
     Raises:
         ValueError: if the path is a folder, a pipe, a socket or a device. The message does not name the path.
@@ -42,13 +42,13 @@ def ordinary_size(path: Path) -> int:
 
 
 def read_bounded(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """Return the content of an ordinary file of at most ``limit`` bytes.
+    """Return the content of a regular file of at most ``limit`` bytes.
 
     Raises:
-        ValueError: if it is not an ordinary file, or larger. The message does not name the path.
+        ValueError: if it is not a regular file, or is larger. The message does not name the path.
         OSError: if it cannot be read.
     """
-    if (size := ordinary_size(path)) > limit:
+    if (size := regular_file_size(path)) > limit:
         raise ValueError(f"too large: {size:,} bytes; expected at most {limit:,}")
     with path.open("rb") as file:
         return file.read(size)
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
     except RecursionError:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep") from None
     level, depth = [content], 0
-    while level := [inner for each in level if isinstance(each, (dict, list)) for inner in _inner(each)]:
+    while level := [inner for value in level if isinstance(value, (dict, list)) for inner in _inner(value)]:
         depth += 1
         if depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")

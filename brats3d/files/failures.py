@@ -36,7 +36,7 @@ class Failure:
 
 
 class Failures:
-    """The failed cases of a run. From :meth:`begin` on they are kept in ``<output_dir>/failures.json``.
+    """The failed cases of a run. From :meth:`begin` on, they are also written to ``<output_dir>/failures.json``.
 
     The file is ``{"brats3d": version, "failures": [{"case_id", "folder", "error"}, ...]}`` and is rewritten after each
     failure. It describes only the latest run: a run without failures removes it.
@@ -131,14 +131,14 @@ class Failures:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return the error behind MONAI's "Failed to instantiate" and "applying transform"."""
+    """Return the original error that MONAI wrapped in "Failed to instantiate" or "applying transform"."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def one_line(error: BaseException) -> str:
-    """Return the cause of an error on one line. ValueErrors and OSErrors explain themselves; others get their type."""
+    """Return the cause of an error on one line, with its type unless it is a ValueError or OSError."""
     error = cause_of(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ValueError | OSError) and lines:
@@ -155,7 +155,7 @@ def _affects_every_case(error: BaseException | None) -> bool:
         return False
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    # torch's error, found by name so that torch need not be imported. The device does not recover from it.
+    # torch's error, matched by name to avoid importing torch. The device does not recover from it.
     names = [kind.__name__ for kind in type(error).__mro__]
     if "AcceleratorError" in names and "out of memory" not in str(error):
         return True

@@ -12,7 +12,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def use_huge_pages() -> None:
-    """Make PyTorch ask for memory pages of 2 MiB for CPU tensors, on Linux. Call this before the first tensor is made.
+    """Let PyTorch use memory pages of 2 MiB for CPU tensors, on Linux. Call this before the first tensor is created.
 
     A feature map of a 128³ patch takes 134 MB, which the C library maps anew each time: the kernel clears 33,000 pages
     of 4 KiB one by one. Without huge pages, a training step on two cores took 1.1 times as long
@@ -42,7 +42,7 @@ def total_memory() -> int:
 
 
 def free_gpu_memory(device: torch.device) -> int | None:
-    """Return the bytes that are free on a GPU, or that PyTorch holds there unused; None for other devices."""
+    """Return the free bytes of a GPU, including PyTorch's unused cache; None for other devices."""
     if device.type != "cuda":
         return None
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

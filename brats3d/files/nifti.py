@@ -3,8 +3,8 @@
 nibabel stops at the last voxel and never reads the checksum behind it, so that damaged voxels go unnoticed. Here the
 whole file is unpacked, which is also faster than unpacking it in small pieces.
 
-An unusable header is refused as soon as it is read. Therefore the checks before a training, the training itself and the
-audit refuse the same files with the same messages.
+An unusable header raises as soon as it is read. Training, its checks and the audit therefore refuse the same files with
+the same messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from brats3d.errors import DataError
-from brats3d.files.bounded_read import ordinary_size
+from brats3d.files.bounded_read import regular_file_size
 
 AFFINE_TOLERANCE_MM = 1e-3
 """Largest difference of the affines of two files on the same grid."""
@@ -94,7 +94,7 @@ def format_affine(affine: np.ndarray) -> str:
 
 
 def to_lps(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Turn a volume (x, y, z) from a file's voxel order to axes towards L, P and S, by right angles."""
+    """Reorder and flip the axes of a volume (x, y, z) so that they point towards L, P and S."""
     from nibabel.orientations import apply_orientation
 
     return np.ascontiguousarray(apply_orientation(volume, _turn_to_lps(affine)))
@@ -106,7 +106,7 @@ def lps_axes(affine: np.ndarray) -> list[int]:
 
 
 def is_packed(path: Path) -> bool:
-    """Return True if the name of a file says that it is compressed, which is nibabel's rule too."""
+    """Return True if a file's name ends in ``.gz``, which is how nibabel recognises compressed files too."""
     return path.name.lower().endswith(".gz")
 
 
@@ -123,10 +123,10 @@ def read_header(path: Path) -> Header:
             header = _parse(path, _head(path, file.read(_HEAD_BYTES)))
             if is_packed(path):
                 file.seek(-min(size, 4), io.SEEK_END)
-                _check_stated(int.from_bytes(file.read(4), "little"), header)
+                _check_trailer(int.from_bytes(file.read(4), "little"), header)
     if not is_packed(path) and size < header.end:
         problem = f"file ends early: {size:,} bytes"
-        raise DataError(path, problem, expected=f"{header.end:,} for shape {header.shape}", advice=_AGAIN)
+        raise DataError(path, problem, expected=f"{header.end:,} for shape {header.shape}", advice=_DOWNLOAD)
     return header
 
 
@@ -158,7 +158,7 @@ def read_volume(path: Path) -> Volume:
     except _UNREADABLE as error:
         what = "CRC check failed" if "incorrect data check" in str(error) else _one_line(error)
         problem, expected = f"file ends early or is damaged: {what}", f"{math.prod(header.shape):,} voxels"
-        raise DataError(path, problem, expected=expected, advice=_AGAIN) from error
+        raise DataError(path, problem, expected=expected, advice=_DOWNLOAD) from error
 
 
 def _turn_to_lps(affine: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ _SLACK_BYTES = 1 << 16  # some programs write more after the last voxel
 
 _PACKED_SLACK_BYTES = 1 << 26  # a compressed file may exceed its unpacked size by this much
 
-_HEAD_BYTES = 1 << 16  # start of a compressed file, enough to unpack its header
+_HEAD_BYTES = 1 << 16  # enough of a compressed file to unpack its header
 
 _FIRST_PIECE = 1 << 12  # first piece to unpack; pieces grow, since bytes behind a gzip member are copied
 
@@ -186,11 +186,11 @@ _UNREADABLE = (OSError, EOFError, ValueError, ArithmeticError, AttributeError, z
 
 _EXPECTED = "one 3-D volume in NIfTI format"
 
-_AGAIN = "download it again"
+_DOWNLOAD = "download it again"
 
 
 def _size(path: Path) -> int:
-    if not (size := ordinary_size(path)):
+    if not (size := regular_file_size(path)):
         raise ValueError("the file is empty (0 bytes)")
     return size
 
@@ -203,14 +203,14 @@ def _head(path: Path, start: bytes) -> bytes:
         return unpacked.read(_HEADER_BYTES)
 
 
-def _check_stated(stated: int, header: Header) -> None:
+def _check_trailer(stated: int, header: Header) -> None:
     """Check the last four bytes of a gzip file: the unpacked length (modulo 2^32) of its last member."""
     if stated > header.end + _SLACK_BYTES:
         problem = (
             f"file ends early or is damaged, or contains much more than its voxels: its header announces "
             f"{header.end:,} bytes, its last four bytes {stated:,}"
         )
-        raise DataError(header.path, problem, advice=_AGAIN)
+        raise DataError(header.path, problem, advice=_DOWNLOAD)
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except (*_UNREADABLE, ImageFileError, HeaderDataError) as error:
         problem = f"cannot be read as NIfTI: {_one_line(error)}"
-        raise DataError(path, problem, expected=_EXPECTED, advice=_AGAIN) from error
+        raise DataError(path, problem, expected=_EXPECTED, advice=_DOWNLOAD) from error
 
 
 def _parse(path: Path, head: bytes) -> Header:
@@ -238,8 +238,8 @@ def _parse(path: Path, head: bytes) -> Header:
 
     if head[:2] == b"\x1f\x8b":
         raise DataError(path, "is compressed, but its name does not end in .gz", advice="rename it")
-    two = 540 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
-    kind = nibabel.Nifti2Header if two else nibabel.Nifti1Header
+    is_nifti_2 = 540 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
+    kind = nibabel.Nifti2Header if is_nifti_2 else nibabel.Nifti1Header
     size = kind.template_dtype.itemsize
     if len(head) < size:
         raise ValueError(f"ends after {len(head)} bytes, within the header")

@@ -18,7 +18,7 @@ MARK = "brats3d segmentation"
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write a NIfTI file and flush it to the disk. The file is not renamed: use this in a folder that will be.
+    """Write a NIfTI file and flush it to the disk. This is not atomic: write into a folder that is renamed later.
 
     Args:
         path: a name that ends in ``.nii`` or ``.nii.gz``.

@@ -1,4 +1,4 @@
-"""Which files brats3d wrote and may replace: those that are still, byte for byte, what it wrote."""
+"""Record the files that brats3d writes, so that a later run replaces only those that are still unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from brats3d.errors import UsageError
 from brats3d.files.atomic_write import write_whole
-from brats3d.files.bounded_read import ordinary_size
+from brats3d.files.bounded_read import regular_file_size
 
 RECORD_NAME = ".brats3d.jsonl"
 """The record of the files in a folder, unless they are predictions."""
@@ -27,8 +27,8 @@ class WrittenFiles:
     """The files of a folder that brats3d wrote. Write files through this class if a later run may replace them.
 
     A record in the folder has one line of JSON per written file, ``{"made_from": text, "files": {name: SHA-256}}``. The
-    line is appended before the file gets its name, so that a killed run leaves no file without a line. Lines that are
-    torn or that other programs wrote are ignored.
+    line is appended before the file gets its name, so that a killed run leaves no file without a line. Incomplete
+    lines and those of other programs are ignored.
 
     Args:
         folder: the folder; it need not exist.
@@ -52,7 +52,7 @@ class WrittenFiles:
         Args:
             path: the file, in the folder.
             write: called with a binary file object.
-            made_from: a text that stands for everything that the content depends on.
+            made_from: a text, such as a digest, that identifies everything that the content depends on.
 
         Raises:
             OSError: if the file or the record cannot be written.
@@ -63,7 +63,7 @@ class WrittenFiles:
             digest = _sha256(temporary)
             assert digest is not None  # it was just written
             line = json.dumps({"made_from": made_from, "files": {name: digest}})
-            # One write call, so that lines of two processes do not mix. The line before may be torn and lack its end.
+            # One write call, so that lines of two processes do not mix. The previous line may be incomplete.
             with self.record.open("ab", buffering=0) as file:
                 file.write(f"\n{line}\n".encode("ascii"))
                 os.fsync(file.fileno())
@@ -72,7 +72,7 @@ class WrittenFiles:
         return write_whole(path, write, before_rename=record)
 
     def are_unchanged(self, names: Iterable[str], made_from: str) -> bool:
-        """Return True if all these files exist and are what was written from ``made_from``."""
+        """Return True if all these files exist and are unchanged since they were written with this ``made_from``."""
         return all((_sha256(self.folder / name), made_from) in self._written.get(name, ()) for name in names)
 
     def check_replaceable(self, names: Iterable[str], argument: str = "output_dir") -> None:
@@ -119,9 +119,9 @@ def check_replaceable(path: str | Path, argument: str) -> None:
 
 
 def _sha256(path: Path) -> str | None:
-    """Return the digest of an ordinary file; None if it cannot be read."""
+    """Return the digest of a regular file; None if it cannot be read."""
     try:
-        ordinary_size(path)
+        regular_file_size(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):

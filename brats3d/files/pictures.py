@@ -1,4 +1,4 @@
-"""Draw pictures of cases: slices, with the regions painted over them."""
+"""Draw slices of cases, with the regions painted over them."""
 
 from __future__ import annotations
 

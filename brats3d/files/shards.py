@@ -34,6 +34,6 @@ def take_shard(items: Sequence[T], shard: str | None) -> list[T]:
 
 
 def shard_file_name(name: str, shard: str | None) -> str:
-    """Return the name of a file that each shard writes on its own: ``failures.json`` -> ``failures-3-of-8.json``."""
+    """Return the shard's name for a file that every shard writes: ``failures.json`` -> ``failures-3-of-8.json``."""
     path = Path(name)
     return name if shard is None else "{}-{}-of-{}{}".format(path.stem, *read_shard(shard), path.suffix)

@@ -1,4 +1,4 @@
-"""One walk through the folders of a data set, within bounds."""
+"""Walk through the folders of a data set, up to a maximum depth and number of folders."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def walk_folders(
             continue
         seen.add(real)
         if len(seen) > MAX_FOLDERS:
-            raise DataError(root, f"holds more than {MAX_FOLDERS:,} folders", advice="give a folder further down")
+            raise DataError(root, f"holds more than {MAX_FOLDERS:,} folders", advice="pass a folder further down")
         files: dict[str, list[str]] = {}
-        below = []
+        subfolders = []
         for entry in _list(folder, skip_unreadable):
             if not _is_folder(entry):
                 files[entry.name] = [entry.path]
@@ -54,10 +54,10 @@ def walk_folders(
                 files[entry.name] = [inner.path for inner in inside if is_nifti_name(inner.name)]
             elif entry.name not in _SKIPPED and depth < max_depth:
                 target = os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
-                below.append((entry.is_symlink(), entry.path, target))
+                subfolders.append((entry.is_symlink(), entry.path, target))
         yield folder, files
         # The last in is the first out: real folders before links to them, each in the order of their names.
-        stack += [(path, target, depth + 1) for _, path, target in sorted(below, reverse=True)]
+        stack += [(path, target, depth + 1) for _, path, target in sorted(subfolders, reverse=True)]
 
 
 def is_nifti_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Segmenting a folder of cases: windows, writing, and what an earlier run has done already."""
+"""Segment a folder of cases: sliding windows, output files, and skipping the cases that an earlier run segmented."""
 
 import lazy_loader
 

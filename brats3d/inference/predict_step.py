@@ -1,4 +1,4 @@
-"""Steps of MONAI's evaluator: with bfloat16 on CPU and CUDA, and with failures that stop only their own case."""
+"""Steps for MONAI's evaluator: inference in bfloat16 on CPU and CUDA, and failures that stop only their own case."""
 
 from __future__ import annotations
 
@@ -82,6 +82,6 @@ class CatchFailures:
         with self.failures.catch(batch["case_id"][0]):
             return self.step(engine, batch)
         engine.state.batch = engine.state.output = []
-        if torch.cuda.is_available():  # after "out of memory", the next case gets all of it
+        if torch.cuda.is_available():  # after "out of memory", free the cache for the next case
             torch.cuda.empty_cache()
         return []

@@ -65,7 +65,8 @@ def run_inference(
     failures.begin()
     if done:
         text = (
-            "%d of %d cases are done already, with the same input, weights and settings (--skip_done False redoes them)"
+            "Skipping %d of %d cases, already segmented with the same input, weights and settings "
+            "(--skip_done False segments them again)"
         )
         logger.info(text, len(done), len(cases) + len(failures))
     for case in map(item_to_case, cases):

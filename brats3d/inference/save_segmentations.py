@@ -98,19 +98,18 @@ class SaveSegmentations:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def prepare(self, skip_done: bool = False) -> set[str]:
-        """Create the folder and check the files in it. Called at the start of the evaluator unless called before.
+        """Create the folder and check its files. Called at the start of the evaluator unless it was called before.
 
         Args:
-            skip_done: look for cases that are done.
+            skip_done: find the cases that need not be segmented again; else none are skipped.
 
         Returns:
-            The cases that are done: their files are unchanged, and this run would make them from the same input,
-            weights and settings.
+            The cases to skip: their files are unchanged and were made from the same input, weights and settings.
 
         Raises:
             NotFoundError: if the weights do not exist.
-            UsageError: if the folder cannot be written, or holds a file that would be replaced and that brats3d did not
-                write, or that was changed since.
+            UsageError: if the folder cannot be written, or if a file to be replaced was not written by brats3d or was
+                changed since.
         """
         writable_folder(self.output_dir)
         files = WrittenFiles(self.output_dir, shard_file_name(PREDICTIONS_NAME, self.shard))
@@ -133,7 +132,7 @@ class SaveSegmentations:
         if "t1ce" not in self.modalities:
             logger.warning(
                 "no t1ce among the sequences %s: enhancing tumour cannot be distinguished from the rest of the core, "
-                "ET is a guess",
+                "so ET is unreliable",
                 ", ".join(self.modalities),
             )
 
@@ -167,7 +166,7 @@ class SaveSegmentations:
     def _digests(self) -> dict[str, str]:
         """Return a digest, for each case, of everything that its segmentation depends on.
 
-        Cases whose files cannot be looked at are omitted; reading them will explain why.
+        Cases whose files cannot be accessed are omitted; loading them reports the reason.
         """
         if self._weights is None:
             return {}
@@ -206,9 +205,9 @@ class SaveSegmentations:
         save_preview(self.output_dir / f"{case_id}.png", image, names, regions, ref, title=case_id, write=write)
 
     def _reference(self, case_id: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Return the regions of the case's own segmentation, if it has one that fits. Errors only leave it out."""
+        """Return the regions of the case's reference segmentation; None if there is none or it cannot be used."""
         folder = next(iter(self.images[case_id].values())).parent
-        if folder not in self._labels:  # many cases may lie in one folder
+        if folder not in self._labels:  # many cases may share a folder
             self._labels[folder] = self._find_labels(folder)
         path = self._labels[folder].get(case_id)
         if path is None:

@@ -56,7 +56,7 @@ class Stitcher:
             dtype: the dtype in which it computes.
         """
         free = self.free(image.device)
-        if free is None or not _may_choose(inferer):
+        if free is None or not _device_is_open(inferer):
             return inferer(image, predictor)
         if not self._fits(inferer, image, network, dtype, free):
             return inferer(image, predictor, device=CPU)
@@ -95,13 +95,13 @@ class Stitcher:
             try:
                 need = window_need(bare, shape, dtype)
                 self._windows[shape] = need.on(device), need.output_shape[1]
-            except Exception as error:  # a network that depends on values; only the second attempt helps then
+            except Exception as error:  # it computes with values; running out of memory still repeats the case
                 logger.debug("cannot estimate the memory of a window: %s", error)
                 self._windows[shape] = 0, shape[1]
         return self._windows[shape]
 
 
-def _may_choose(inferer: Inferer) -> bool:
+def _device_is_open(inferer: Inferer) -> bool:
     return (
         isinstance(inferer, SlidingWindowInferer)
         and not isinstance(inferer, SlidingWindowInfererAdapt)

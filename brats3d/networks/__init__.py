@@ -1,4 +1,4 @@
-"""Everything about a network but its training: loss, normalisation, one pass over a brain, weights and their cards."""
+"""Networks, apart from their training: loss, normalisation, one-pass inference, weights and their cards."""
 
 import lazy_loader
 

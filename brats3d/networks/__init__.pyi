@@ -2,7 +2,7 @@ from .checkpoint_card import (
     describe_network as describe_network,
     last_checkpoint_note as last_checkpoint_note,
     read_card as read_card,
-    serves_absent_sequences as serves_absent_sequences,
+    supports_absent_sequences as supports_absent_sequences,
 )
 from .checkpoint_file import (
     read_checkpoint as read_checkpoint,

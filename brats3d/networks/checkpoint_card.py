@@ -38,9 +38,7 @@ def read_card(checkpoint: str | Path) -> dict[str, Any]:
         advice = "train a network first, or pass another file with --checkpoint"
         raise NotFoundError("checkpoint", f"there is no file {checkpoint}", advice=advice)
     if not path.is_file():
-        problem = (
-            f"{checkpoint} has no {path.name} beside it, which lists the sequences that the network was trained on"
-        )
+        problem = f"{checkpoint} has no card {path.name} beside it, which lists the sequences that it was trained on"
         raise NotFoundError("checkpoint", problem, advice="copy both files together")
     try:
         card = read_json(path)
@@ -60,7 +58,7 @@ def last_checkpoint_note(folder: str | Path) -> str:
         return ""
 
 
-def serves_absent_sequences(checkpoint: str | Path | None) -> bool:
+def supports_absent_sequences(checkpoint: str | Path | None) -> bool:
     """Return True if a checkpoint's weights work with cases that lack some sequences; False for random weights (None).
 
     Raises:
@@ -70,7 +68,7 @@ def serves_absent_sequences(checkpoint: str | Path | None) -> bool:
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
-    """Return the network's class and plain attributes (channels, strides, norm, ...) in terms of JSON."""
+    """Return the network's class and plain attributes (channels, strides, norm, ...) as JSON values."""
     plain = {k: v for k, v in vars(network).items() if not k.startswith("_") and k != "training" and _is_plain(v)}
     name = f"{type(network).__module__}.{type(network).__qualname__}"
     return json.loads(json.dumps({"class": name, **plain}))

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole, checked against damage, loaded without running code.
+"""Save checkpoints atomically, check them for damage, and load them without running code.
 
 Each ``NAME.pt`` has a card beside it, ``NAME.json`` (:mod:`brats3d.networks.checkpoint_card`).
 """
@@ -15,18 +15,18 @@ from typing import Any
 import torch
 
 from brats3d.errors import DataError
-from brats3d.files import explain_full_disk, first_line, ordinary_size, write_whole
+from brats3d.files import explain_full_disk, first_line, regular_file_size, write_whole
 from brats3d.networks.checkpoint_card import card_path, last_checkpoint_note, read_card
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
-"""Size limit of a file. The shipped weights have 10 MB, the whole state of their training 60."""
+"""Size limit of a file. The shipped weights take 10 MB, the full state of a training run 60 MB."""
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[str, Any]) -> None:
     """Write ``content`` to ``path`` and ``card`` beside it, each whole or not at all.
 
     A new checkpoint's card is written first, since weights without a card cannot be used. An existing card is replaced
-    last, so that between the two writes it never promises more than the weights have.
+    last, so that it never describes newer weights than those in the file.
 
     Args:
         path: ends in ``.pt``.
@@ -84,21 +84,21 @@ def _check_archive(path: Path) -> None:
     Raises:
         ValueError: with the problem, without the file's name.
     """
-    if (size := ordinary_size(path)) > MAX_CHECKPOINT_BYTES:
+    if (size := regular_file_size(path)) > MAX_CHECKPOINT_BYTES:
         raise ValueError(f"{size:,} bytes; at most {MAX_CHECKPOINT_BYTES:,} are read")
     with zipfile.ZipFile(path) as archive:
         if sum(part.file_size for part in archive.infolist()) > size:  # compressed, or several names for one content
             raise ValueError("its content is larger than the file")
         pickles = [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
-        if any(b"bytearray" in each for each in pickles):  # the one allowed object of any size: bytearray(10**12)
-            raise ValueError("it names bytearray")
+        if any(b"bytearray" in pickle for pickle in pickles):  # the one allowed object of any size: bytearray(10**12)
+            raise ValueError("it refers to bytearray")
         if bad := archive.testzip():
             raise ValueError(f"the checksum of {bad} is wrong")
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error; of torch's refusals the object's name, without torch's advice."""
+    """Return the first line of an error; if torch refuses an object, only its name."""
     if "weights_only" not in str(error):
         return first_line(error)
     code = re.search(r"GLOBAL (\S+)", str(error))
-    return f"it names {code[1]}" if code else "not written by torch"
+    return f"it refers to {code[1]}" if code else "not written by torch"

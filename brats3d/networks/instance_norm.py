@@ -46,14 +46,14 @@ class WindowNorm3d(nn.InstanceNorm3d):
         inside, blend = zip(*map(_weights, axes, x.shape[2:]), strict=True)
         # Only two buffers of the map's size: allocating takes longer than computing.
         values = torch.empty(x.shape, device=x.device).copy_(x)
-        values -= values.mean((2, 3, 4), keepdim=True)  # or the squares would cancel
+        values -= values.mean((2, 3, 4), keepdim=True)  # avoids cancellation in the variance
         buffer = values.square()
-        mean = _of_windows(values, inside)
-        scale = self._scale(mean, _of_windows(buffer, inside))
+        mean = _window_means(values, inside)
+        scale = self._scale(mean, _window_means(buffer, inside))
         if self.weight is not None:
             scale = scale * self.weight[:, None, None, None]
-        values *= _of_voxels(scale, blend, buffer)
-        values += _of_voxels(-mean * scale, blend, buffer)
+        values *= _blend_to_voxels(scale, blend, buffer)
+        values += _blend_to_voxels(-mean * scale, blend, buffer)
         if self.bias is not None:
             values += self.bias[:, None, None, None]
         return values.to(x.dtype)
@@ -74,10 +74,10 @@ class WindowNorm3d(nn.InstanceNorm3d):
         height, width, depth, channels = map_.shape
         rows, targets = map_.reshape(height, -1), out.view(height, -1)
         first, second, third = (_weights(axis, size) for axis, size in zip(axes, map_.shape[:3], strict=True))
-        centre = map_[:: max(1, height // 4)].float().mean((0, 1, 2))  # near the mean, or the squares would cancel
+        centre = map_[:: max(1, height // 4)].float().mean((0, 1, 2))  # near the mean: avoids cancellation
         mean, square = (
-            torch.einsum("iwdc,jw,kd->ijkc", each.view(-1, width, depth, channels), second[0], third[0])
-            for each in _sums(rows, centre.repeat(width * depth), first[0])
+            torch.einsum("iwdc,jw,kd->ijkc", means.view(-1, width, depth, channels), second[0], third[0])
+            for means in _centred_means(rows, centre.repeat(width * depth), first[0])
         )
         scale = self._scale(mean, square)
         if self.weight is not None:
@@ -86,8 +86,8 @@ class WindowNorm3d(nn.InstanceNorm3d):
         if self.bias is not None:
             shift = shift + self.bias
         scale, shift = (
-            torch.einsum("ijkc,jw,kd->iwdc", each, second[1], third[1]).reshape(len(each), -1)
-            for each in (scale, shift)
+            torch.einsum("ijkc,jw,kd->iwdc", values, second[1], third[1]).reshape(len(values), -1)
+            for values in (scale, shift)
         )
         scale_buffer, shift_buffer = torch.empty(2, rows.shape[1])
         for row, target, blend in zip(rows, targets, first[1].T.tolist(), strict=True):
@@ -117,9 +117,9 @@ def with_window_norms(network: nn.Module) -> nn.Module:
 
 
 def _window_norm_of(norm: nn.InstanceNorm3d) -> WindowNorm3d:
-    made = WindowNorm3d(norm.num_features, norm.eps, affine=norm.affine)
-    made.weight, made.bias = norm.weight, norm.bias
-    return made.train(norm.training)
+    window_norm = WindowNorm3d(norm.num_features, norm.eps, affine=norm.affine)
+    window_norm.weight, window_norm.bias = norm.weight, norm.bias
+    return window_norm.train(norm.training)
 
 
 _windows: ContextVar[list[Axis] | None] = ContextVar("windows", default=None)
@@ -142,7 +142,7 @@ def _lies_in_rows(x: torch.Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
 
 
-def _sums(rows: torch.Tensor, centre: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _centred_means(rows: torch.Tensor, centre: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the means of rows (H, N) minus the centre (N) over the windows of an axis, and the means of the squares.
 
     Args:
@@ -168,9 +168,9 @@ def _sums(rows: torch.Tensor, centre: torch.Tensor, inside: torch.Tensor) -> tup
 def _mix(windows: torch.Tensor, weights: Sequence[float], out: torch.Tensor) -> torch.Tensor:
     """Return the weighted mean (N) of windows (windows, N), in ``out`` unless a single window has all the weight."""
     (mixed, total), *others = [pair for pair in zip(windows, weights, strict=True) if pair[1]]
-    for each, weight in others:
+    for window, weight in others:
         total += weight
-        mixed = torch.lerp(mixed, each, weight / total, out=out)
+        mixed = torch.lerp(mixed, window, weight / total, out=out)
     return mixed
 
 
@@ -192,21 +192,21 @@ def _weights_of(full: int, windows: tuple[tuple[int, int], ...], size: int) -> t
     inside, blend = torch.zeros(len(places), size), torch.zeros(len(places), size)
     for row, (start, end) in enumerate(places):
         inside[row, start:end] = 1 / (end - start)
-        at = torch.arange(start, end) - (start + end - 1) / 2
-        blend[row, start:end] = torch.exp(-0.5 * (at / (SIGMA * (end - start))) ** 2).clamp(min=1e-3)
+        offset = torch.arange(start, end) - (start + end - 1) / 2
+        blend[row, start:end] = torch.exp(-0.5 * (offset / (SIGMA * (end - start))) ** 2).clamp(min=1e-3)
     outside = blend.sum(0) == 0  # the padding uses the statistics of the nearest window
     blend[0, : size // 2] += outside[: size // 2]
     blend[-1, size // 2 :] += outside[size // 2 :]
     return inside, blend / blend.sum(0)
 
 
-def _of_windows(values: torch.Tensor, inside: Sequence[torch.Tensor]) -> torch.Tensor:
+def _window_means(values: torch.Tensor, inside: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the means of values (B, C, H, W, D) over the windows: (B, C, windows of each axis)."""
-    h, w, d = (each.to(values.device) for each in inside)
+    h, w, d = (weights.to(values.device) for weights in inside)
     return torch.einsum("bchwk,ih,jw->bcijk", values @ d.T, h, w)
 
 
-def _of_voxels(windows: torch.Tensor, blend: Sequence[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
+def _blend_to_voxels(windows: torch.Tensor, blend: Sequence[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
     """Blend values of the windows (B, C, windows of each axis) to voxels (B, C, H, W, D), written to ``out``."""
-    h, w, d = (each.to(windows.device) for each in blend)
+    h, w, d = (weights.to(windows.device) for weights in blend)
     return torch.matmul(torch.einsum("bcijk,ih,jw->bchwk", windows, h, w), d, out=out)

@@ -105,10 +105,10 @@ def refuse_mismatch(
     """Compare a checkpoint's card with the values that this run needs.
 
     Args:
-        checkpoint: for the error.
-        card: of the checkpoint.
-        expected: key -> value of this run.
-        advice: for the error.
+        checkpoint: for the error message.
+        card: the checkpoint's card.
+        expected: key -> the value that this run needs.
+        advice: for the error message.
 
     Raises:
         UsageError: for the first value that differs; of mappings, only the keys that differ are shown.

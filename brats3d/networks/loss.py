@@ -17,7 +17,7 @@ class DiceBCELoss(nn.Module):
     is wrong for overlapping regions.
 
     Args:
-        bce_weight: weight of the cross-entropy; 0 leaves MONAI's DiceLoss alone.
+        bce_weight: weight of the cross-entropy; 0 uses MONAI's DiceLoss only.
         smooth: added to Dice's numerator and denominator (``smooth_nr``, ``smooth_dr``), so that a region absent from
             reference and prediction has a loss of 0.
         batch: compute Dice over the whole batch instead of each sample.

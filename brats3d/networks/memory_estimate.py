@@ -1,4 +1,4 @@
-"""Estimate the memory of a training step or a window by running it on tensors that have no memory.
+"""Estimate the memory of a training step or a window by running it on tensors without storage.
 
 On the ``meta`` device PyTorch knows shapes and types and computes nothing. Forward pass, loss and backward pass run
 there in a fraction of a second, for any network, and the tensors alive at the same time are counted: activations kept
@@ -31,10 +31,10 @@ SMALL_BYTES = 32 * 2**20
 """glibc maps larger blocks one by one and returns them; smaller ones leave gaps in its heap (``mallopt(3)``)."""
 
 HEAP_FACTOR = 1.5
-"""Memory of a CPU per byte of small blocks, measured: benchmarks/memory.py."""
+"""Bytes of CPU memory per byte of small blocks, measured by benchmarks/memory.py."""
 
 CPU_BYTES = 60 * 2**20
-"""Constant memory of the CPU's kernels, whatever the patch, measured there too."""
+"""Memory of the CPU's kernels, which does not depend on the patch; measured by benchmarks/memory.py."""
 
 GPU_FACTOR = 1.15
 """Overhead of cuDNN's workspaces and gaps. Measured: 1.63 GiB for 1.43 counted (4 patches of 128³, bfloat16)."""
@@ -76,9 +76,9 @@ def step_need(
         dtype: type that the network computes in; the loss is in float32.
 
     Raises:
-        Exception: whatever the network or the loss raises if it needs values.
+        Exception: any error of a network or a loss that computes with values.
     """
-    on_meta = _without_memory(network, dtype).train()
+    on_meta = _on_meta_device(network, dtype).train()
     with TensorCounter() as counter:
         logits = on_meta(_image(image_shape, dtype)).float()
         target = torch.empty(logits.shape, dtype=torch.uint8, device="meta")
@@ -88,7 +88,7 @@ def step_need(
 
 def window_need(network: nn.Module, image_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> MemoryNeed:
     """Estimate a forward pass without gradients; arguments and errors are those of :func:`step_need`."""
-    on_meta = _without_memory(network, dtype).eval()
+    on_meta = _on_meta_device(network, dtype).eval()
     with torch.no_grad(), TensorCounter() as counter:
         logits = on_meta(_image(image_shape, dtype)).float()
     return counter.need(logits)
@@ -149,7 +149,7 @@ def _image(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     return torch.empty(tuple(shape), device="meta").to(dtype)
 
 
-def _without_memory(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _on_meta_device(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy of the network on the meta device; its weights are never copied."""
     replaced: dict[int, Any] = {}
     for tensor in (*network.parameters(), *network.buffers()):

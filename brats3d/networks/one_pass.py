@@ -62,12 +62,12 @@ class OnePassInferer(SlidingWindowInferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor | tuple[torch.Tensor, ...] | dict[Any, torch.Tensor]:
-        """Image (B, C, H, W, D) -> logits (B, 3, H, W, D)."""
+        """Return the logits (B, 3, H, W, D) of an image (B, C, H, W, D)."""
         shape = tuple(inputs.shape[2:])
         size, roi = self.pass_size(shape), self._roi(shape)
         device = torch.device(kwargs.get("device") or inputs.device)
-        elsewhere = device.type != inputs.device.type or device.index not in (None, inputs.device.index)
-        if size != roi and elsewhere:  # a device was given because the network's own has no room
+        on_other_device = device.type != inputs.device.type or device.index not in (None, inputs.device.index)
+        if size != roi and on_other_device:  # chosen because the volume does not fit on the network's device
             logger.warning("a volume of %s voxels is stitched on %s: using windows instead of one pass", shape, device)
             size = roi
         if size == roi:
@@ -76,7 +76,7 @@ class OnePassInferer(SlidingWindowInferer):
         after = [padded - n - b for padded, n, b in zip(size, shape, before, strict=True)]
         pads = [pad for pair in zip(reversed(before), reversed(after), strict=True) for pad in pair]
         overlap = (self.overlap,) * 3 if isinstance(self.overlap, float | int) else self.overlap
-        axes = [_axis(*each) for each in zip(shape, size, before, roi, overlap, strict=True)]
+        axes = [_axis(*sizes) for sizes in zip(shape, size, before, roi, overlap, strict=True)]
         with statistics_of(axes):
             logits = network(nn.functional.pad(inputs, pads), *args)
         return logits[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
@@ -91,7 +91,7 @@ def _axis(size: int, padded: int, before: int, window: int, overlap: float) -> A
     if size <= window:  # padded to the window
         return padded, [(0, padded)]
     slices = dense_patch_slices((size,), (window,), (max(1, int(window * (1 - overlap))),))
-    return padded, [(before + each.start, before + each.stop) for (each,) in slices]
+    return padded, [(before + part.start, before + part.stop) for (part,) in slices]
 
 
 def _multiple(n: int) -> int:

@@ -40,7 +40,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def check_flag(name: str, value: bool) -> bool:
-    """Return a knob's value.
+    """Check that a knob is a bool, and return it.
 
     Raises:
         UsageError: if it is not a bool: ``--amp false`` reaches a config as the string 'false', which is truthy.

@@ -16,7 +16,7 @@ def check_window(name: str, size: Sequence[int]) -> None:
     """Check a window's or a patch's size: the network halves it four times, and InstanceNorm then needs two voxels.
 
     Args:
-        name: the knob, for the error.
+        name: the knob, for the error message.
         size: its value.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brats3d.errors import DataError
-from brats3d.files import ordinary_size, write_whole
+from brats3d.files import regular_file_size, write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
 
 MAX_EVENTS_BYTES = 2**30
@@ -67,7 +67,7 @@ def read_scalars(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
     if not any(path.name.startswith("events.out.tfevents.") for path in files):
         raise DataError(folder, "no TensorBoard events", expected="the output_dir of a training")
     try:
-        if (size := sum(map(ordinary_size, files))) > MAX_EVENTS_BYTES:
+        if (size := sum(map(regular_file_size, files))) > MAX_EVENTS_BYTES:
             raise ValueError(f"{size:,} bytes; at most {MAX_EVENTS_BYTES:,} are read")
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     except Exception as error:  # TensorBoard raises different types for different kinds of damage

@@ -222,10 +222,10 @@ def test_training_refuses_a_case_without_some_sequences(
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-300]), "model.pt: damaged, or contains more than weights"),
     "a byte": (lambda p: _change_a_byte(p), "contains more than weights (the checksum of"),
-    "code": (lambda p: torch.save({"a": print}, p), "contains more than weights (it names print)"),
+    "code": (lambda p: torch.save({"a": print}, p), "contains more than weights (it refers to print)"),
     "not finite": (lambda p: _change_weights(p, torch.nan), "4 values that are NaN or infinite"),
     "shape": (lambda p: _change_weights(p, None), "has shape (4, 4, 1, 1, 1), expected (4, 4, 3, 3, 3)"),
-    "no card": (lambda p: p.with_suffix(".json").unlink(), "has no model.json beside it"),
+    "no card": (lambda p: p.with_suffix(".json").unlink(), "has no card model.json beside it"),
     "no json": (lambda p: p.with_suffix(".json").write_text("{"), "model.json: damaged"),
     "missing key": (lambda p: _change_card(p, regions=None), "'regions' is missing"),
     "text": (lambda p: _change_card(p, modalities="t1"), "invalid 'modalities'; expected a list"),

@@ -175,7 +175,7 @@ def test_failures_json_disappears_when_the_case_is_repaired(predict, data, tmp_p
     del steps[:]
     code, out, _ = predict()
     assert code == 0 and steps == [IDS[1]]
-    assert "2 of 3 cases are done already" in out and "Segmented 1 cases (2 already done)" in out
+    assert "Skipping 2 of 3 cases" in out and "Segmented 1 cases (2 already done)" in out
     assert not (tmp_path / "out" / "failures.json").exists()
     assert segmented(tmp_path / "out") == IDS
 
@@ -369,7 +369,7 @@ def test_done_cases_are_skipped(predict, tmp_path, steps):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     code, out, _ = predict("--preview", "--stats")
     assert code == 0 and steps == IDS
-    assert "3 of 3 cases are done already" in out and "Segmented 0 cases (3 already done)" in out
+    assert "Skipping 3 of 3 cases" in out and "Segmented 0 cases (3 already done)" in out
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
 
 
@@ -554,6 +554,6 @@ def test_a_killed_run_resumes_to_the_same_files(make_dataset, tmp_path, two_weig
     with start("out") as again:
         text, _ = again.communicate(timeout=300)
     assert again.returncode == 0
-    assert f"{len(done)} of 8 cases are done already" in text
+    assert f"Skipping {len(done)} of 8 cases" in text
     assert contents(out) == contents(tmp_path / "whole")
     assert {p for p, mtime in done.items() if p.stat().st_mtime_ns == mtime} == done.keys()

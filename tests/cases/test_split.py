@@ -153,7 +153,7 @@ def test_one_patient_in_two_releases_stays_together(make_dataset, write_case) ->
     root = make_dataset(4)
     write_case(root / "Brats18_CBICA_AAB_1", seed=77)
     (root / "name_mapping.csv").write_text(MAPPING)
-    assert split(root, folds=5).notes[0] == "5 folds were asked for; there are 4 patients"
+    assert split(root, folds=5).notes[0] == "only 4 folds instead of 5, because there are 4 patients"
     folds = folds_of(root)
     assert folds["Brats18_CBICA_AAB_1"] == folds["BraTS20_Training_001"]
     patients = {entry["case_id"]: entry["patient_id"] for entry in read(root)["training"]}

@@ -62,7 +62,7 @@ def test_a_case_is_read_as_it_was_written(make, item):
 
 def test_nothing_is_created_before_the_first_case(make, item, tmp_path):
     store = make()
-    assert store.read(store.entry(item)) is None and not store.holds(item)
+    assert store.read(store.entry(item)) is None and not store.contains(item)
     assert not (tmp_path / "cache").exists()
 
 
@@ -74,7 +74,7 @@ def test_a_changed_file_has_another_entry_which_replaces_the_old_one(make, item,
     Path(item["image"][1]).write_bytes(b"CONTENT")  # same size, and the same mtime
     os.utime(item["image"][1], ns=(times.st_atime_ns, times.st_mtime_ns))
     store = make()
-    assert not store.holds(item)
+    assert not store.contains(item)
     new = put(store, item)
     assert entries(tmp_path) == [new] != [old]
 
@@ -102,7 +102,7 @@ def test_a_file_that_changes_while_it_is_read_leaves_no_entry(make, item, tmp_pa
 def test_an_item_with_a_missing_file_or_an_unknown_object_has_no_entry(make, item):
     assert make().entry({**item, "other": object()}) is None
     Path(item["label"]).unlink()
-    assert make().entry(item) is None and not make().holds(item)
+    assert make().entry(item) is None and not make().contains(item)
 
 
 def test_another_recipe_has_another_folder(make):
@@ -152,7 +152,7 @@ def test_a_damaged_entry_is_not_used_and_can_be_written_again(make, item):
     store = make()
     entry = put(store, item)
     entry.write_bytes(entry.read_bytes()[:-1])
-    assert store.read(entry) is None and store.holds(item)
+    assert store.read(entry) is None and store.contains(item)
     put(store, item)
     assert store.read(entry) is not None
 
@@ -245,7 +245,7 @@ def test_an_entry_that_cannot_be_looked_at_is_not_used(make, item, monkeypatch):
         return real(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "stat", refuse)
-    assert not store.holds(item) and store.read(entry) is None
+    assert not store.contains(item) and store.read(entry) is None
 
 
 def test_old_temporary_files_of_killed_processes_are_removed(make, item):

@@ -45,7 +45,7 @@ def test_nan_is_not_written(samples, tmp_path):
         (lambda rows: "{", "JSON"),
         (lambda rows: [], "no scores"),
         (lambda rows: {"rows": 7}, "no scores"),
-        (lambda rows: {"rows": [{}]}, "row 0"),
+        (lambda rows: {"rows": [{}]}, "row 1"),
         (lambda rows: {"rows": rows[:1]}, "case case_0"),
         (lambda rows: {"rows": rows * 2}, "several"),
         (lambda rows: {"rows": rows, "rules": 7}, "rules"),

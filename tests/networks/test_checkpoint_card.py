@@ -9,7 +9,7 @@ import pytest
 from monai.networks.nets import UNet
 
 from brats3d.errors import DataError, NotFoundError
-from brats3d.networks.checkpoint_card import card_path, describe_network, read_card, serves_absent_sequences
+from brats3d.networks.checkpoint_card import card_path, describe_network, read_card, supports_absent_sequences
 
 GOOD = {
     "modalities": ["t1", "t2", "flair"],
@@ -107,15 +107,15 @@ def test_missing_files_are_told_apart(write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "serves"), [({}, False), ({"absent_sequences": False}, False), ({"absent_sequences": True}, True)]
+    ("more", "supported"), [({}, False), ({"absent_sequences": False}, False), ({"absent_sequences": True}, True)]
 )
-def test_the_card_tells_whether_the_weights_serve_absent_sequences(write, more, serves):
-    assert serves_absent_sequences(write({**GOOD, **more})) is serves
-    assert serves_absent_sequences(str(write({**GOOD, **more}))) is serves
+def test_the_card_tells_whether_the_weights_support_absent_sequences(write, more, supported):
+    assert supports_absent_sequences(write({**GOOD, **more})) is supported
+    assert supports_absent_sequences(str(write({**GOOD, **more}))) is supported
 
 
-def test_random_weights_do_not_serve_absent_sequences():
-    assert serves_absent_sequences(None) is False
+def test_random_weights_do_not_support_absent_sequences():
+    assert supports_absent_sequences(None) is False
 
 
 def unet(in_channels: int = 4, channels=(4, 8), **options) -> UNet:

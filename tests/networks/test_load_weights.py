@@ -49,7 +49,7 @@ def saved(tmp_path: Path) -> tuple[Path, UNet]:
 
 @pytest.fixture
 def serving(saved) -> tuple[Path, UNet]:
-    """Like ``saved``, with weights that serve absent sequences."""
+    """Like ``saved``, with weights that support absent sequences."""
     path, network = saved
     save_checkpoint(path, network.state_dict(), {**card_of(network), "absent_sequences": True})
     return path, network
@@ -111,7 +111,7 @@ def test_the_state_of_a_run_has_weights_too(saved):
 
 
 @pytest.mark.parametrize("modalities", [["t1", "t2", "flair"], ["flair", "t1ce"], ["t2"]], ids=str)
-def test_weights_that_serve_absent_sequences_load_into_a_network_of_fewer(serving, modalities, log):
+def test_weights_that_support_absent_sequences_load_into_a_network_of_fewer(serving, modalities, log):
     path, whole = serving
     reduced = unet(len(modalities))
     assert load_weights(reduced, path, modalities)["modalities"] == FOUR
@@ -123,7 +123,7 @@ def test_weights_that_serve_absent_sequences_load_into_a_network_of_fewer(servin
     assert len(log.messages) == 1 and f"reduced to {', '.join(FOUR[i] for i in present)}" in log.text
 
 
-def test_weights_that_serve_absent_sequences_load_with_all_of_them(serving, log):
+def test_weights_that_support_absent_sequences_load_with_all_of_them(serving, log):
     other = unet()
     load_weights(other, serving[0], FOUR)
     assert same(other, serving[1])

@@ -67,4 +67,4 @@ def test_impossible_scores_are_refused(run_dir):
     (run_dir / "metrics.json").write_text(json.dumps(content))
     with pytest.raises(DataError) as caught:
         read_run(run_dir)
-    assert (caught.value.subject, caught.value.problem) == (str(run_dir / "metrics.json"), "row 1: dice")
+    assert (caught.value.subject, caught.value.problem) == (str(run_dir / "metrics.json"), "row 2: dice")
