@@ -1,7 +1,7 @@
 """Convert Kaggle's HDF5 slices or the Decathlon's 4-D images into BraTS 2020's NIfTI layout.
 
-The source is only read. A case's folder appears whole or not at all, so an interrupted conversion resumes when it is
-started again.
+The source is only read. A case's folder appears whole or not at all, so that the same command resumes an
+interrupted conversion.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Conversion:
         if failed > MAX_LISTED:
             lines.append(f"  and {failed - MAX_LISTED} more, see conversion.json")
         if self.ambiguous:
-            guessed = sum(each.factor != 1 for each in self.ambiguous)
+            guessed = sum(part.factor != 1 for part in self.ambiguous)
             lines.append(
                 f"{len(self.ambiguous)} slices of single modalities have too few distinct intensities to determine "
                 f"their common factor; a factor was estimated for {guessed} of them, see conversion.json"
@@ -194,11 +194,14 @@ def _convert(case: SourceCase, out: Path) -> str | None:
 
 
 def _write_case(case: SourceCase, converted: ConvertedCase, out: Path) -> None:
-    with suppress(FileExistsError), whole_folder(out / case.case_id) as hidden:  # another run may have been faster
+    with (
+        suppress(FileExistsError),
+        whole_folder(out / case.case_id) as hidden,
+    ):  # another run may have written the case meanwhile
         for kind in case.kinds:
             write_nifti(hidden / f"{case.case_id}_{kind}.nii.gz", converted.arrays[kind], converted.affine)
         record = hidden / _RECORD
-        record.write_text(json.dumps({"ambiguous": [asdict(each) for each in converted.ambiguous]}), encoding="utf-8")
+        record.write_text(json.dumps({"ambiguous": [asdict(part) for part in converted.ambiguous]}), encoding="utf-8")
         flush_file(record)
 
 
@@ -216,7 +219,7 @@ def _ambiguous_slices(cases: Sequence[SourceCase], out: Path) -> tuple[Ambiguous
     for case in cases:
         record = out / case.case_id / _RECORD
         try:
-            slices += [AmbiguousSlice(**each) for each in read_json(record)["ambiguous"]]
+            slices += [AmbiguousSlice(**fields) for fields in read_json(record)["ambiguous"]]
         except FileNotFoundError:
             continue
         except (ValueError, TypeError, KeyError) as error:
@@ -229,7 +232,7 @@ def _write_report(conversion: Conversion, source: SourceDataset) -> None:
         "source": source.form,
         "converted": [case.case_id for case in source.cases if (conversion.out / case.case_id).is_dir()],
         "failed": dict(conversion.failed),
-        "ambiguous_slices": [asdict(each) for each in conversion.ambiguous],
+        "ambiguous_slices": [asdict(part) for part in conversion.ambiguous],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)
     write_whole(conversion.out / "conversion.json", lambda file: file.write(text.encode()))

@@ -80,7 +80,7 @@ _MAX_DEPTH = 4
 
 
 def _check_case_ids(case_ids: Sequence[str], dataset_json: Path) -> None:
-    """Raise if converted cases would be read with other labels than BraTS 2020's because of their names."""
+    """Raise if the name of a converted case implies other labels than BraTS 2020's."""
     for case_id in case_ids:
         try:
             check_case_id(case_id)

@@ -41,8 +41,9 @@ class SliceFiles:
     Args:
         volume: its number.
         slices: slice number -> its file; more than one file is an error when the volume is read.
-        depth: number of slices of the deepest volume of the set, which every volume must have. Slices of BraTS's
-            240 x 240 pixels must be 155; only there can a set be recognised that lacks the last slices of all volumes.
+        depth: number of slices of the deepest volume of the set, which every volume must have. A volume of
+            240 x 240 pixels, as in BraTS, must have 155; at other sizes, a set that lacks the last slices of all volumes
+            goes unnoticed.
     """
 
     volume: int
@@ -204,8 +205,8 @@ def _labels(mask: np.ndarray, path: Path) -> np.ndarray:
 def _check_background(integers: Mapping[str, np.ndarray], path: Path) -> None:
     """Raise if the backgrounds found in the channels of a slice hardly overlap.
 
-    The z-score does not say where 0 was: a constant foreground that covers more pixels than the background would pass
-    for it. Such a foreground lies where the other channels show brain. Channels may differ in their field of view, so
+    The z-score does not preserve where 0 was: a constant foreground that covers more pixels than the background would
+    be mistaken for it. Such a foreground lies where the other channels show brain. Channels may differ in their field of view, so
     the overlap is measured against the smaller background of each pair.
 
     Args:

@@ -25,7 +25,7 @@ def draw_contrast(rng: RandomStream, setting: Setting, low_grade: bool) -> dict[
     core_darker = uniform(*(k.t1_core_low if low_grade else k.t1_core))
     edema_darker = uniform(*(k.t1_edema_low if low_grade else k.t1_edema))
     t1 = [t1_csf, t1_gm, t1_wm, t1_gm - core_darker, t1_gm - edema_darker]
-    # The agent, and the second scan, shift tissue that does not enhance a little.
+    # Tissue that does not enhance differs a little between the two scans.
     t1ce = [value + rng.normal(k.t1ce_shift) for value in t1]
     t1ce[0] = min(t1ce[0], t1ce[1] - (t1_gm - t1_csf) / 4)
     t1ce[2] = max(t1ce[2], t1ce[1] + (t1_wm - t1_gm) / 4)

@@ -1,4 +1,4 @@
-"""Distractors: structures that are bright without being tumour, and never labelled.
+"""Distractors: bright structures that are not tumour and are never labelled.
 
 They teach a network not to segment vessels, dura, choroid plexus, white-matter lesions and moving fluid.
 """

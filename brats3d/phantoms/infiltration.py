@@ -19,7 +19,7 @@ from brats3d.phantoms.volume_ops import bounding_box
 
 
 def detour_mm(rng: RandomStream, setting: Setting, coords: torch.Tensor, focus: Focus) -> torch.Tensor:
-    """Compute how much longer than a straight line the way from a focus through tissue is.
+    """Compute how much longer the path from a focus through tissue is than a straight line.
 
     This is the difference of two shortest paths on the coarse grid with 26 neighbours. In the first, a millimetre of
     grey matter counts ``slow_in_gm``, of CSF 5, and outside the brain or across the midline 12, except in white matter

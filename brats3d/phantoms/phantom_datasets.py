@@ -1,4 +1,4 @@
-"""Phantoms made while a network trains on them: an endless stream for training, and a fixed set for validation."""
+"""Data sets of phantoms made on the fly: an endless stream for training, and a fixed set for validation."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class PhantomStream(IterableDataset):
         self._pool = [*self._pool, _Pooled(self.made, prepared)][-self.pool :]
         self.made += 1
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # else its time would be counted for the next step
+            torch.cuda.synchronize(self.device)  # otherwise its time would count towards the next step
         self.seconds_making += time.perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""The randomness of a phantom: numbers that are the same on every device, and noise made on the device."""
+"""Random numbers that are the same on every device, and noise made on the device."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RandomStream:
         return float(np.exp(self.uniform(*np.log((low, high)))))
 
     def normal(self, sigma: float) -> float:
-        """Draw a normal number of mean 0."""
+        """Draw from a normal distribution of mean 0."""
         return float(self._numbers.normal(0, sigma))
 
     def chance(self, probability: float) -> bool:

@@ -132,7 +132,7 @@ def vary_tumour(
     Returns:
         The box around the tumour, and sequence -> what to add in it; both are empty if nothing varies.
     """
-    visible = fractions.amax(0) > 1e-3  # a blurred tumour never ends
+    visible = fractions.amax(0) > 1e-3  # the blur of a tumour has no sharp end
     if not visible.any() or not (any(setting.core_variation) or any(setting.uptake_variation)):
         return (), {}
     box = bounding_box(visible)

@@ -14,10 +14,10 @@ from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour_focus import Focus, distance_mm
 
 CORE, EDEMA, ENHANCING, CYST, BLOOD = 1, 2, 3, 4, 5
-"""Tissues of a tumour. Cysts and blood belong to the core, as all tissue that does not enhance."""
+"""Tissues of a tumour. Cysts and blood belong to the core, like all tissue that does not enhance."""
 
 MIN_TUMOUR_ML = 1.0
-"""A tumour whose whole volume came out smaller is grown again, larger."""
+"""A tumour of a smaller whole volume is grown again, larger."""
 
 MIN_ENHANCING_ML = 0.1
 """Enhancing tissue of a smaller total volume becomes core: no reader would outline such a speck. BraTS 2023 drops

@@ -37,7 +37,7 @@ def place_foci(rng: RandomStream, setting: Setting, coords: torch.Tensor, low_gr
 
     Args:
         coords: (3, x, y, z) atlas coordinates in mm on the coarse grid.
-        low_grade: whether the tumour is of low grade.
+        low_grade: True for a tumour of low grade.
     """
     gm, wm, depth = sample_atlas(coords, COARSE_MM)
     extra = rng.substream("foci")
@@ -80,7 +80,7 @@ def push_tissue(coords: torch.Tensor, foci: Sequence[Focus]) -> torch.Tensor:
         coords: (3, x, y, z) atlas coordinates in mm on the coarse grid.
 
     Returns:
-        The displaced coordinates: they look up the atlas nearer to each centre, and never beyond it.
+        The displaced coordinates, moved towards each centre but never beyond it.
     """
     box = coarse_box(coords)
     for focus in foci:

@@ -21,7 +21,7 @@ def problems(case: Case) -> tuple[str, ...]:
     return error.value.problems
 
 
-def test_a_sound_case_is_not_to_blame(case):
+def test_a_sound_case_raises_nothing(case):
     explain_item(case_to_item(case))
 
 

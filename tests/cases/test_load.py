@@ -138,7 +138,7 @@ def test_one_patient_under_the_names_of_two_releases_stays_together(tmp_path, wr
         assert any(set(names[:2]) <= side for side in sides(tmp_path, fold))
 
 
-def test_several_releases_without_a_mapping_are_warned_of_once(tmp_path, write_case, log):
+def test_several_releases_without_a_mapping_log_one_warning(tmp_path, write_case, log):
     for name in ("BraTS2021_00005", "BraTS20_Training_001"):
         write_case(tmp_path / name)
     load_fold(tmp_path, "training")
@@ -204,7 +204,7 @@ def test_cases_that_lack_sequences_are_loaded_with_a_warning(make_dataset, log):
     assert without_t1 == "BraTS20_Training_002: segmented without t1"
 
 
-def test_whole_cases_are_loaded_without_a_warning(make_dataset, log):
+def test_complete_cases_are_loaded_without_a_warning(make_dataset, log):
     root = make_dataset(2)
     assert load_cases(root, absent_sequences=True) == load_cases(root)
     assert log.messages == []

@@ -21,7 +21,7 @@ def test_a_folder_must_exist(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["", " ", None, "file.zip", "a#b", "a::b", "$x", "@x", "%x"])
-def test_what_is_no_folder_or_is_syntax_to_monai_is_refused(tmp_path, monkeypatch, folder):
+def test_a_file_and_a_path_that_monai_would_misread_are_refused(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.zip").touch()
     for name in ("a#b", "a::b", "$x", "@x", "%x"):

@@ -77,7 +77,7 @@ def test_colour_voxels_and_a_singular_affine_are_problems(case, write_nifti):
 
 
 @pytest.mark.parametrize(("spacing", "warned"), [((1.0, 1.09, 1.1), False), ((1.0, 1.0, 3.0), True)])
-def test_a_spacing_more_than_a_tenth_off_1_mm_is_warned_of(case, write_nifti, spacing, warned):
+def test_a_spacing_more_than_a_tenth_off_1_mm_returns_a_warning(case, write_nifti, spacing, warned):
     path = case.images["t1"]
     write_nifti(path, ONES, np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]))
     warning = spacing_warning(read_header(path))

@@ -25,7 +25,7 @@ LOAD = LoadImaged("image", image_only=True, ensure_channel_first=True)
 
 @pytest.fixture
 def item(tmp_path: Path) -> dict[str, Any]:
-    """An item whose files are no images: only their names, sizes and times count."""
+    """An item whose files are not images: only their names, sizes and times matter."""
     for name in ("a_t1.nii.gz", "a_t2.nii.gz", "a_seg.nii.gz"):
         (tmp_path / name).write_bytes(b"content")
     return {
@@ -79,7 +79,7 @@ def test_a_changed_file_has_another_entry_which_replaces_the_old_one(make, item,
     assert entries(tmp_path) == [new] != [old]
 
 
-def test_items_that_differ_have_entries_of_their_own(make, item, tmp_path):
+def test_different_items_have_different_entries(make, item, tmp_path):
     other = {**item, "image": item["image"][::-1]}
     paths = {put(make(), item), put(make(), other), put(make(), {**item, "label_convention": "brats2023"})}
     assert set(entries(tmp_path)) == paths and len(paths) == 3
@@ -185,7 +185,7 @@ def test_runs_that_write_one_entry_at_the_same_time_leave_one_whole_entry(make, 
 # --- never a reason to fail
 
 
-def test_a_value_that_cannot_be_stored_ends_the_writing_with_one_message(make, item, log, tmp_path):
+def test_a_value_that_cannot_be_stored_stops_writing_with_one_message(make, item, log, tmp_path):
     store = make()
     for _ in range(2):
         put(store, item, {"image": object()})
@@ -193,7 +193,7 @@ def test_a_value_that_cannot_be_stored_ends_the_writing_with_one_message(make, i
     assert [r.levelname for r in log.records] == ["INFO"] and "a object cannot be stored" in log.text
 
 
-def test_a_folder_that_cannot_be_written_is_one_warning(make, item, log, tmp_path):
+def test_a_folder_that_cannot_be_written_logs_one_warning(make, item, log, tmp_path):
     (tmp_path / "cache").write_text("a file in the place of the folder")
     store = make()
     for _ in range(3):
@@ -234,7 +234,7 @@ def test_existing_entries_of_any_recipe_count_towards_the_fraction(make, item, m
     assert len(entries(tmp_path)) == 3
 
 
-def test_an_entry_that_cannot_be_looked_at_is_not_used(make, item, monkeypatch):
+def test_an_inaccessible_entry_is_not_used(make, item, monkeypatch):
     store = make()
     entry = put(store, item)
     real = os.stat

@@ -418,7 +418,7 @@ def test_an_error_that_the_files_did_not_cause_is_unchanged(make_dataset):
 
 
 @pytest.mark.parametrize(("warn", "background", "warned"), [(True, 7, 1), (False, 7, 0), (True, 0, 0)])
-def test_a_background_that_is_not_0_is_a_warning(make_dataset, write_nifti, log, warn, background, warned):
+def test_a_background_that_is_not_0_logs_a_warning(make_dataset, write_nifti, log, warn, background, warned):
     root = make_dataset(1)
     values = np.full((16, 16, 12), 300, np.int16)
     values[:4] = background
@@ -431,7 +431,7 @@ def test_a_background_that_is_not_0_is_a_warning(make_dataset, write_nifti, log,
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_filling_finds_a_damaged_case_even_if_nothing_has_room_for_it(make_stored, memory, monkeypatch, full):
+def test_filling_finds_a_damaged_case_even_if_there_is_no_room_for_it(make_stored, memory, monkeypatch, full):
     memory(0 if full else 1)
     if full:  # after one case the disk's share is used
         monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=3 * CASE_BYTES))

@@ -90,7 +90,7 @@ def test_a_run_resumed_anywhere_sees_the_plain_loaders_batches(options, done):
     assert same(train(*prefetching(cases(), **options), done=done), expected[done:])
 
 
-def test_every_epoch_has_all_cases_in_an_order_of_its_own():
+def test_every_epoch_has_all_cases_in_a_different_order():
     loader, sampler = prefetching(cases())
     epochs = []
     for epoch in (1, 2, 3):

@@ -42,7 +42,7 @@ def test_orders_differ_by_epoch_and_by_seed():
     assert all(a != b for a, b in itertools.combinations(orders, 2))
 
 
-def test_without_shuffling_the_order_is_the_data_sets():
+def test_without_shuffling_the_order_is_that_of_the_data_set():
     assert list(EpochCaseSampler("abc", shuffle=False)) == [(1, 0), (1, 1), (1, 2)]
 
 

@@ -45,7 +45,7 @@ def test_a_file_may_be_replaced_only_if_it_is_missing_or_unchanged(folder: Path)
     assert owned(folder, "a.png"), "its content is what was written"
 
 
-def test_the_error_names_the_argument_and_tells_changed_from_unknown_files(folder: Path) -> None:
+def test_the_error_names_the_argument_and_distinguishes_changed_from_unknown_files(folder: Path) -> None:
     (folder / "a.png").write_text("changed")
     (folder / "c.png").write_text("unknown")
     for name, word in (("a.png", "changed"), ("c.png", "not written")):
@@ -73,7 +73,7 @@ def test_a_process_killed_before_the_rename_leaves_files_that_may_be_replaced(fo
     assert files.are_unchanged(["a.png"], "x") and not files.are_unchanged(["a.png"], "y")
 
 
-def test_files_are_unchanged_if_they_are_what_was_written_from_the_same(folder: Path) -> None:
+def test_files_are_unchanged_if_they_were_written_from_the_same_input(folder: Path) -> None:
     files = WrittenFiles(folder)
     assert files.are_unchanged(["a.nii.gz", "a.png"], "x") and files.are_unchanged(["a.nii.gz"], "x")
     assert not files.are_unchanged(["a.nii.gz"], "y")
@@ -92,7 +92,7 @@ def test_a_file_written_again_belongs_to_the_later_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 120, 17))
-def test_a_torn_line_is_ignored_and_does_not_spoil_the_next(cut: int, folder: Path) -> None:
+def test_an_incomplete_line_is_ignored_and_the_next_one_is_read(cut: int, folder: Path) -> None:
     path = folder / PREDICTIONS_NAME
     path.write_bytes(path.read_bytes()[: -1 - cut])
     assert owned(folder, "a.png") and not owned(folder, "b.nii.gz")

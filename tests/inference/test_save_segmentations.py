@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_case(segmen
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".png", ".json"])
 @pytest.mark.parametrize("earlier", [False, True], ids=["never written", "changed"])
-def test_files_that_are_not_unchanged_output_are_never_replaced(segment, suffix, earlier):
+def test_changed_and_foreign_files_are_never_replaced(segment, suffix, earlier):
     options = {"preview": True, "stats": True}
     done = segment(**options)
     if not earlier:
@@ -149,7 +149,7 @@ def test_files_that_are_not_unchanged_output_are_never_replaced(segment, suffix,
     assert path.read_bytes() == before
 
 
-def test_stats_are_written_where_asked_and_replaced_by_a_later_run(segment):
+def test_stats_are_written_on_request_and_replaced_by_a_later_run(segment):
     done = segment(stats=True)
     path = done.out / f"{done.ids[0]}.json"
     content = json.loads(path.read_text())

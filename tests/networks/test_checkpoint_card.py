@@ -95,7 +95,7 @@ def test_a_file_that_is_not_text_is_refused(write):
     refusal(path)
 
 
-def test_missing_files_are_told_apart(write, tmp_path):
+def test_a_missing_checkpoint_and_a_missing_card_are_distinguished(write, tmp_path):
     with pytest.raises(NotFoundError) as error:
         read_card(tmp_path / "none.pt")
     assert error.value.subject == "checkpoint" and "none.pt" in error.value.problem
@@ -109,7 +109,7 @@ def test_missing_files_are_told_apart(write, tmp_path):
 @pytest.mark.parametrize(
     ("more", "supported"), [({}, False), ({"absent_sequences": False}, False), ({"absent_sequences": True}, True)]
 )
-def test_the_card_tells_whether_the_weights_support_absent_sequences(write, more, supported):
+def test_the_card_states_whether_the_weights_support_absent_sequences(write, more, supported):
     assert supports_absent_sequences(write({**GOOD, **more})) is supported
     assert supports_absent_sequences(str(write({**GOOD, **more}))) is supported
 
@@ -127,7 +127,7 @@ def unet(in_channels: int = 4, channels=(4, 8), **options) -> UNet:
     [({}, True), ({"in_channels": 3}, False), ({"channels": (4, 16)}, False), ({"norm": "BATCH"}, False)],
     ids=str,
 )
-def test_networks_are_told_apart_by_their_description(options, equal):
+def test_networks_are_distinguished_by_their_description(options, equal):
     description = describe_network(unet(**options))
     assert (description == describe_network(unet())) is equal
     assert json.loads(json.dumps(description)) == description

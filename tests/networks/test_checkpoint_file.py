@@ -45,7 +45,7 @@ def test_content_and_card_are_read_as_they_were_written(saved):
     assert card == CARD
 
 
-def test_a_missing_file_and_a_missing_card_are_told_apart(saved):
+def test_a_missing_file_and_a_missing_card_are_distinguished(saved):
     with pytest.raises(NotFoundError) as error:
         read_checkpoint(saved.with_name("none.pt"))
     assert "none.pt" in error.value.problem

@@ -23,6 +23,6 @@ def test_other_sizes_are_refused_under_the_knobs_name(size):
 @pytest.mark.parametrize(
     ("card", "warned"), [({}, False), ({"patch_size": [96, 96, 96]}, False), ({"patch_size": [64, 64, 64]}, True)]
 )
-def test_windows_unlike_the_training_patches_are_a_warning(log, card, warned):
+def test_windows_of_another_size_than_the_patches_log_a_warning(log, card, warned):
     compare_windows("best.pt", card, (96, 96, 96))
     assert ("--roi_size" in log.text) is warned

@@ -82,7 +82,7 @@ def test_flow_is_bright_in_flair_and_dark_in_t2_and_only_in_fluid(still, atlas_h
     assert found > 100
 
 
-def test_caps_lie_nowhere_but_near_the_ventricles(still, atlas_head):
+def test_caps_lie_only_near_the_ventricles(still, atlas_head):
     head = atlas_head
     near = refine(sample_landmarks(head.coords, VENTRICLES), head.box)[0]
     bright = 0

@@ -1,4 +1,4 @@
-"""Infiltration: the way from a focus through tissue, worked by hand."""
+"""Infiltration: the path from a focus through tissue, worked out by hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_grey_matter_is_slower_by_the_factor_of_the_setting(painted_atlas):
     np.testing.assert_allclose(detour[10, 10, 10:18], [0, 0, 4, 8, 12, 16, 20, 24], atol=1e-4)
 
 
-def test_fluid_lengthens_the_way_unless_there_is_a_gap(painted_atlas):
+def test_fluid_lengthens_the_path_unless_there_is_a_gap(painted_atlas):
     wm = torch.ones(21, 21, 21)
     wm[:, :, 13:15] = 0
     behind = detour_mm(painted_atlas(torch.zeros_like(wm), wm))[10, 10, 12:17]

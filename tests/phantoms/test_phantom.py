@@ -109,7 +109,7 @@ def test_a_setting_may_be_given_by_name_or_as_an_object_and_varied_is_the_defaul
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_torchs_global_generator_neither_matters_nor_moves(setting):
+def test_torchs_global_generator_is_neither_used_nor_changed(setting):
     torch.manual_seed(5)
     state = torch.get_rng_state()
     assert same(make_phantom(3, "small", setting=setting), small(3, setting))

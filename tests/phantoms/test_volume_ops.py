@@ -1,4 +1,4 @@
-"""Resampling and blur, against values worked by hand and scipy."""
+"""Resampling and blur, compared with scipy and with values worked out by hand."""
 
 from __future__ import annotations
 
