@@ -71,10 +71,12 @@ def read_name_mappings(dataset_dir: str | Path | Sequence[str | Path]) -> NameMa
         for folder, names in walk_folders(root, skip_unreadable=True):
             paths += [Path(folder, name) for name in names if _MAPPING_FILE.fullmatch(name)]
         files.update((os.path.realpath(path), path) for path in paths if _MAPPING_FILE.fullmatch(path.name))
-    found = sorted(files.values(), key=str)
-    tables = tuple(path for path in found if path.suffix.lower() == ".csv")
+    mapping_files = sorted(files.values(), key=str)
+    tables = tuple(path for path in mapping_files if path.suffix.lower() == ".csv")
     rows = [row for path in tables for row in _read_rows(path)]
-    return NameMapping(tables, tuple(path for path in found if path not in tables), MappingProxyType(_patients(rows)))
+    return NameMapping(
+        tables, tuple(path for path in mapping_files if path not in tables), MappingProxyType(_patients(rows))
+    )
 
 
 def unite_patients(cases: Sequence[Case], mapping: NameMapping) -> list[Case]:

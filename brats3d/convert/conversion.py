@@ -197,7 +197,7 @@ def _write_case(case: SourceCase, converted: ConvertedCase, out: Path) -> None:
     with (
         suppress(FileExistsError),
         whole_folder(out / case.case_id) as hidden,
-    ):  # another run may have written the case meanwhile
+    ):  # another run may be faster
         for kind in case.kinds:
             write_nifti(hidden / f"{case.case_id}_{kind}.nii.gz", converted.arrays[kind], converted.affine)
         record = hidden / _RECORD

@@ -41,9 +41,9 @@ class SliceFiles:
     Args:
         volume: its number.
         slices: slice number -> its file; more than one file is an error when the volume is read.
-        depth: number of slices of the deepest volume of the set, which every volume must have. A volume of
-            240 x 240 pixels, as in BraTS, must have 155; at other sizes, a set that lacks the last slices of all volumes
-            goes unnoticed.
+        depth: number of slices of the deepest volume of the set, which every volume must have. Volumes of
+            240 x 240 pixels, as in BraTS, must have 155; at other sizes, it goes unnoticed if all volumes lack their
+            last slices.
     """
 
     volume: int
@@ -205,13 +205,8 @@ def _labels(mask: np.ndarray, path: Path) -> np.ndarray:
 def _check_background(integers: Mapping[str, np.ndarray], path: Path) -> None:
     """Raise if the backgrounds found in the channels of a slice hardly overlap.
 
-    The z-score does not preserve where 0 was: a constant foreground that covers more pixels than the background would
-    be mistaken for it. Such a foreground lies where the other channels show brain. Channels may differ in their field of view, so
-    the overlap is measured against the smaller background of each pair.
-
-    Args:
-        integers: modality -> recovered integers of one slice, (X, Y).
-        path: the slice's file.
+    A constant foreground larger than the background would be mistaken for it, but it lies where the other channels show
+    brain. Channels may differ in their field of view, so the overlap is relative to the smaller of two backgrounds.
     """
     backgrounds = {name: image == 0 for name, image in integers.items() if image.any()}
     for (a, first), (b, second) in combinations(backgrounds.items(), 2):

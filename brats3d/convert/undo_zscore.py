@@ -1,8 +1,8 @@
 """Recover the integer intensities of a slice from their z-score.
 
 The z-score of integers whose background is 0 is reversible up to a common factor of all integers in the slice: the
-background is the most common value, and every other value differs from it by a whole multiple of some step. The factor is
-1 for slices with many distinct values; for the others it is estimated from neighbouring slices.
+background is the most common value, and every other value differs from it by a whole multiple of some step. The factor
+is 1 for slices with many distinct values; for the others it is estimated from neighbouring slices.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def walk_folders(
                 target = os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
                 subfolders.append((entry.is_symlink(), entry.path, target))
         yield folder, files
-        # The last in is the first out: real folders before links to them, each in the order of their names.
+        # A stack pops in reverse: real folders come before links to them, both in the order of their names.
         stack += [(path, target, depth + 1) for _, path, target in sorted(subfolders, reverse=True)]
 
 

@@ -61,22 +61,22 @@ def run_inference(
         counts = [0] * processes
         dist.all_gather_object(counts, len(cases) + len(failures))  # objects, since gloo gathers no GPU tensors
         refuse_idle_processes(sum(counts), "cases")
-    done = saver.prepare(skip_done)
+    skipped = saver.prepare(skip_done)
     failures.begin()
-    if done:
+    if skipped:
         text = (
             "Skipping %d of %d cases, already segmented with the same input, weights and settings "
             "(--skip_done False segments them again)"
         )
-        logger.info(text, len(done), len(cases) + len(failures))
+        logger.info(text, len(skipped), len(cases) + len(failures))
     for case in map(item_to_case, cases):
-        if case.case_id not in done:
+        if case.case_id not in skipped:
             with failures.catch(case.case_id):
                 if warning := spacing_warning(read_header(case.files[0])):
                     logger.warning("%s", warning)
-    evaluator.data_loader.dataset.exclude({*done, *(failure.case_id for failure in failures)})
+    evaluator.data_loader.dataset.exclude({*skipped, *(failure.case_id for failure in failures)})
     evaluator.state.epoch_length = None  # run until the loader is exhausted
     evaluator.run()
     idist.barrier()
-    failures.raise_any(len(saver.saved), len(done))
-    logger.info("Segmented %d cases (%d already done): %s", len(saver.saved), len(done), saver.output_dir)
+    failures.raise_any(len(saver.saved), len(skipped))
+    logger.info("Segmented %d cases (%d already done): %s", len(saver.saved), len(skipped), saver.output_dir)

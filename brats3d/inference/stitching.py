@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 class Stitcher:
     """Call an inferer with the device on which to stitch, chosen for each volume.
 
-    If memory runs out nevertheless (another process may have taken it), the volume is predicted once more and stitched
+    If memory runs out nevertheless (another process may have taken it), the volume is predicted again and stitched
     in main memory. An inferer with a ``device``, a ``cpu_thresh`` or its own rules is called unchanged.
 
     Args:

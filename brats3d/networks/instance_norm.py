@@ -145,13 +145,7 @@ def _lies_in_rows(x: torch.Tensor) -> bool:
 def _centred_means(rows: torch.Tensor, centre: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the means of rows (H, N) minus the centre (N) over the windows of an axis, and the means of the squares.
 
-    Args:
-        rows: shape (H, N).
-        centre: shape (N,), subtracted from each row.
-        inside: weight of each row in the mean of each window, shape (windows, H).
-
-    Returns:
-        Two tensors of shape (windows, N).
+    ``inside`` (windows, H) is the weight of each row in the mean of each window. Both results are (windows, N).
     """
     borders = [0, *(1 + (inside[:, 1:] != inside[:, :-1]).any(0).nonzero().flatten()).tolist(), len(rows)]
     sums, squares = (torch.zeros(len(borders) - 1, rows.shape[1]) for _ in range(2))

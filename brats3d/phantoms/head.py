@@ -122,7 +122,7 @@ def place_head(rng: RandomStream, setting: Setting, size: Size) -> torch.Tensor:
 
 
 def move_ventricles(rng: RandomStream, setting: Setting, coords: torch.Tensor) -> torch.Tensor:
-    """Move the walls of the lateral ventricles outwards (age, atrophy) or inwards (young brains) by up to ``ventricle_mm``.
+    """Move the walls of the lateral ventricles outwards (atrophy) or inwards (young brains) by up to ``ventricle_mm``.
 
     ``ventricle_skew`` is the fraction of that by which one side moves further and the other less. Where the ventricles
     grow, a voxel beside them looks up the atlas nearer to them.

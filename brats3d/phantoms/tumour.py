@@ -164,13 +164,9 @@ def _core_contents(
 
 
 def _thin_out(rng: RandomStream, setting: Setting, depth: torch.Tensor) -> torch.Tensor | None:
-    """Thin out the core of a diffuse tumour towards its surface, where cells are fewer.
+    """Return the fraction of a diffuse core that is replaced by its surroundings, (X, Y, Z), given the depth in mm.
 
-    Args:
-        depth: (X, Y, Z) mm below the core's surface.
-
-    Returns:
-        (X, Y, Z) fraction of the core that is replaced by its surroundings; None if the case is not drawn as diffuse.
+    It grows towards the surface, where cells are fewer. None if the tumour is not diffuse.
     """
     if not rng.chance(setting.diffuse):
         return None

@@ -48,7 +48,7 @@ def saved(tmp_path: Path) -> tuple[Path, UNet]:
 
 
 @pytest.fixture
-def serving(saved) -> tuple[Path, UNet]:
+def reducible(saved) -> tuple[Path, UNet]:
     """Like ``saved``, with weights that support absent sequences."""
     path, network = saved
     save_checkpoint(path, network.state_dict(), {**card_of(network), "absent_sequences": True})
@@ -111,8 +111,8 @@ def test_the_state_of_a_run_has_weights_too(saved):
 
 
 @pytest.mark.parametrize("modalities", [["t1", "t2", "flair"], ["flair", "t1ce"], ["t2"]], ids=str)
-def test_weights_that_support_absent_sequences_load_into_a_network_of_fewer(serving, modalities, log):
-    path, whole = serving
+def test_weights_that_support_absent_sequences_load_into_a_network_of_fewer(reducible, modalities, log):
+    path, whole = reducible
     reduced = unet(len(modalities))
     assert load_weights(reduced, path, modalities)["modalities"] == FOUR
     present = [i for i, m in enumerate(FOUR) if m in modalities]
@@ -123,10 +123,10 @@ def test_weights_that_support_absent_sequences_load_into_a_network_of_fewer(serv
     assert len(log.messages) == 1 and f"reduced to {', '.join(FOUR[i] for i in present)}" in log.text
 
 
-def test_weights_that_support_absent_sequences_load_with_all_of_them(serving, log):
+def test_weights_that_support_absent_sequences_load_with_all_of_them(reducible, log):
     other = unet()
-    load_weights(other, serving[0], FOUR)
-    assert same(other, serving[1])
+    load_weights(other, reducible[0], FOUR)
+    assert same(other, reducible[1])
     assert log.messages == []
 
 
@@ -138,14 +138,14 @@ def test_weights_that_need_all_sequences_are_not_reduced(saved, more):
 
 
 @pytest.mark.parametrize("wanted", [FOUR, ["t1", "t1ce"], ["t1ce"]], ids=str)
-def test_more_or_other_sequences_are_refused(serving, wanted):
-    path, _ = serving
+def test_more_or_other_sequences_are_refused(reducible, wanted):
+    path, _ = reducible
     save_checkpoint(path, unet(2).state_dict(), {**card_of(unet(2), ["t1", "flair"]), "absent_sequences": True})
     assert "has modalities ['t1', 'flair']" in refusal(unet(len(wanted)), path, wanted)
 
 
-def test_another_network_of_fewer_sequences_is_refused(serving):
-    problem = refusal(unet(1, (4, 16)), serving[0], ["t1"])
+def test_another_network_of_fewer_sequences_is_refused(reducible):
+    problem = refusal(unet(1, (4, 16)), reducible[0], ["t1"])
     assert "{'channels': [4, 8]}" in problem and "{'channels': [4, 16]}" in problem
 
 
