@@ -24,8 +24,8 @@ ROWS = (
 
 
 def case(case_id: str, grade: str | None = None) -> Case:
-    found = make_case(case_id, {}, None)
-    return Case(found.case_id, found.patient_id, {}, None, found.layout, found.convention, grade)
+    result = make_case(case_id, {}, None)
+    return Case(result.case_id, result.patient_id, {}, None, result.layout, result.convention, grade)
 
 
 def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
@@ -197,8 +197,8 @@ def test_reading_a_mapping_imports_nothing_heavy() -> None:
 @given(st.lists(st.sets(st.sampled_from("abcdefgh"), max_size=3), max_size=8))
 def test_joined_sets_are_disjoint_and_contain_all_sets(sets) -> None:
     joined = join_overlapping(sets)
-    assert sum(len(each) for each in joined) == len(set().union(*sets))
-    assert all(sum(each <= whole for whole in joined) == 1 for each in sets if each)
+    assert sum(len(members) for members in joined) == len(set().union(*sets))
+    assert all(sum(members <= whole for whole in joined) == 1 for members in sets if members)
     assert join_overlapping(joined) == joined
 
 

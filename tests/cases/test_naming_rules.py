@@ -32,8 +32,8 @@ from brats3d.labels import CONVENTIONS, MODALITIES
     ],
 )
 def test_a_case_identifier_states_layout_patient_and_label_convention(case_id, layout, patient, convention):
-    found = layout_of(case_id)
-    assert (found.name, found.patient_of(case_id), found.convention) == (layout, patient, convention)
+    result = layout_of(case_id)
+    assert (result.name, result.patient_of(case_id), result.convention) == (layout, patient, convention)
 
 
 def test_labels_are_unknown_for_unknown_cases_with_file_names_of_2023():

@@ -140,8 +140,8 @@ def test_unrelated_files_are_ignored(tmp_path):
 def test_the_grade_is_that_of_the_nearest_folder(tmp_path):
     for grade, name in (("HGG", "Brats18_CBICA_AAB_1"), ("LGG", "Brats18_TCIA09_141_1")):
         touch_case(tmp_path / "LGG" / grade.lower() / name)
-    found = [(case.patient_id, case.grade) for case in find_cases(tmp_path)]
-    assert found == [("CBICA_AAB", "HGG"), ("TCIA09_141", "LGG")]
+    result = [(case.patient_id, case.grade) for case in find_cases(tmp_path)]
+    assert result == [("CBICA_AAB", "HGG"), ("TCIA09_141", "LGG")]
 
 
 def test_bare_file_names_are_a_case_named_after_the_folder(tmp_path):

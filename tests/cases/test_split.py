@@ -68,7 +68,7 @@ def test_the_file_has_monais_form(make_dataset, write_case) -> None:
     assert "grade" not in next(e for e in content["training"] if e["case_id"] == "BraTS20_Training_003")
     assert [e["case_id"] for e in content["testing"]] == ["BraTS20_Validation_001"]
     assert "label" not in content["testing"][0]
-    assert {each.case.case_id: k for k, fold in enumerate(result.folds) for each in fold} == folds_of(root)
+    assert {measured.case.case_id: k for k, fold in enumerate(result.folds) for measured in fold} == folds_of(root)
 
 
 def test_brats3d_reads_the_file(make_dataset, tmp_path: Path) -> None:

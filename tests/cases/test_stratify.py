@@ -39,12 +39,12 @@ def brats_like(seed: int, cases: int = 369, several: bool = False) -> list[Measu
 
 
 def ids(folds) -> list[list[str]]:
-    return [[each.case.case_id for each in fold] for fold in folds]
+    return [[member.case.case_id for member in fold] for fold in folds]
 
 
 def largest_difference(folds, has) -> float:
     """The largest difference between the fraction of a trait in a fold and in all cases."""
-    every = [each for fold in folds for each in fold]
+    every = [member for fold in folds for member in fold]
     fraction = sum(map(has, every)) / len(every)
     return max(abs(sum(map(has, fold)) / len(fold) - fraction) for fold in folds)
 
@@ -65,11 +65,13 @@ rows_of_cases = st.lists(
 def test_folds_are_complete_disjoint_by_patient_and_of_similar_size(rows, folds, seed) -> None:
     cases = measured(rows)
     split = stratified_folds(cases, folds, seed)
-    patients = Counter(each.case.patient_id for each in cases)
+    patients = Counter(member.case.patient_id for member in cases)
     assert len(split) == min(folds, len(patients))
     assert all(split)
-    assert sorted(each.case.case_id for fold in split for each in fold) == sorted(each.case.case_id for each in cases)
-    assert sum(len({each.case.patient_id for each in fold}) for fold in split) == len(patients)
+    assert sorted(member.case.case_id for fold in split for member in fold) == sorted(
+        member.case.case_id for member in cases
+    )
+    assert sum(len({member.case.patient_id for member in fold}) for fold in split) == len(patients)
     sizes = [len(fold) for fold in split]
     assert max(sizes) - min(sizes) <= max(patients.values())
 
@@ -86,14 +88,16 @@ def test_folds_of_a_cohort_like_brats_2020_resemble_each_other(several: bool) ->
     worst: dict[str, list[float]] = {"stratified": [], "random": []}
     for seed in range(8):
         cases = brats_like(seed, several=several)
-        by_id = {each.case.case_id: each for each in cases}
+        by_id = {member.case.case_id: member for member in cases}
         folds = stratified_folds(cases, seed=seed)
-        others = [[by_id[c.case_id] for c in fold] for fold in split_patients([each.case for each in cases], seed=seed)]
-        assert largest_difference(folds, lambda each: each.case.grade == "LGG") < 0.03
-        assert largest_difference(folds, lambda each: each.et_ml == 0) < 0.03
-        assert largest_difference(folds, lambda each: each.wt_ml > 90) < 0.08
-        worst["stratified"].append(largest_difference(folds, lambda each: each.et_ml == 0))
-        worst["random"].append(largest_difference(others, lambda each: each.et_ml == 0))
+        others = [
+            [by_id[c.case_id] for c in fold] for fold in split_patients([member.case for member in cases], seed=seed)
+        ]
+        assert largest_difference(folds, lambda member: member.case.grade == "LGG") < 0.03
+        assert largest_difference(folds, lambda member: member.et_ml == 0) < 0.03
+        assert largest_difference(folds, lambda member: member.wt_ml > 90) < 0.08
+        worst["stratified"].append(largest_difference(folds, lambda member: member.et_ml == 0))
+        worst["random"].append(largest_difference(others, lambda member: member.et_ml == 0))
     assert sum(worst["stratified"]) < sum(worst["random"]) / 2
 
 
@@ -103,7 +107,7 @@ def test_a_rare_trait_is_spread_nearly_evenly() -> None:
         rng = random.Random(seed)
         rows = [(i, None, 50.0, 0.0 if rng.random() < 0.15 else 9.0) for i in range(rng.randint(10, 80))]
         folds = stratified_folds(measured(rows), rng.randint(2, 6), seed)
-        counts = [sum(each.et_ml == 0 for each in fold) for fold in folds]
+        counts = [sum(member.et_ml == 0 for member in fold) for fold in folds]
         differences.append(max(counts) - min(counts))
     assert max(differences) <= 2
     assert sum(d <= 1 for d in differences) >= 95

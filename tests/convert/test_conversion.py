@@ -62,8 +62,8 @@ def leftovers(out: Path) -> list[Path]:
 def test_h5_slices_become_the_original_cases(originals, tmp_path):
     before = snapshot(originals["h5"])
     out = tmp_path / "öut put" / "new"
-    done = convert(originals["h5"], out)
-    assert (done.out, list(done.written), done.skipped, done.failed) == (out, CASES, (), {})
+    result = convert(originals["h5"], out)
+    assert (result.out, list(result.written), result.skipped, result.failed) == (out, CASES, (), {})
     assert_same_cases(out, originals["brats2020"])
     assert snapshot(originals["h5"]) == before
     assert sorted(p.name for p in out.iterdir()) == [*CASES, "conversion.json", "name_mapping.csv", "survival_info.csv"]
@@ -75,8 +75,8 @@ def test_h5_slices_become_the_original_cases(originals, tmp_path):
 
 
 def test_msd_images_become_the_original_cases_in_their_own_orientation(originals, tmp_path):
-    done = convert(originals["msd"], tmp_path / "out")
-    assert done.written == ("BRATS_001", "BRATS_002")
+    result = convert(originals["msd"], tmp_path / "out")
+    assert result.written == ("BRATS_001", "BRATS_002")
     source = nib.load(originals["msd"] / "Task01_BrainTumour/imagesTr/BRATS_001.nii.gz")
     for number, original in enumerate(CASES, 1):
         for kind in KINDS:
@@ -103,16 +103,16 @@ def test_ambiguous_slices_are_listed_also_after_an_interruption(h5, originals, t
     out = tmp_path / "out"
     ambiguous = convert(h5, out).ambiguous
     assert ambiguous
-    assert all(0 < each.distinct < 32 <= 48 * 48 for each in ambiguous)
-    for each in ambiguous:  # the phantoms' intensities have no common factor
-        original = np.asanyarray(nifti(originals["brats2020"], CASES[each.volume - 1], each.modality).dataobj)
-        values = original[..., each.slice]
-        assert each.distinct == len(set(values[values > 0].tolist()))
+    assert all(0 < part.distinct < 32 <= 48 * 48 for part in ambiguous)
+    for part in ambiguous:  # the phantoms' intensities have no common factor
+        original = np.asanyarray(nifti(originals["brats2020"], CASES[part.volume - 1], part.modality).dataobj)
+        values = original[..., part.slice]
+        assert part.distinct == len(set(values[values > 0].tolist()))
     shutil.rmtree(out / CASES[1])
     (out / "conversion.json").unlink()
     assert convert(h5, out).ambiguous == ambiguous
     report = json.loads((out / "conversion.json").read_text())
-    assert [AmbiguousSlice(**each) for each in report["ambiguous_slices"]] == list(ambiguous)
+    assert [AmbiguousSlice(**part) for part in report["ambiguous_slices"]] == list(ambiguous)
     assert report["converted"] == CASES
 
 
@@ -143,9 +143,9 @@ def test_an_existing_folder_without_all_files_is_reported_and_kept(h5, tmp_path)
     half = tmp_path / "out" / CASES[0]
     half.mkdir(parents=True)
     (half / f"{CASES[0]}_t1.nii").touch()
-    done = convert(h5, tmp_path / "out")
-    assert done.written == (CASES[1],)
-    assert "exists without BraTS20_Training_001_t1ce.nii" in done.failed[CASES[0]]
+    result = convert(h5, tmp_path / "out")
+    assert result.written == (CASES[1],)
+    assert "exists without BraTS20_Training_001_t1ce.nii" in result.failed[CASES[0]]
     assert [p.name for p in half.iterdir()] == [f"{CASES[0]}_t1.nii"]
 
 
@@ -185,7 +185,7 @@ def test_leftovers_of_killed_runs_are_removed(h5, tmp_path):
     out.mkdir()
     with scratch_folder(out / CASES[0]) as hidden:
         pass
-    leftover = out / hidden.name  # of this process's number, as in a restarted container
+    leftover = out / hidden.name  # with this process's number, as in a restarted container
     leftover.mkdir()
     (leftover / "x").touch()
     assert list(convert(h5, out).written) == CASES
@@ -214,8 +214,8 @@ def test_a_case_finished_first_by_another_run_is_kept(h5, tmp_path, monkeypatch)
             shutil.copytree(other / CASES[0], out / CASES[0])
 
     monkeypatch.setattr(conversion, "write_nifti", write_late)
-    done = convert(h5, out)
-    assert not done.failed
+    result = convert(h5, out)
+    assert not result.failed
     assert not leftovers(out)
     assert_same_cases(out, other)
 
@@ -242,9 +242,9 @@ def test_a_killed_run_leaves_no_process_and_can_be_resumed(originals, tmp_path):
         while time.monotonic() < deadline:
             os.killpg(run.pid, 0)
             time.sleep(0.05)
-    done = convert(src, out, workers=2)
-    assert done.skipped
-    assert len(done.written) + len(done.skipped) == 24
+    result = convert(src, out, workers=2)
+    assert result.skipped
+    assert len(result.written) + len(result.skipped) == 24
     assert not leftovers(out)
 
 
@@ -331,6 +331,6 @@ def test_a_damaged_header_does_not_stop_the_other_cases(originals, tmp_path, at)
     content = bytearray(gzip.decompress(image.read_bytes()))
     content[at : at + 4] = b"\xff\x7f\xc0\x7f"
     image.write_bytes(gzip.compress(bytes(content), 1))
-    done = convert(msd, tmp_path / "out")
-    assert "BRATS_002" in done.written
-    assert all("BRATS_001.nii.gz: " in problem for problem in done.failed.values())
+    result = convert(msd, tmp_path / "out")
+    assert "BRATS_002" in result.written
+    assert all("BRATS_001.nii.gz: " in problem for problem in result.failed.values())

@@ -73,13 +73,13 @@ def test_slices_of_few_values_get_their_factor_from_the_neighbouring_slice(tmp_p
     for name in CHANNELS:
         images[name][..., 5] = 0
     images["t1"][8, 8:10, 5] = 500, 510  # 50 : 51, times 10: a likely factor, the neighbours' median being about 550
-    images["t1ce"][8, 8, 5] = 530  # one value: only the neighbours tell its brightness
+    images["t1ce"][8, 8, 5] = 530  # one value: its brightness is known only from the neighbours
     images["flair"][4:12, 4:12, 5] = 1  # 64 pixels of one value are hardly all 550
     images["t2"][8, 8:12, 5] = 501, 540, 477, 650
     read = volume(tmp_path, images).read()
-    found = {each.modality: each for each in read.ambiguous}
-    assert {(each.volume, each.slice) for each in read.ambiguous} == {(7, 5)}
-    assert {name: (each.pixels, each.distinct) for name, each in found.items()} == {
+    result = {part.modality: part for part in read.ambiguous}
+    assert {(part.volume, part.slice) for part in read.ambiguous} == {(7, 5)}
+    assert {name: (part.pixels, part.distinct) for name, part in result.items()} == {
         "t1": (2, 2),
         "t1ce": (1, 1),
         "flair": (64, 1),
@@ -88,8 +88,8 @@ def test_slices_of_few_values_get_their_factor_from_the_neighbouring_slice(tmp_p
     np.testing.assert_array_equal(read.arrays["t2"][..., 5], images["t2"][..., 5])
     np.testing.assert_array_equal(read.arrays["flair"][..., 5], images["flair"][..., 5])
     assert 100 < read.arrays["t1ce"][8, 8, 5] < 900
-    assert found["t1ce"].factor == read.arrays["t1ce"][8, 8, 5]
-    assert read.arrays["t1"][8, 8, 5] == 50 * found["t1"].factor
+    assert result["t1ce"].factor == read.arrays["t1ce"][8, 8, 5]
+    assert read.arrays["t1"][8, 8, 5] == 50 * result["t1"].factor
     for name in CHANNELS:  # the other slices are exact
         np.testing.assert_array_equal(read.arrays[name][..., :5], images[name][..., :5])
 
@@ -98,7 +98,7 @@ def test_the_factor_is_1_if_no_slice_has_enough_values(tmp_path):
     images = {name: np.zeros(SHAPE, np.int16) for name in CHANNELS}
     images["t1"][8, 8, :] = 300
     read = volume(tmp_path, images).read()
-    assert [(each.slice, each.factor) for each in read.ambiguous] == [(s, 1) for s in range(SHAPE[2])]
+    assert [(part.slice, part.factor) for part in read.ambiguous] == [(s, 1) for s in range(SHAPE[2])]
 
 
 def test_volumes_are_sorted_by_number_and_other_files_ignored(tmp_path):
@@ -109,8 +109,8 @@ def test_volumes_are_sorted_by_number_and_other_files_ignored(tmp_path):
         "meta_data.csv",
         "volume_x_slice_1.h5",
     ]
-    found = find_volumes(tmp_path / name for name in names)
-    assert [(each.volume, each.case_id, sorted(each.slices), each.depth) for each in found] == [
+    result = find_volumes(tmp_path / name for name in names)
+    assert [(volume.volume, volume.case_id, sorted(volume.slices), volume.depth) for volume in result] == [
         (2, "BraTS20_Training_002", [0, 1], 2),
         (10, "BraTS20_Training_010", [0], 2),
     ]

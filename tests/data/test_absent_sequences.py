@@ -31,8 +31,8 @@ def test_there_are_15_subsets_of_four_sequences_and_7_of_three():
 def test_every_subset_occurs_with_its_probability():
     found = drawn(DropSequencesd("image", MODALITIES), 6000)
     assert set(found) == set(subsets(MODALITIES))
-    each = 0.35 / 15
-    expected = {**dict.fromkeys(found, each), MODALITIES: 0.5 + each, ("t1", "t2", "flair"): 0.15 + each}
+    chance = 0.35 / 15
+    expected = {**dict.fromkeys(found, chance), MODALITIES: 0.5 + chance, ("t1", "t2", "flair"): 0.15 + chance}
     for chosen, share in expected.items():
         assert found[chosen] / 6000 == pytest.approx(share, abs=5 * (share * (1 - share) / 6000) ** 0.5), chosen
 

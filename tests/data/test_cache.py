@@ -56,8 +56,8 @@ def entries(tmp_path: Path) -> list[Path]:
 
 def test_a_case_is_read_as_it_was_written(make, item):
     entry = put(make(), item)
-    found = make().read(entry)
-    assert found is not None and torch.equal(found["image"], torch.arange(24.0).reshape(2, 3, 4))
+    result = make().read(entry)
+    assert result is not None and torch.equal(result["image"], torch.arange(24.0).reshape(2, 3, 4))
 
 
 def test_nothing_is_created_before_the_first_case(make, item, tmp_path):
@@ -168,17 +168,17 @@ def test_a_folder_or_a_pipe_in_the_place_of_an_entry_is_not_opened(make, item):
 
 
 def test_runs_that_write_one_entry_at_the_same_time_leave_one_whole_entry(make, item, tmp_path):
-    found: list[bool] = []
+    result: list[bool] = []
 
     def run(store: DiskCache) -> None:
-        found.extend(store.read(put(store, item)) is not None for _ in range(10))
+        result.extend(store.read(put(store, item)) is not None for _ in range(10))
 
     threads = [threading.Thread(target=run, args=(make(),)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(found) and len(found) == 40
+    assert all(result) and len(result) == 40
     assert len(entries(tmp_path)) == 1
 
 

@@ -49,16 +49,16 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_values_are_read_exactly_as_they_were_written(path):
-    expected, found = prepared_case(), unpack_case(path)
-    assert list(found) == list(expected)
+    expected, result = prepared_case(), unpack_case(path)
+    assert list(result) == list(expected)
     for key in ("image", "label", "half", "empty"):
-        assert type(found[key]) is type(expected[key]) and found[key].dtype == expected[key].dtype
-        assert torch.equal(found[key], expected[key]) and found[key].stride() == expected[key].stride()
-    assert found["start"].dtype == np.int64 and found["start"].tolist() == [1, 2, 3]
-    assert type(found["scale"]) is np.float64 and found["scale"] == 0.1
-    assert found["more"] == expected["more"]
-    assert found["image"].applied_operations == []
-    meta = found["image"].meta
+        assert type(result[key]) is type(expected[key]) and result[key].dtype == expected[key].dtype
+        assert torch.equal(result[key], expected[key]) and result[key].stride() == expected[key].stride()
+    assert result["start"].dtype == np.int64 and result["start"].tolist() == [1, 2, 3]
+    assert type(result["scale"]) is np.float64 and result["scale"] == 0.1
+    assert result["more"] == expected["more"]
+    assert result["image"].applied_operations == []
+    meta = result["image"].meta
     assert list(meta) == list(expected["image"].meta)
     for key, value in expected["image"].meta.items():
         np.testing.assert_array_equal(meta[key], value)

@@ -238,11 +238,11 @@ def test_a_case_from_the_disk_is_bit_identical(make_stored, memory, tmp_path):
     again = make_stored()
     assert same(images(again[key] for key in KEYS), expected)
     for i, volume in enumerate(volumes):
-        found = again._prepare(i)[0]
-        assert found["image"].stride() == volume["image"].stride()
-        assert torch.equal(found["label"], volume["label"])
-        assert torch.equal(found["image"].affine, volume["image"].affine)
-        assert found["image"].meta["filename_or_obj"] == volume["image"].meta["filename_or_obj"]
+        result = again._prepare(i)[0]
+        assert result["image"].stride() == volume["image"].stride()
+        assert torch.equal(result["label"], volume["label"])
+        assert torch.equal(result["image"].affine, volume["image"].affine)
+        assert result["image"].meta["filename_or_obj"] == volume["image"].meta["filename_or_obj"]
     assert NOTED == [], "nothing was prepared again"
 
 
@@ -433,7 +433,7 @@ def test_a_background_that_is_not_0_logs_a_warning(make_dataset, write_nifti, lo
 @pytest.mark.parametrize("full", [False, True])
 def test_filling_finds_a_damaged_case_even_if_there_is_no_room_for_it(make_stored, memory, monkeypatch, full):
     memory(0 if full else 1)
-    if full:  # after one case the disk's share is used
+    if full:  # the disk has room for one case only
         monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=3 * CASE_BYTES))
     data = make_stored(**({} if full else {"cache_dir": None}))
     bad = Path(data.data[2]["image"][1])

@@ -67,7 +67,7 @@ def threads() -> list[threading.Thread]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left_running() -> Iterator[None]:
-    gc.freeze()  # so that collecting takes milliseconds
+    gc.freeze()  # keeps garbage collection fast
     yield
     deadline = time.monotonic() + 10
     while threads() and time.monotonic() < deadline:

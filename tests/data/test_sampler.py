@@ -26,8 +26,8 @@ def keys_of(monkeypatch, size: int, rank: int, processes: int, epoch: int = 1, s
 @given(st.integers(1, 30), st.integers(0, 5), st.integers(1, 50))
 def test_an_epoch_has_every_case_once_in_a_reproducible_order(size, seed, epoch):
     sampler, again = EpochCaseSampler(range(size), seed), EpochCaseSampler(range(size), seed)
-    for each in (sampler, again):
-        each.place(epoch)
+    for placed in (sampler, again):
+        placed.place(epoch)
     keys = list(sampler)
     assert sorted(keys) == [(epoch, index) for index in range(size)]
     assert list(again) == keys == list(sampler)

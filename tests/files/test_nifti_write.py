@@ -41,7 +41,7 @@ def label() -> np.ndarray:
 @pytest.mark.parametrize("codes", [(1, 2), (1, 0), (0, 1), (4, 4)], ids=str)
 def test_the_geometry_is_that_of_the_input_and_the_values_are_plain_uint8(tmp_path, label, affine, codes):
     like = write_input(tmp_path / "in.nii.gz", affine, *codes)
-    assert nib.load(like).dataobj.slope == 0.5  # what must not be taken over
+    assert nib.load(like).dataobj.slope == 0.5  # must not be copied to the output
     out = nib.load(write_segmentation(tmp_path / "out" / "a.nii.gz", label, like))
     source = nib.load(like)
     assert out.get_data_dtype() == np.uint8 and (out.dataobj.slope, out.dataobj.inter) == (1, 0)

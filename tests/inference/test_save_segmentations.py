@@ -134,13 +134,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_case(segmen
 @pytest.mark.parametrize("earlier", [False, True], ids=["never written", "changed"])
 def test_changed_and_foreign_files_are_never_replaced(segment, suffix, earlier):
     options = {"preview": True, "stats": True}
-    done = segment(**options)
+    result = segment(**options)
     if not earlier:
-        (done.out / "predictions.jsonl").unlink()
-        for path in done.out.iterdir():
-            if path.name != done.ids[0] + suffix:
+        (result.out / "predictions.jsonl").unlink()
+        for path in result.out.iterdir():
+            if path.name != result.ids[0] + suffix:
                 path.unlink()
-    path = done.out / f"{done.ids[0]}{suffix}"
+    path = result.out / f"{result.ids[0]}{suffix}"
     path.write_bytes(path.read_bytes() + b"\0")  # corrected by hand, for example
     before = path.read_bytes()
     with pytest.raises(UsageError) as caught:
@@ -150,11 +150,11 @@ def test_changed_and_foreign_files_are_never_replaced(segment, suffix, earlier):
 
 
 def test_stats_are_written_on_request_and_replaced_by_a_later_run(segment):
-    done = segment(stats=True)
-    path = done.out / f"{done.ids[0]}.json"
+    result = segment(stats=True)
+    path = result.out / f"{result.ids[0]}.json"
     content = json.loads(path.read_text())
-    assert content["case_id"] == done.ids[0] and content["sequences"] == ["t1ce", "flair"]
+    assert content["case_id"] == result.ids[0] and content["sequences"] == ["t1ce", "flair"]
     assert content["weights"] is None
-    assert content["regions"]["WT"]["voxels"] == np.count_nonzero(done.pred)
+    assert content["regions"]["WT"]["voxels"] == np.count_nonzero(result.pred)
     segment(stats=True, modalities=("t1", "flair"))
     assert json.loads(path.read_text())["sequences"] == ["t1", "flair"]

@@ -46,9 +46,9 @@ def test_row_by_row_agrees_with_instance_norm(affine, batch, offset):
     norm = norm_of(3, affine)
     before = x.clone()
     with torch.no_grad():
-        found, wanted = norm(x), plain_of(norm).double()(x.double().contiguous())
-    assert torch.allclose(found.double(), wanted, atol=2e-5 * (1 + abs(offset)))
-    assert found.is_contiguous(memory_format=LAST) and not found.is_contiguous()
+        result, wanted = norm(x), plain_of(norm).double()(x.double().contiguous())
+    assert torch.allclose(result.double(), wanted, atol=2e-5 * (1 + abs(offset)))
+    assert result.is_contiguous(memory_format=LAST) and not result.is_contiguous()
     assert torch.equal(x, before)
 
 
@@ -78,9 +78,9 @@ def test_in_place_gives_the_same_values():
 def test_with_gradients_pytorchs_norm_is_used():
     x, norm = torch.randn(1, 3, 5, 6, 7).to(memory_format=LAST).requires_grad_(), norm_of(3)
     norm.in_place = True
-    found = norm(x)
-    assert torch.equal(found, plain_of(norm)(x))
-    found.sum().backward()
+    result = norm(x)
+    assert torch.equal(result, plain_of(norm)(x))
+    result.sum().backward()
     assert x.grad is not None
 
 
@@ -98,8 +98,8 @@ def test_logits_of_a_network_do_not_change(act, ordering):
     plain = unet(act=act, adn_ordering=ordering).to(memory_format=LAST)
     made = with_window_norms(unet(act=act, adn_ordering=ordering).to(memory_format=LAST))
     with torch.no_grad():
-        wanted, found = plain(x), made(x)
-    assert torch.allclose(found, wanted, atol=1e-5 * wanted.abs().max())
+        wanted, result = plain(x), made(x)
+    assert torch.allclose(result, wanted, atol=1e-5 * wanted.abs().max())
     assert torch.equal(x, before)
 
 
@@ -154,15 +154,15 @@ def test_a_voxel_in_one_window_is_normalised_with_that_window(affine, offset):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     with torch.no_grad(), statistics_of(TWO):
-        found = norm(x)
+        result = norm(x)
     plain = nn.InstanceNorm3d(3, affine=affine)
     plain.load_state_dict(norm.state_dict())
     with torch.no_grad():
         first, last = plain(x[:, :, :24]), plain(x[:, :, 16:])
     tolerance = 1e-5 * (1 + offset)
-    assert torch.allclose(found[:, :, :16], first[:, :, :16], atol=tolerance)
-    assert torch.allclose(found[:, :, 24:], last[:, :, -16:], atol=tolerance)
-    between, a, b = found[:, :, 16:24], first[:, :, 16:], last[:, :, :8]
+    assert torch.allclose(result[:, :, :16], first[:, :, :16], atol=tolerance)
+    assert torch.allclose(result[:, :, 24:], last[:, :, -16:], atol=tolerance)
+    between, a, b = result[:, :, 16:24], first[:, :, 16:], last[:, :, :8]
     assert ((between <= torch.maximum(a, b) + tolerance) & (between >= torch.minimum(a, b) - tolerance)).all()
 
 
@@ -196,5 +196,5 @@ def test_a_constant_window_beside_a_very_different_one_stays_finite(rows, offset
     x[:, :, :24] = 0.1
     x = x.to(memory_format=LAST if rows else torch.contiguous_format)
     with torch.no_grad(), statistics_of(TWO):
-        found = norm_of(4)(x)
-    assert found.isfinite().all()
+        result = norm_of(4)(x)
+    assert result.isfinite().all()

@@ -60,7 +60,7 @@ def test_a_region_absent_from_the_patch_has_a_gradient(batch):
         return leaf.grad[:, 2]
 
     assert (gradient(DiceLoss(sigmoid=True, smooth_nr=0)) == 0).all()  # the model zoo's setting
-    assert (gradient(DiceBCELoss()) > 0).all()  # down with every false positive
+    assert (gradient(DiceBCELoss()) > 0).all()  # pushes every false positive down
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16])

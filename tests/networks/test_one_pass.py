@@ -76,8 +76,8 @@ def test_volumes_that_are_too_large_use_windows():
 def test_with_another_device_for_stitching_windows_are_used_and_a_warning_is_logged(log):
     network, image = with_window_norms(unet()), torch.randn(1, 2, 40, 50, 33)
     with torch.no_grad():
-        found = OnePassInferer(windows())(image, network, device=torch.device("cpu:0"))  # differs from "cpu"
-    assert torch.equal(found, infer(network, image, False))
+        result = OnePassInferer(windows())(image, network, device=torch.device("cpu:0"))  # differs from "cpu"
+    assert torch.equal(result, infer(network, image, False))
     assert [r.message for r in log.records] == [
         "a volume of (40, 50, 33) voxels is stitched on cpu:0: using windows instead of one pass"
     ]

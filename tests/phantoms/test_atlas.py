@@ -54,8 +54,8 @@ def test_coordinates_agree_with_nilearns_affine():
     voxels = np.stack([np.average(g, weights=weights) for g in np.indices(weights.shape)])
     expected = (image.affine @ np.append(voxels, 1))[:3]
     gm = load_atlas(1, CPU)[0]
-    found = (to_mni(positions(gm.shape, 1)) * gm).sum((1, 2, 3)) / gm.sum()
-    np.testing.assert_allclose(found, expected, atol=0.01)
+    result = (to_mni(positions(gm.shape, 1)) * gm).sum((1, 2, 3)) / gm.sum()
+    np.testing.assert_allclose(result, expected, atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def distractors(head: Head, still: Setting, seed: int, **steps: object) -> dict[
 
 
 def test_flow_is_bright_in_flair_and_dark_in_t2_and_only_in_fluid(still, atlas_head):
-    found = 0
+    result = 0
     fluid = atlas_head.brain & (atlas_head.tissue[0] > 0.5)
     for seed in range(6):
         off, on = (distractors(atlas_head, still, seed, flow_gain=(g, g)) for g in (0, 0.4))
@@ -78,8 +78,8 @@ def test_flow_is_bright_in_flair_and_dark_in_t2_and_only_in_fluid(still, atlas_h
         assert change["flair"].max() <= 0.4 + 1e-6
         assert change["t2"].max() <= 0
         assert (change["t2"].abs() <= change["flair"] + 1e-6).all()
-        found += int((change["flair"] > 0.05).sum())
-    assert found > 100
+        result += int((change["flair"] > 0.05).sum())
+    assert result > 100
 
 
 def test_caps_lie_only_near_the_ventricles(still, atlas_head):

@@ -163,7 +163,7 @@ def test_a_skew_moves_the_walls_of_one_side_further_and_of_the_other_less():
     assert left[1] < 0.9 * even[1]
     assert right[0] < 0.9 * even[0]
     assert right[1] > 1.1 * even[1]
-    assert ventricles_ml(ventricle_skew=(0.6, 0.6)) == ventricles_ml()  # a fraction of no movement
+    assert ventricles_ml(ventricle_skew=(0.6, 0.6)) == ventricles_ml()  # a fraction of zero movement
 
 
 @pytest.mark.parametrize("level", [0.2, 0.4, 0.65])

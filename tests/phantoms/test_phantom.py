@@ -202,8 +202,8 @@ def test_volumes_and_numbers_of_regions_cover_the_published_ones():
         name: np.array([region(case, name).sum() * VOXEL_ML for case in cases]) for name in ("WT", "TC", "ET")
     }
     for name, (low, high) in {"WT": (63.1, 125.3), "TC": (19.2, 49.9), "ET": (9.1, 26.2)}.items():
-        found = volumes_ml[name][volumes_ml[name] > 0]
-        shares = np.histogram(found, [0, low, high, np.inf])[0] / len(found)
+        result = volumes_ml[name][volumes_ml[name] > 0]
+        shares = np.histogram(result, [0, low, high, np.inf])[0] / len(result)
         assert shares.min() > 0.1, (name, shares)
         assert shares.max() < 0.7, (name, shares)
     assert volumes_ml["WT"].max() < 600

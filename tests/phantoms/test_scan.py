@@ -48,33 +48,33 @@ def test_only_the_hindbrain_is_brighter_and_by_the_given_fraction(unmoved_case, 
 
 
 def test_a_cyst_is_dark_in_t1_bright_in_t2_and_labelled_core(still_case, added):
-    found = 0
+    result = 0
     for seed in range(8):
         off, on = still_case(seed, low_grade=1), still_case(seed, low_grade=1, cystic=1)
         cyst = (on.image != off.image).any(0) & (added(off, on, "t2").abs() > 0.02)
         if cyst.sum() < 5:
             continue
-        found += 1
+        result += 1
         assert torch.equal(off.label, on.label) or (on.label[off.label != on.label] == 1).all()
         assert (on.label[cyst] == 1).all()
         brain = (image(on, "t1") != 0) & (on.label == 0)
         assert image(on, "t1")[cyst].mean() < image(on, "t1")[brain].median()
         assert image(on, "t2")[cyst].mean() > np.percentile(image(on, "t2")[brain], 85)
-    assert found >= 4
+    assert result >= 4
 
 
 def test_blood_is_bright_in_t1(still_case, added):
-    found = 0
+    result = 0
     for seed in range(8):
         off, on = (still_case(seed, low_grade=1, bleeds=chance, bleed_level=(0.5, 0.5)) for chance in (0, 1))
         blood = added(off, on, "t1").abs() > 0.02
         if blood.sum() < 5:
             continue
-        found += 1
+        result += 1
         assert (on.label[blood] == 1).all()
         brain = (image(on, "t1") != 0) & (on.label == 0)
         assert image(on, "t1")[blood].mean() > np.percentile(image(on, "t1")[brain], 60)
-    assert found >= 4
+    assert result >= 4
 
 
 def test_enhancing_tumour_is_brighter_than_healthy_tissue_in_t1ce_but_not_in_t1(still_case):
@@ -160,7 +160,7 @@ def test_tissue_varies_alike_in_t1_and_t1ce_and_differently_in_t2(still, atlas_h
         for name in MODALITIES:
             share = mixed[name] / plain[name] - 1
             assert share.abs().max() <= 0.5 + 1e-5
-            assert share[tissue[0] > 0.995].abs().max() < 0.02  # fluid is fluid
+            assert share[tissue[0] > 0.995].abs().max() < 0.02  # tissue variation does not affect fluid
         share = {name: (mixed[name] / plain[name] - 1)[tissue[2] > 0.9] for name in ("t1", "t2")}
         spread.append(float(share["t1"].square().mean().sqrt()))
         alike.append(bool(torch.allclose(share["t1"], share["t2"], atol=0.01)))

@@ -185,7 +185,7 @@ def test_a_shell_around_enhancing_tissue_does_not_enhance():
 @pytest.mark.parametrize(("step", "made"), [("cystic", CYST), ("bleeds", BLOOD)])
 def test_cysts_and_blood_replace_only_core_tissue(step, made):
     focus = focus_at(30, -20, 30, radius_mm=24)
-    found = 0
+    result = 0
     for seed in range(6):
         off, on = (grow(focus, seed, has_necrosis=1, **{step: chance}).tissue for chance in (0, 1))
         changed = off != on
@@ -194,8 +194,8 @@ def test_cysts_and_blood_replace_only_core_tissue(step, made):
         assert (off[changed] > 0).all()
         if step == "bleeds":
             assert (off[changed] == CORE).all()
-        found += bool(changed.any())
-    assert found >= 3
+        result += bool(changed.any())
+    assert result >= 3
 
 
 def test_a_cyst_is_one_smooth_cavity_inside_a_wall():
