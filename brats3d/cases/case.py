@@ -68,7 +68,7 @@ def make_case(
 
 
 def with_convention(cases: Sequence[Case], label_convention: str | None) -> list[Case]:
-    """Return the cases with their label convention: ``label_convention``, or else the one that their names state.
+    """Return the cases with ``label_convention`` or, if it is None, with the convention that their names state.
 
     Raises:
         UsageError: if no convention is given and the names of a case leave it open.

@@ -44,7 +44,7 @@ class NameMapping:
         return patient.patient_id if patient else case.patient_id
 
     def grade_of(self, case: Case) -> str | None:
-        """Return ``"HGG"`` or ``"LGG"`` from the case's folder, or else from the mapping if its rows agree."""
+        """Return ``"HGG"`` or ``"LGG"`` from the case's folder or, failing that, from the mapping if its rows agree."""
         patient = self._find(case)
         return case.grade or (patient.grade if patient else None)
 
@@ -208,7 +208,7 @@ def _read_table(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8, or else Latin-1, which accepts any byte; Excel writes both."""
+    """Decode UTF-8 or, if that fails, Latin-1, which accepts any byte; Excel writes both."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -40,7 +40,7 @@ def check_labels(
     if fractions.size:
         span = f"from {fractions.min():.4g} to {fractions.max():.4g}"
         problem = f"{fractions.size:,} voxels are not whole numbers ({span}): a probability map?"
-        raise DataError(source, problem, expected=expected, advice="give the segmentation itself")
+        raise DataError(source, problem, expected=expected, advice="pass a segmentation instead")
     counts = {int(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}
     listed = list(counts)[:_MAX_LISTED]
     foreign = ", ".join(f"{value} in {counts[value]:,} voxels" for value in listed if value not in convention.values)

@@ -100,7 +100,7 @@ def choose_factor(scale: float, pixels: int, reference: float | None) -> int:
 
     The posterior has two terms. n random integers are all multiples of k with probability k^-n. And the ratio of the
     slice's brightness, times k, to that of its neighbour is log-normal with width :data:`SCALE_SPREAD`. Every pixel
-    counts, not every distinct value: 17 pixels with the values 1 and 2 are hardly 7 and 14.
+    counts, not every distinct value: 17 pixels with the values 1 and 2 were hardly 7 and 14 before.
 
     Args:
         scale: median of the slice's foreground, without a common factor.

@@ -313,7 +313,7 @@ def _paths(image: Any) -> list[str | Path]:
 
 @contextmanager
 def _explained(item: Mapping[str, Any]) -> Iterator[None]:
-    """Replace a transform's error by one that explains what is wrong with the case's files, if they are at fault."""
+    """Replace a transform's error by one that explains what is wrong with the case's files, if anything is."""
     try:
         yield
     except Exception as error:

@@ -43,7 +43,7 @@ def walk_folders(
             continue
         seen.add(real)
         if len(seen) > MAX_FOLDERS:
-            raise DataError(root, f"holds more than {MAX_FOLDERS:,} folders", advice="pass a folder further down")
+            raise DataError(root, f"holds more than {MAX_FOLDERS:,} folders", advice="pass one of its subfolders")
         files: dict[str, list[str]] = {}
         subfolders = []
         for entry in _list(folder, skip_unreadable):

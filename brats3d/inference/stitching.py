@@ -1,4 +1,4 @@
-"""Stitch the windows of a volume on the GPU if it has room, else in main memory.
+"""Stitch the windows of a volume on the GPU if it has room, otherwise in main memory.
 
 MONAI stitches on the device of the image, and runs out of memory in the middle of a large volume (MONAI issues 854 and
 6427).
