@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from brats3d import cli
 from brats3d.data.sampler import EpochCaseSampler, PlaceSampler
 from brats3d.evaluation.validation_metric import ValidationScores, is_better
-from brats3d.inference.predict_step import EvalStep
+from brats3d.inference.eval_step import EvalStep
 from brats3d.labels import MODALITIES
 from brats3d.networks.loss import DiceBCELoss
 from brats3d.training.checkpoints import KeepCheckpoints

@@ -1,73 +1,65 @@
-"""The page about phantoms agrees with the code: its pictures, ranges, steps and links."""
+"""The documentation: its links are valid, and the commands and options in it exist."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import click
 import pytest
-from PIL import Image
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGE = DOCS / "phantoms.md"
+from brats3d.bundle import WORKFLOWS, config_files
+from brats3d.cli import cli
+from brats3d.config_reader import read_knobs
 
-
-def script(name: str) -> ModuleType:
-    """Import a script of docs/."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look up annotations here
-    spec.loader.exec_module(module)
-    return module
-
-
-def pictures_on(page: Path) -> list[tuple[str, Path]]:
-    """Return alternative text and file of each picture on a page."""
-    return [(text, page.parent / file) for text, file in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text())]
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "data" / "README.md",
+    ROOT / "bundle" / "docs" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+COMMAND = re.compile(r"^(?:\$ )?brats3d (\w+)(.*)$", re.MULTILINE)
 
 
-def test_every_picture_exists_and_is_described() -> None:
-    shown = pictures_on(PAGE)
-    for text, file in shown:
-        assert file.is_file(), file
-        assert len(text) > 15, file
-    assert len({text for text, _ in shown}) == len(shown)
-    made = {DOCS / "phantoms" / f"{name}.jpg" for name in script("phantom_pictures").names()}
-    assert {file for _, file in shown} == made == set((DOCS / "phantoms").iterdir())
+def label(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def test_the_pictures_are_small() -> None:
-    assert sum(file.stat().st_size for file in (DOCS / "phantoms").iterdir()) < 1.5e6
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_links_to_files_are_valid(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
 
 
-def test_the_ranges_on_the_page_are_those_of_the_code() -> None:
-    ranges = script("phantom_ranges")
-    assert ranges.START + ranges.table() + ranges.END in PAGE.read_text(), "run python docs/phantom_ranges.py"
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for name, rest in COMMAND.findall(text):
+        command = cli.commands.get(name)
+        assert isinstance(command, click.Command), f"brats3d {name}"
+        known = {option for parameter in command.params for option in parameter.opts}
+        if name in WORKFLOWS:
+            known |= {f"--{knob.name}" for knob in read_knobs(config_files(name))}
+        for option in re.findall(r"(?<!\S)--[\w-]+", rest.partition("#")[0]):
+            assert option in known or "#" in rest.partition(option)[2][:1], f"brats3d {name} {option}"
 
 
-def test_every_step_named_on_the_page_exists() -> None:
-    table = script("phantom_ranges").table()
-    steps = PAGE.read_text().partition("## 1. The atlas")[2].partition("## The settings")[0]
-    functions = {"place_head", "strip_skull", "move_ventricles", "place_foci", "push_tissue", "draw_contrast"}
-    for name in re.findall(r"`(\w+)`", steps):
-        assert name in functions or f"`{name}`" in table, name
+def test_the_tables_of_knobs_name_knobs() -> None:
+    for page, workflow in (("training", "train"), ("inference", "predict")):
+        knobs = {knob.name for knob in read_knobs(config_files(workflow))}
+        named = re.findall(r"^\| `--(\w+)", (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(named) >= 5
+        assert set(named) <= knobs
 
 
-def test_every_linked_file_exists() -> None:
-    for target in re.findall(r"\]\(((?!http|#)[^)#]+)", PAGE.read_text()):
-        assert (PAGE.parent / target).exists(), target
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-@pytest.mark.slow
-def test_the_pictures_can_be_made(tmp_path: Path) -> None:
-    pictures = script("phantom_pictures")
-    pictures.main(["--size", "small", "--output", str(tmp_path)])
-    made = sorted(tmp_path.iterdir())
-    assert [file.stem for file in made] == sorted(pictures.names())
-    for file in made:
-        with Image.open(file) as picture:
-            assert min(picture.size) > 100
-            assert max(picture.convert("L").getextrema()) > 200
+def test_contributing_describes_every_package() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in (ROOT / "brats3d").glob("*/__init__.py")}
+    assert {name for name in packages if f"`{name}/`" not in text} == set()

@@ -10,8 +10,11 @@ from brats3d.cases.case import Case
 from brats3d.cases.text import name_some, natural_key
 from brats3d.errors import DataError, UsageError
 
+DEFAULT_FOLDS = 5
+"""Number of folds, unless there are fewer patients."""
 
-def split_patients(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[list[Case]]:
+
+def split_patients(cases: Sequence[Case], folds: int = DEFAULT_FOLDS, seed: int = 0) -> list[list[Case]]:
     """Split cases into folds of about equal size, with all cases of a patient in one fold.
 
     The split depends only on the identifiers and the seed, not on paths or the order of the cases.

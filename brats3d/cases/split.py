@@ -12,7 +12,7 @@ from pathlib import Path
 from brats3d.cases.case import Case, with_convention
 from brats3d.cases.datalist import DATALIST_NAME, write_datalist
 from brats3d.cases.duplicates import shared_images
-from brats3d.cases.folds import check_folds
+from brats3d.cases.folds import DEFAULT_FOLDS, check_folds
 from brats3d.cases.name_mapping import (
     NameMapping,
     join_overlapping,
@@ -52,7 +52,7 @@ class Split:
 def split_dataset(
     dataset_dir: str | Path,
     output: str | Path,
-    folds: int = 5,
+    folds: int = DEFAULT_FOLDS,
     seed: int = 0,
     label_convention: str | None = None,
     modalities: Sequence[str] = MODALITIES,

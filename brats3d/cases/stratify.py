@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from brats3d.cases.case import Case
-from brats3d.cases.folds import check_folds
+from brats3d.cases.folds import DEFAULT_FOLDS, check_folds
 from brats3d.cases.text import natural_key
 
 
@@ -27,7 +27,9 @@ class MeasuredCase:
     et_ml: float
 
 
-def stratified_folds(cases: Sequence[MeasuredCase], folds: int = 5, seed: int = 0) -> list[list[MeasuredCase]]:
+def stratified_folds(
+    cases: Sequence[MeasuredCase], folds: int = DEFAULT_FOLDS, seed: int = 0
+) -> list[list[MeasuredCase]]:
     """Split cases into folds that resemble each other, with all cases of a patient in one fold.
 
     Each fold gets about the same fraction of every grade, of the cases with and without enhancing tumour, and of each

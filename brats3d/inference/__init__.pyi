@@ -1,5 +1,5 @@
 from .case_loader import CaseLoader as CaseLoader
-from .predict_step import CatchFailures as CatchFailures, EvalStep as EvalStep
+from .eval_step import CatchFailures as CatchFailures, EvalStep as EvalStep
 from .run import run_inference as run_inference
 from .save_segmentations import SaveSegmentations as SaveSegmentations
 from .segmentation_stats import describe_segmentation as describe_segmentation, describe_weights as describe_weights

@@ -79,4 +79,5 @@ def run_inference(
     evaluator.run()
     idist.barrier()
     failures.raise_any(len(saver.saved), len(skipped))
-    logger.info("Segmented %d cases (%d already done): %s", len(saver.saved), len(skipped), saver.output_dir)
+    count = len(saver.saved)
+    logger.info("Segmented %d case%s (%d already done): %s", count, "s" * (count != 1), len(skipped), saver.output_dir)

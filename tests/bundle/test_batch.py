@@ -24,7 +24,7 @@ from monai.bundle import ConfigWorkflow
 
 from brats3d.bundle import installed_bundle
 from brats3d.files import atomic_write as files
-from brats3d.inference.predict_step import EvalStep
+from brats3d.inference.eval_step import EvalStep
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.labels import MODALITIES, REGIONS
 from brats3d.networks.checkpoint_card import describe_network

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from brats3d.errors import UsageError
+from brats3d.networks.inferers import choose_inferer
 from brats3d.networks.loss import DiceBCELoss
-from brats3d.networks.one_pass import choose_inferer
 from brats3d.training.memory_check import check_memory
 
 GIB = 2**30

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from brats3d.inference.predict_step import EvalStep
+from brats3d.inference.eval_step import EvalStep
 from brats3d.networks import precision
 from brats3d.training.train_step import TrainStep
 

@@ -9,8 +9,8 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from brats3d.errors import UsageError
+from brats3d.networks.inferers import MAX_VOXELS, OnePassInferer, choose_inferer
 from brats3d.networks.instance_norm import _windows, with_window_norms
-from brats3d.networks.one_pass import MAX_VOXELS, OnePassInferer, choose_inferer
 
 
 def unet(**options) -> UNet:

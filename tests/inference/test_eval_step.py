@@ -9,7 +9,7 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from brats3d.inference.predict_step import EvalStep
+from brats3d.inference.eval_step import EvalStep
 from brats3d.inference.stitching import Stitcher
 from brats3d.networks import precision
 
