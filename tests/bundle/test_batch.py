@@ -175,7 +175,7 @@ def test_failures_json_disappears_when_the_case_is_repaired(predict, data, tmp_p
     del steps[:]
     code, out, _ = predict()
     assert code == 0 and steps == [IDS[1]]
-    assert "Skipping 2 of 3 cases" in out and "Segmented 1 cases (2 already done)" in out
+    assert "Skipping 2 of 3 cases" in out and "Segmented 1 case (2 already done)" in out
     assert not (tmp_path / "out" / "failures.json").exists()
     assert segmented(tmp_path / "out") == IDS
 
