@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_a_module_imports_only_public_names_of_packages_above_its_own(module: Pa
         if parts[0] != package:
             assert parts[0] in above, parts
             assert len(parts) == 1 or (ROOT / parts[0]).with_suffix(".py").exists(), f"{parts} is not a public name"
+
+
+@pytest.mark.parametrize("package", [name for name in ORDER if (ROOT / name).is_dir()])
+def test_the_modules_of_a_package_import_each_other_in_no_circle(package: str) -> None:
+    graph = {
+        module.stem: {parts[1] for parts in imported(module) if parts[0] == package and len(parts) > 1}
+        for module in (ROOT / package).glob("*.py")
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_labels_import_nothing_heavy() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from brats3d.cases import name_some
@@ -14,7 +14,7 @@ from brats3d.evaluation.challenge_rules import get_rules
 from brats3d.evaluation.find_segmentation_files import find_segmentations
 from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
-from brats3d.evaluation.summary import format_scores
+from brats3d.evaluation.summary import MEASURES, summarise
 from brats3d.files import write_owned
 
 MISSING = ("list", "zero")
@@ -41,7 +41,7 @@ class FolderScores:
     counts_missing: bool = False
 
     def __str__(self) -> str:
-        return format_scores(self)
+        return _format_scores(self)
 
     @property
     def cases(self) -> int:
@@ -139,3 +139,31 @@ def _default_rules(case_ids: Sequence[str]) -> str:
         if all(part in case_id.upper() for case_id in case_ids):
             return rules
     return "brats2023"
+
+
+def _format_scores(scores: FolderScores) -> str:
+    """Format mean, standard deviation, median and quartiles of each measure and region, and list missing cases."""
+    skipped = 0 if scores.counts_missing else len(scores.missing)
+    cases = f"{scores.cases} of {scores.cases + skipped} cases" if skipped else f"{scores.cases} cases"
+    width = max(len(measure.title) for measure in MEASURES.values())
+    lines = [
+        f"{cases}, rules of {scores.rules}; labels: {scores.labels}",
+        "",
+        f"{'':<{width}}  region" + "".join(f"{head:>10}" for head in ("mean", "sd", "median", "q1", "q3")),
+    ]
+    summary = summarise(scores.rows)
+    for name, measure in MEASURES.items():
+        digits = 2 if name.endswith(("_mm", "_ml")) else 4
+        title = measure.title
+        for region, each in summary.items():
+            if name in each.measures:
+                values = astuple(each.measures[name])
+                cells = "".join(f"{'-':>10}" if value is None else f"{value:>10.{digits}f}" for value in values)
+                lines.append(f"{title:<{width}}  {region:<6}{cells}")
+                title = ""
+    if scores.missing:
+        how = "NOT in these figures; --missing zero counts them as 0" if skipped else "counted as 0"
+        lines += ["", f"without a prediction ({how}): {name_some(scores.missing, 20)}"]
+    if scores.extra:
+        lines += ["", f"without a reference (not scored): {name_some(scores.extra, 20)}"]
+    return "\n".join(lines)

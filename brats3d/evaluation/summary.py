@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-from brats3d.cases import name_some
 from brats3d.evaluation.score_rows import ScoreRow, group_by_case
 from brats3d.labels import REGIONS_TO_READ
 
@@ -115,10 +113,6 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(ordered), deviation, median, q1, q3)
 
 
-if TYPE_CHECKING:
-    from brats3d.evaluation.folder_scores import FolderScores
-
-
 def format_table(rows: Sequence[ScoreRow]) -> str:
     """Format one line for each case with its Dice, then the means."""
     cases = group_by_case(rows)
@@ -140,32 +134,4 @@ def format_table(rows: Sequence[ScoreRow]) -> str:
     for title, name, digits in (("HD95, mm", "hd95_mm", 1), ("lesion-wise", "lesion_dice", 3)):
         if all(name in each.measures for each in summary.values()):
             lines.append(line(title, [each.measures[name].mean for each in summary.values()], digits))
-    return "\n".join(lines)
-
-
-def format_scores(scores: FolderScores) -> str:
-    """Format mean, standard deviation, median and quartiles of each measure and region, and list missing cases."""
-    skipped = 0 if scores.counts_missing else len(scores.missing)
-    cases = f"{scores.cases} of {scores.cases + skipped} cases" if skipped else f"{scores.cases} cases"
-    width = max(len(measure.title) for measure in MEASURES.values())
-    lines = [
-        f"{cases}, rules of {scores.rules}; labels: {scores.labels}",
-        "",
-        f"{'':<{width}}  region" + "".join(f"{head:>10}" for head in ("mean", "sd", "median", "q1", "q3")),
-    ]
-    summary = summarise(scores.rows)
-    for name, measure in MEASURES.items():
-        digits = 2 if name.endswith(("_mm", "_ml")) else 4
-        title = measure.title
-        for region, each in summary.items():
-            if name in each.measures:
-                values = astuple(each.measures[name])
-                cells = "".join(f"{'-':>10}" if value is None else f"{value:>10.{digits}f}" for value in values)
-                lines.append(f"{title:<{width}}  {region:<6}{cells}")
-                title = ""
-    if scores.missing:
-        how = "NOT in these figures; --missing zero counts them as 0" if skipped else "counted as 0"
-        lines += ["", f"without a prediction ({how}): {name_some(scores.missing, 20)}"]
-    if scores.extra:
-        lines += ["", f"without a reference (not scored): {name_some(scores.extra, 20)}"]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import pytest
 
 from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.folder_scores import FolderScores
-from brats3d.evaluation.summary import MEASURES, RegionSummary, Spread, format_scores, format_table, summarise
+from brats3d.evaluation.summary import MEASURES, RegionSummary, Spread, format_table, summarise
 
 
 def test_cases_with_and_without_a_region_are_counted_separately(samples):
@@ -59,7 +59,7 @@ def test_the_table_of_an_evaluation_has_one_line_for_each_case_then_the_means(sa
 
 def test_the_table_of_folders_has_the_spread_of_each_measure_and_region(samples):
     scores = FolderScores(samples.rows(0.5, 1.0, hd95_mm=3.0), (), (), "brats2023", "as given")
-    lines = [line.rstrip() for line in format_scores(scores).splitlines()]
+    lines = [line.rstrip() for line in str(scores).splitlines()]
     assert lines[0] == "2 cases, rules of brats2023; labels: as given"
     assert lines[2].split() == ["region", "mean", "sd", "median", "q1", "q3"]
     assert lines[3].split() == ["Dice", "WT", "0.7500", "0.3536", "0.7500", "0.6250", "0.8750"]
@@ -69,9 +69,9 @@ def test_the_table_of_folders_has_the_spread_of_each_measure_and_region(samples)
 
 
 def test_the_table_of_folders_lists_cases_without_a_counterpart(samples):
-    listed = format_scores(FolderScores(samples.rows(0.5), ("b",), ("c",), "brats2023", ""))
+    listed = str(FolderScores(samples.rows(0.5), ("b",), ("c",), "brats2023", ""))
     assert listed.startswith("1 of 2 cases")
     assert "without a prediction (NOT in these figures; --missing zero counts them as 0): b" in listed
     assert "without a reference (not scored): c" in listed
-    counted = format_scores(FolderScores(samples.rows(0.5, 0.0), ("case_1",), (), "brats2023", "", True))
+    counted = str(FolderScores(samples.rows(0.5, 0.0), ("case_1",), (), "brats2023", "", True))
     assert counted.startswith("2 cases") and "without a prediction (counted as 0): case_1" in counted
