@@ -162,10 +162,10 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
 @click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another split in FILE.")
 def split(dataset_dir: str, output: str, **options: Any) -> None:
-    """Split the cases in DIR into balanced folds and write a datalist.json.
+    """Split the cases in DIR into balanced folds.
 
-    Every segmentation is read once. Folds are stratified by grade, enhancing tumour and tumour volume; all cases of a
-    patient are in one fold.
+    Writes a datalist.json. Every segmentation is read once. Folds are stratified by grade, enhancing tumour and tumour
+    volume; all cases of a patient are in one fold.
     """
     from brats3d.cases import describe_split, split_dataset
 
@@ -266,9 +266,10 @@ def compare(first: str, second: str, measure: str | None, plot: str | None) -> N
     "--dataset-dir", multiple=True, metavar="DIR", help="Where the cases are, if they have moved; repeatable."
 )
 def report(run_dir: str, output: str | None, dataset_dir: Sequence[str]) -> None:
-    """Write an HTML report about the training in RUN: scores, curves, pictures, a viewer.
+    """Write an HTML report about the run in RUN.
 
-    Run evaluate first; it scores the best weights and writes their segmentations.
+    It shows scores, curves, pictures and a viewer. Run evaluate first; it scores the best weights and writes their
+    segmentations.
     """
     from brats3d.report import make_report
 
