@@ -45,6 +45,16 @@ def split_patients(cases: Sequence[Case], folds: int = DEFAULT_FOLDS, seed: int 
     return [[case for case in ordered if fold_of[case.patient_id] == k] for k in range(len(filled))]
 
 
+def check_fold_count(folds: int) -> None:
+    """Check the number of folds, which needs no cases.
+
+    Raises:
+        UsageError: if it is below 2.
+    """
+    if folds < 2:
+        raise UsageError("folds", expected="2 or more: one for validation, the others for training", found=folds)
+
+
 def check_folds(cases: Sequence[Case], folds: int) -> None:
     """Check that cases can be split.
 
@@ -52,8 +62,7 @@ def check_folds(cases: Sequence[Case], folds: int) -> None:
         UsageError: if the number of folds is below 2.
         DataError: if there are fewer than two patients.
     """
-    if folds < 2:
-        raise UsageError("folds", expected="2 or more: one for validation, the others for training", found=folds)
+    check_fold_count(folds)
     patients = {case.patient_id for case in cases}
     if len(patients) < 2:
         raise DataError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from brats3d.cases.case import Case, with_convention
 from brats3d.cases.datalist import DATALIST_NAME, write_datalist
 from brats3d.cases.duplicates import shared_images
-from brats3d.cases.folds import DEFAULT_FOLDS, check_folds
+from brats3d.cases.folds import DEFAULT_FOLDS, check_fold_count, check_folds
 from brats3d.cases.name_mapping import (
     NameMapping,
     join_overlapping,
@@ -75,6 +75,7 @@ def split_dataset(
         UsageError: if another argument is wrong, or ``output`` holds another split and ``overwrite`` is false.
         DataError: if the data set cannot be split. Nothing is written.
     """
+    check_fold_count(folds)  # before the cases are searched
     root = check_folder(dataset_dir)
     path = _check_output(output)
     labelled = with_convention(find_cases(root, modalities, require_label=True), label_convention)
