@@ -50,7 +50,7 @@ class Audit:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was audited, and by which version; JSON files begin with it."""
+        """The version of brats3d and the arguments of the audit, which JSON files start with."""
         return {
             "brats3d": __version__,
             "dataset_dir": [str(root) for root in self.roots],

@@ -23,7 +23,7 @@ class Case:
     """One case: the files of one scan session.
 
     Args:
-        case_id: one path component; outputs are named after it.
+        case_id: one path component, used in the names of output files.
         patient_id: identifier of the patient; splits group by it.
         images: modality -> file, in the order of :data:`brats3d.labels.MODALITIES`.
         label: the segmentation, if there is one.

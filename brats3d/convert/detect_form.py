@@ -90,7 +90,7 @@ def _check_case_ids(case_ids: Sequence[str], dataset_json: Path) -> None:
         if layout.convention != "brats2020":
             raise DataError(
                 dataset_json,
-                f"{case_id} is named as in {layout.name}, whose labels are numbered differently from the output's",
+                f"{case_id} has a name of {layout.name}, whose labels are numbered differently from the output's",
                 expected="other names, such as BRATS_001",
                 advice=_RENAME,
             )

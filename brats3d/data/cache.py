@@ -1,7 +1,7 @@
 """Prepared cases on disk: never stale, checked at each read, free of pickled objects.
 
-MONAI's ``PersistentDataset`` names an entry after the paths alone and loads it for ever: a changed file or transform
-goes unnoticed (MONAI issues 8599 and 8940). Here the name of an entry holds everything that its content depends on.
+MONAI's ``PersistentDataset`` identifies an entry by its paths alone, so it misses a changed file or transform (MONAI
+issues 8599 and 8940). Here the name of an entry depends on everything that its content depends on.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class CaseDataset(Dataset):
     If a case's files are damaged or unusable, the error names the file, what was found and what to do.
 
     Args:
-        data: datalist items; one without a ``case_id``, as from other MONAI tools, is named after its files.
+        data: datalist items. An item without a ``case_id``, as from other MONAI tools, gets one from its file names.
         transform: a ``Compose`` or a list of transforms.
         seed: random seed of the augmentation.
         cache: fraction of the free memory, and of the free disk space, for prepared cases, 0 to 1; 0 disables caching.

@@ -71,7 +71,6 @@ class SaveValidationSegmentations:
 
     def _prepare(self, engine: Engine) -> None:
         writable_folder(self.output_dir)
-        self._files = WrittenFiles(self.output_dir)
         self._files.check_replaceable(f"{case_id}.nii.gz" for case_id in self.images)
 
     def __call__(self, engine: Engine) -> None:

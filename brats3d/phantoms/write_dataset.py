@@ -34,7 +34,7 @@ from brats3d.phantoms.settings import DEFAULT_SETTING, Setting, get_setting
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """How a published release names, numbers and stores its cases.
+    """The names, numbers and storage of the cases of a published release.
 
     Args:
         path: path of a case below the data set's folder, a format of ``patient``, ``timepoint`` and ``grade`` (HGG,

@@ -33,7 +33,7 @@ CASE_COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class PageContent:
-    """What ``page.html.j2`` shows.
+    """The content of ``page.html.j2``.
 
     Args:
         run: the run.

@@ -178,7 +178,7 @@ DATALISTS = {
     "a datalist with a missing file": {"label": "gone/gone_seg.nii.gz"},
     "a datalist with another convention": {"label_convention": "brats2023"},
 }
-"""What was changed -> the changes of one entry of a datalist.json."""
+"""Description -> changes of one entry of a datalist.json."""
 
 WARNED = ("too few patients", "one patient", "no segmentation at all")
 """Only warnings, since a folder of validation cases is like this."""
