@@ -37,7 +37,19 @@ ORDER = [
 
 MODULES = sorted(ROOT.rglob("*.py"))
 
-HELP_IMPORTS = {"numpy", "torch", "monai", "nibabel", "scipy", "matplotlib", "ignite", "nilearn", "pandas", "h5py"}
+HELP_IMPORTS = {
+    "numpy",
+    "torch",
+    "monai",
+    "nibabel",
+    "scipy",
+    "matplotlib",
+    "ignite",
+    "nilearn",
+    "pandas",
+    "h5py",
+    "SimpleITK",
+}
 """Libraries that ``brats3d --help`` must not import."""
 
 
