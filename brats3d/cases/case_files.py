@@ -11,7 +11,7 @@ from typing import Literal
 
 from brats3d.cases.case import Case, make_case, modality_rank
 from brats3d.cases.naming_rules import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
-from brats3d.files import is_nifti_name
+from brats3d.files import is_image_name
 
 ProblemKind = Literal["missing", "double", "case twice", "misnamed", "ambiguous", "unusable"]
 
@@ -167,7 +167,7 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
         case.stray_segmentations = strays
         return with_images
     if not cases and layout_of(folder_name) is not ANY_LAYOUT:
-        unnamed = [name for name in files if is_nifti_name(name)]
+        unnamed = [name for name in files if is_image_name(name)]
         if unnamed or not files:  # an interrupted download leaves empty folders
             return [CaseFiles(folder_name, folder, unnamed=unnamed)]
     return list(cases.values())

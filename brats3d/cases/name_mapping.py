@@ -21,7 +21,7 @@ from brats3d.cases.naming_rules import layout_of
 from brats3d.cases.paths import check_folder
 from brats3d.cases.text import natural_key
 from brats3d.errors import DataError
-from brats3d.files import is_nifti_name, read_bounded, walk_folders
+from brats3d.files import is_image_name, read_bounded, walk_folders
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _year(column: str) -> int:
 def _folders_above(root: Path) -> Iterator[Path]:
     folder = root
     for _ in range(2):
-        is_part = folder.name.upper() in GRADES or any(map(is_nifti_name, _names_in(folder)))
+        is_part = folder.name.upper() in GRADES or any(map(is_image_name, _names_in(folder)))
         if not is_part or folder in (Path.home(), folder.parent):
             return
         folder = folder.parent

@@ -19,6 +19,12 @@ from .bounded_read import (
     too_long as too_long,
 )
 from .failures import Failures as Failures, cause_of as cause_of
+from .image_names import (
+    IMAGE_ENDINGS as IMAGE_ENDINGS,
+    image_ending as image_ending,
+    is_image_name as is_image_name,
+    strip_image_ending as strip_image_ending,
+)
 from .memory import (
     free_gpu_memory as free_gpu_memory,
     free_memory as free_memory,
@@ -62,6 +68,5 @@ from .pictures import (
 from .shards import read_shard as read_shard, shard_file_name as shard_file_name, take_shard as take_shard
 from .walk import (
     MAX_FOLDER_DEPTH as MAX_FOLDER_DEPTH,
-    is_nifti_name as is_nifti_name,
     walk_folders as walk_folders,
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from brats3d.errors import DataError
+from brats3d.files.image_names import is_image_name
 
 MAX_FOLDER_DEPTH = 6
 """Folders below the root that are searched by default. Kaggle's archive has its cases at depth 3."""
@@ -21,7 +21,7 @@ def walk_folders(
     """Yield each folder at and below ``root`` once, with its files.
 
     Links are followed. Hidden files and folders, ``__MACOSX`` and ``lost+found`` are skipped. A folder named like a
-    NIfTI file stands for the NIfTI files in it, as some of Kaggle's archives unpack.
+    NIfTI file stands for the images in it, as some of Kaggle's archives unpack.
 
     Args:
         root: the folder to start from.
@@ -49,9 +49,9 @@ def walk_folders(
         for entry in _list(folder, skip_unreadable):
             if not _is_folder(entry):
                 files[entry.name] = [entry.path]
-            elif is_nifti_name(entry.name):
+            elif entry.name.lower().endswith((".nii", ".nii.gz")):
                 inside = _list(entry.path, skip_unreadable)
-                files[entry.name] = [inner.path for inner in inside if is_nifti_name(inner.name)]
+                files[entry.name] = [inner.path for inner in inside if is_image_name(inner.name)]
             elif entry.name not in _SKIPPED and depth < max_depth:
                 target = os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
                 subfolders.append((entry.is_symlink(), entry.path, target))
@@ -59,13 +59,6 @@ def walk_folders(
         # A stack pops in reverse: real folders come before links to them, both in the order of their names.
         stack += [(path, target, depth + 1) for _, path, target in sorted(subfolders, reverse=True)]
 
-
-def is_nifti_name(name: str) -> bool:
-    """Return True if a file's name ends in ``.nii`` or ``.nii.gz``, in any case."""
-    return _NIFTI.fullmatch(name) is not None
-
-
-_NIFTI = re.compile(r".*\.nii(\.gz)?", re.IGNORECASE)
 
 _SKIPPED = ("__MACOSX", "lost+found")
 
