@@ -8,7 +8,7 @@ import numpy as np
 
 from brats3d.audit.finding_kinds import Finding, make_finding
 from brats3d.cases import grid_difference, spacing_warning, usual_grid
-from brats3d.files import Header, same_grid
+from brats3d.files import Header, reorientation, same_grid
 
 
 def header_findings(case_id: str, headers: Sequence[Header]) -> list[Finding]:
@@ -28,20 +28,6 @@ def header_findings(case_id: str, headers: Sequence[Header]) -> list[Finding]:
     if warning := spacing_warning(expected):
         findings.append(make_finding("voxel spacing", case_id, expected.path, warning))
     return findings
-
-
-def reorientation(header: Header, expected: Header) -> np.ndarray | None:
-    """Return the flips and axis swaps that bring a file onto a grid.
-
-    Returns:
-        nibabel's orientation transform, shape (3, 2); None if flips and swaps are not enough.
-    """
-    from nibabel.orientations import inv_ornt_aff, io_orientation, ornt_transform
-
-    change = ornt_transform(io_orientation(header.affine), io_orientation(expected.affine))
-    shape = tuple(header.shape[int(axis)] for axis in np.argsort(change[:, 0]))
-    moved = Header(header.path, shape, header.affine @ inv_ornt_aff(change, header.shape), header.dtype, None)
-    return change if same_grid(moved, expected) else None
 
 
 def _axis_codes(header: Header) -> str:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from brats3d.audit.check_headers import reorientation
 from brats3d.audit.check_images import MAX_NON_FINITE, background_of, is_background, is_ringing, open_background
 from brats3d.audit.check_labels import MAX_ROUNDING
 from brats3d.cases import usual_grid
 from brats3d.errors import DataError
-from brats3d.files import Header, Volume, format_affine, same_grid
+from brats3d.files import Header, Volume, format_affine, same_grid, to_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +150,7 @@ def _onto_grid(volume: Volume, expected: Header, aligned: Sequence[Volume], is_l
     header = volume.header
     if same_grid(header, expected):
         return RepairedVolume(header, volume.values, ())
-    if (change := reorientation(header, expected)) is not None:
-        from nibabel.orientations import apply_orientation
-
-        values = apply_orientation(volume.values, change)
+    if (values := to_grid(volume, expected)) is not None:
         return RepairedVolume(expected, values, (f"reoriented onto the grid of {expected.path.name}",))
     if header.shape != expected.shape:
         raise DataError(header.path, "cannot be repaired", expected=f"shape {expected.shape}", found=header.shape)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from brats3d.cases.case import Case
-from brats3d.files import AFFINE_TOLERANCE_MM, Header, format_affine, read_header, same_grid
+from brats3d.files import AFFINE_TOLERANCE_MM, ORIGIN_TOLERANCE_MM, Header, format_affine, read_header, same_grid
 
 
 def header_problems(case: Case) -> list[str]:
@@ -39,7 +39,7 @@ def grid_difference(header: Header, expected: Header) -> tuple[str, str] | None:
         f"{header.path}: its affine differs from that of {expected.path.name} by up to "
         f"{np.abs(header.affine - expected.affine).max():.4g} "
         f"({format_affine(header.affine)} against {format_affine(expected.affine)}); "
-        f"expected the same within {AFFINE_TOLERANCE_MM} mm"
+        f"expected the same within {AFFINE_TOLERANCE_MM} mm ({ORIGIN_TOLERANCE_MM} mm for the origin)"
     )
 
 

@@ -19,6 +19,16 @@ from .bounded_read import (
     too_long as too_long,
 )
 from .failures import Failures as Failures, cause_of as cause_of
+from .grids import (
+    AFFINE_TOLERANCE_MM as AFFINE_TOLERANCE_MM,
+    ORIGIN_TOLERANCE_MM as ORIGIN_TOLERANCE_MM,
+    format_affine as format_affine,
+    lps_axes as lps_axes,
+    reorientation as reorientation,
+    same_grid as same_grid,
+    to_grid as to_grid,
+    to_lps as to_lps,
+)
 from .image_names import (
     IMAGE_ENDINGS as IMAGE_ENDINGS,
     image_ending as image_ending,
@@ -33,18 +43,13 @@ from .memory import (
     use_huge_pages as use_huge_pages,
 )
 from .nifti import (
-    AFFINE_TOLERANCE_MM as AFFINE_TOLERANCE_MM,
     MAX_BYTES as MAX_BYTES,
     MAX_VOXELS as MAX_VOXELS,
     Header as Header,
     Volume as Volume,
-    format_affine as format_affine,
     is_packed as is_packed,
-    lps_axes as lps_axes,
     read_header as read_header,
     read_volume as read_volume,
-    same_grid as same_grid,
-    to_lps as to_lps,
 )
 from .nifti_write import (
     marked_convention as marked_convention,

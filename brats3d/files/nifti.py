@@ -24,9 +24,6 @@ import numpy as np
 from brats3d.errors import DataError
 from brats3d.files.bounded_read import regular_file_size
 
-AFFINE_TOLERANCE_MM = 1e-3
-"""Largest difference of the affines of two files on the same grid."""
-
 MAX_VOXELS = 2**28
 """Largest volume to read: 30 times BraTS's 240 x 240 x 155, or a whole head at 0.35 mm. Four such sequences take 4 GiB
 in float32, and a few times that during preprocessing. A file of 250 kB can unpack to such a volume of zeros."""
@@ -83,28 +80,6 @@ class Volume:
     values: np.ndarray
 
 
-def same_grid(a: Header, b: Header) -> bool:
-    """Return True if two files have the same shape, and the same affine within :data:`AFFINE_TOLERANCE_MM`."""
-    return a.shape == b.shape and bool(np.abs(a.affine - b.affine).max() <= AFFINE_TOLERANCE_MM)
-
-
-def format_affine(affine: np.ndarray) -> str:
-    """Format the first three rows of an affine on one line."""
-    return "[" + ", ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3]) + "]"
-
-
-def to_lps(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Reorder and flip the axes of a volume (x, y, z) so that they point towards L, P and S."""
-    from nibabel.orientations import apply_orientation
-
-    return np.ascontiguousarray(apply_orientation(volume, _turn_to_lps(affine)))
-
-
-def lps_axes(affine: np.ndarray) -> list[int]:
-    """Return the axes of a file that run along left-right, anterior-posterior and inferior-superior."""
-    return [int(axis) for axis in np.argsort(_turn_to_lps(affine)[:, 0])]
-
-
 def is_packed(path: Path) -> bool:
     """Return True if a file's name ends in ``.gz``, which is how nibabel recognises compressed files too."""
     return path.name.lower().endswith(".gz")
@@ -159,13 +134,6 @@ def read_volume(path: Path) -> Volume:
         what = "CRC check failed" if "incorrect data check" in str(error) else _one_line(error)
         problem, expected = f"file ends early or is damaged: {what}", f"{math.prod(header.shape):,} voxels"
         raise DataError(path, problem, expected=expected, advice=_DOWNLOAD) from error
-
-
-def _turn_to_lps(affine: np.ndarray) -> np.ndarray:
-    """Return nibabel's orientation transform (3, 2) to LPS."""
-    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-
-    return np.asarray(ornt_transform(io_orientation(affine), axcodes2ornt("LPS")))
 
 
 _HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
@@ -264,7 +232,7 @@ def _parse(path: Path, head: bytes) -> Header:
         raise DataError(path, problem, expected=f"one of the first {_MAX_OFFSET:,} bytes")
     nifti.get_slope_inter()  # raises for an invalid scale, which would only be used with the voxels
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
-        problem = f"its affine {format_affine(affine)} is not invertible"
+        problem = f"its affine {affine[:3].tolist()} is not invertible"
         raise DataError(path, problem, expected="an affine that places each voxel in space")
     return header
 

@@ -264,7 +264,7 @@ def test_an_affine_that_the_voxels_may_need_is_not_replaced(make_dataset, tmp_pa
 
 def test_a_tiny_difference_between_affines_is_repaired(make_dataset, tmp_path: Path) -> None:
     root = make_dataset()
-    move(root / CASE / f"{CASE}_t1.nii.gz", 0, offset_mm=0.01)
+    move(root / CASE / f"{CASE}_t1.nii.gz", 0, offset_mm=0.1)
     copy = repair_and_check(root, tmp_path / "out")
     assert copy.complete
     assert copy.cases[1].files[0].changes[0].startswith("replaced the affine")

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brats3d.errors import DataError
-from brats3d.files.nifti import read_header, read_volume, same_grid
+from brats3d.files import same_grid
+from brats3d.files.nifti import read_header, read_volume
 
 SHAPE = (5, 4, 3)
 
