@@ -30,10 +30,12 @@ from brats3d.bundle import (
 from brats3d.config_reader import Knob, read_knobs
 from brats3d.errors import ExplainedError, UsageError
 from brats3d.files import cause_of, check_replaceable, writable_folder
-from brats3d.labels import CONVENTIONS, get_convention, order_modalities
+from brats3d.labels import CONVENTION_ALIASES, CONVENTIONS, get_convention, order_modalities
 
 EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
 """Accepts ``--label_convention``, as the config spells it, and ``--label-convention``."""
+
+LABELS_HELP = f"Meaning of the labels: {', '.join(CONVENTIONS)}."
 
 MAX_LINE = 4000
 """Limit of the characters printed of one line of an error."""
@@ -126,7 +128,7 @@ def convert(src: str, out: str, workers: int | None) -> int:
 @click.argument("dataset_dir", metavar="DIR")
 @click.option("--json", "json_file", metavar="FILE", help="Also write all findings to FILE.")
 @click.option("--repair", metavar="OUT", help="Write a clean copy to OUT: links, and repaired files.")
-@click.option("--label-convention", metavar="NAME", help="Meaning of the labels, such as brats2020.")
+@click.option("--label-convention", metavar="NAME", help=LABELS_HELP)
 @click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
 @click.option("--all", "everything", is_flag=True, help="List every finding.")
 def audit(dataset_dir: str, json_file: str | None, repair: str | None, everything: bool, **options: Any) -> int:
@@ -158,7 +160,7 @@ def audit(dataset_dir: str, json_file: str | None, repair: str | None, everythin
 @click.option("--output", "-o", metavar="FILE", required=True, help="File to write, such as DIR/datalist.json.")
 @click.option("--folds", type=int, help="Number of folds, at most one per patient.")
 @click.option("--seed", type=int, help="Random seed of the split.")
-@click.option("--label-convention", metavar="NAME", help="Meaning of the labels, such as brats2020.")
+@click.option("--label-convention", metavar="NAME", help=LABELS_HELP)
 @click.option("--modalities", metavar="NAMES", help="Sequences that every case has, such as t1,flair.")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another split in FILE.")
 def split(dataset_dir: str, output: str, **options: Any) -> None:
@@ -212,8 +214,8 @@ def predict(arguments: Sequence[str], output: str | None) -> None:
 @click.argument("ref_dir")
 @click.option("--output", "-o", metavar="FILE", required=True, help="JSON file to write, with a CSV beside it.")
 @click.option("--convention", metavar="NAME", help="Scoring rules: brats2023, brats2023-men, brats2023-met, brats2020.")
-@click.option("--pred-labels", metavar="NAME", help="Meaning of the predictions' labels, such as brats2020.")
-@click.option("--ref-labels", metavar="NAME", help="Meaning of the reference's labels.")
+@click.option("--pred-labels", metavar="NAME", help=LABELS_HELP)
+@click.option("--ref-labels", metavar="NAME", help="The same, for the reference.")
 @click.option("--missing", metavar="list|zero", help="Cases without a prediction: list them, or score them 0.")
 @click.option("--workers", type=click.IntRange(min=1), help="Number of cases scored at the same time.")
 def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
@@ -228,7 +230,7 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     file = _check_json(output, "output")
     check_replaceable(file.with_suffix(".csv"), "output")
     for name in ("pred_labels", "ref_labels"):
-        if options[name] is not None and options[name] not in CONVENTIONS:
+        if options[name] is not None and options[name] not in (*CONVENTIONS, *CONVENTION_ALIASES):
             raise UsageError(name, expected=f"one of {', '.join(CONVENTIONS)}", found=options[name])
     _silence_libraries()
     done = score_folders(pred_dir, ref_dir, **_without_none(options))

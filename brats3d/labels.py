@@ -60,18 +60,23 @@ class LabelConvention:
 
     @property
     def own_values(self) -> dict[str, int]:
-        """Region -> the value to write where it is the innermost region; from the outermost region to the innermost."""
+        """Region -> the value to write where it is the innermost region; from the outermost region to the innermost.
+
+        A region without a value of its own, such as HD-GLIO's core, has the value of the region around it.
+        """
         names = sorted(self.regions, key=lambda name: -len(self.regions[name]))
         inside = [*(self.regions[name] for name in names[1:]), ()]
-        return {
-            name: next(value for value in self.regions[name] if value not in inner)
-            for name, inner in zip(names, inside, strict=True)
-        }
+        own: dict[str, int] = {}
+        around = 0
+        for name, inner in zip(names, inside, strict=True):
+            around = own[name] = next((value for value in self.regions[name] if value not in inner), around)
+        return own
 
     def translate_to(self, other: LabelConvention) -> dict[int, int]:
         """Map each value of this convention to the other convention's value for the same innermost region.
 
         Values outside all regions, such as a resection cavity, become background. The map to itself is the identity.
+        The map to HD-GLIO loses the core that does not enhance.
         """
         if other is self:
             return {value: value for value in self.values}
@@ -116,19 +121,38 @@ BRATS2015 = LabelConvention(
 )
 """BraTS 2013 to 2016."""
 
-CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
-    {c.name: c for c in (BRATS2020, BRATS2023, BRATS2024_GLI, BRATS2024_PED, BRATS2015)}
+DECATHLON = LabelConvention(
+    name="decathlon",
+    labels=MappingProxyType({1: "ED", 2: "NCR/NET", 3: "ET"}),
+    regions=MappingProxyType({"TC": (2, 3), "WT": (1, 2, 3), "ET": (3,)}),
 )
+"""Task01 of the Medical Segmentation Decathlon, and nnU-Net's BraTS data sets: edema and core the other way round
+(https://doi.org/10.1038/s41467-022-30695-9)."""
+
+HD_GLIO = LabelConvention(
+    name="hd-glio",
+    labels=MappingProxyType({1: "T2/FLAIR", 2: "ET"}),
+    regions=MappingProxyType({"TC": (2,), "WT": (1, 2), "ET": (2,)}),
+)
+"""HD-GLIO: non-enhancing T2/FLAIR abnormality, and enhancing tumour. Necrosis has no label of its own, so that the core
+is only its enhancing part (https://github.com/NeuroAI-HD/HD-GLIO)."""
+
+CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
+    {c.name: c for c in (BRATS2020, BRATS2023, BRATS2024_GLI, BRATS2024_PED, BRATS2015, DECATHLON, HD_GLIO)}
+)
+
+CONVENTION_ALIASES: Mapping[str, str] = MappingProxyType({"nnunet": "decathlon"})
+"""Other names of label conventions."""
 
 
 def get_convention(name: str) -> LabelConvention:
-    """Return a label convention by its name.
+    """Return a label convention by its name or an alias.
 
     Raises:
         UsageError: if there is no such convention.
     """
     try:
-        return CONVENTIONS[name]
+        return CONVENTIONS[CONVENTION_ALIASES.get(name, name)]
     except (KeyError, TypeError):  # a file may contain a list
         raise UsageError("label_convention", expected=f"one of {', '.join(CONVENTIONS)}", found=name) from None
 

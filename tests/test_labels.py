@@ -15,6 +15,7 @@ from brats3d.labels import (
     BRATS2020,
     BRATS2023,
     CONVENTIONS,
+    HD_GLIO,
     MODALITIES,
     MODALITY_ALIASES,
     REGION_COLOURS,
@@ -31,7 +32,7 @@ from brats3d.labels import (
 def test_regions_are_nested_and_the_whole_tumour_is_every_label_but_the_resection_cavity(convention):
     regions = {name: set(values) for name, values in convention.regions.items()}
     tumour = {value for value, name in convention.labels.items() if name != "RC"}
-    assert regions["ET"] < regions["TC"] < regions["WT"] == tumour
+    assert regions["ET"] <= regions["TC"] < regions["WT"] == tumour
     assert convention.values == {0, *convention.labels}
 
 
@@ -43,6 +44,8 @@ def test_regions_are_nested_and_the_whole_tumour_is_every_label_but_the_resectio
         ("brats2024-gli", {0: 0, 1: 1, 2: 2, 3: 4, 4: 0}),  # the resection cavity is no tumour
         ("brats2024-ped", {0: 0, 1: 4, 2: 1, 3: 1, 4: 2}),
         ("brats2015", {0: 0, 1: 1, 2: 2, 3: 1, 4: 4}),
+        ("decathlon", {0: 0, 1: 2, 2: 1, 3: 4}),
+        ("hd-glio", {0: 0, 1: 2, 2: 4}),
     ],
 )
 def test_every_convention_translates_to_2020s(convention, expected):
@@ -54,10 +57,18 @@ def test_a_convention_translates_to_itself_unchanged():
 
 
 @pytest.mark.parametrize("a", CONVENTIONS.values(), ids=CONVENTIONS)
-@pytest.mark.parametrize("b", CONVENTIONS.values(), ids=CONVENTIONS)
+@pytest.mark.parametrize("b", [c for c in CONVENTIONS.values() if c is not HD_GLIO], ids=lambda c: c.name)
 def test_translation_keeps_every_region(a, b):
     for value, other in a.translate_to(b).items():
         assert [value in a.regions[r] for r in REGIONS] == [other in b.regions[r] for r in REGIONS]
+
+
+def test_translation_to_hd_glio_keeps_the_whole_and_the_enhancing_tumour():
+    assert HD_GLIO.own_values == {"WT": 1, "TC": 1, "ET": 2}
+    assert BRATS2020.translate_to(HD_GLIO) == {0: 0, 1: 1, 2: 1, 4: 2}
+    for a in CONVENTIONS.values():
+        for value, other in a.translate_to(HD_GLIO).items():
+            assert [value in a.regions[r] for r in ("WT", "ET")] == [other in HD_GLIO.regions[r] for r in ("WT", "ET")]
 
 
 def test_the_enhancing_tumour_is_4_until_2021_and_3_since_2023():
@@ -75,6 +86,10 @@ def test_regions_are_in_monais_order_and_each_has_a_name_and_a_colour():
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_a_convention_is_found_by_its_name(name):
     assert get_convention(name).name == name
+
+
+def test_nnunet_is_another_name_for_the_decathlons_numbering():
+    assert get_convention("nnunet") is CONVENTIONS["decathlon"]
 
 
 def test_an_unknown_convention_is_refused_with_the_known_ones():
