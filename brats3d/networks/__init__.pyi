@@ -14,6 +14,11 @@ from .instance_norm import with_window_norms as with_window_norms
 from .load_weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
 from .loss import DiceBCELoss as DiceBCELoss
 from .memory_estimate import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
-from .precision import autocast as autocast, check_flag as check_flag, compute_dtype as compute_dtype
+from .precision import (
+    SafeBackward as SafeBackward,
+    autocast as autocast,
+    check_flag as check_flag,
+    compute_dtype as compute_dtype,
+)
 from .weight_averaging import AverageWeights as AverageWeights, moving_average as moving_average
 from .window_size import check_window as check_window, compare_windows as compare_windows

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from brats3d.errors import UsageError
 
@@ -26,6 +30,62 @@ def compute_dtype(device: torch.device, amp: bool) -> torch.dtype:
     """Return the type of convolutions within :func:`autocast`."""
     with autocast(device, amp):
         return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+
+
+class SafeBackward:
+    """A context for the backward pass of a network that has computed within :func:`autocast`.
+
+    On a CPU, oneDNN's bfloat16 gradient of the weights of a 3D convolution is wrong if the first side of its input is
+    smaller than the kernel: it reads and writes outside its buffers, so that the gradient is random, often finite, and
+    up to 10^35 times too large (oneDNN 3.12, AVX-512). The bottleneck of the default network has two voxels there if
+    the first side of a patch is 32. Within this context such gradients are computed in float32; others are unchanged.
+    """
+
+    def __init__(self) -> None:
+        self._unaffected: set[torch.Size] = set()
+
+    @contextmanager
+    def __call__(self, image: torch.Tensor, amp: bool) -> Iterator[None]:
+        """Enter the context for an input of the network: (B, C, H, W, D), autocast if ``amp``."""
+        is_bfloat16 = image.device.type == "cpu" and compute_dtype(image.device, amp) == torch.bfloat16
+        if not is_bfloat16 or image.shape in self._unaffected:
+            yield
+            return
+        with _Float32SmallConvolutions() as mode:
+            yield
+        if not mode.found:  # next time save the 6 ms that the search takes
+            self._unaffected.add(image.shape)
+
+
+class _Float32SmallConvolutions(TorchDispatchMode):
+    """Compute the gradients of convolutions in float32 if their input is smaller than the kernel."""
+
+    found = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.ops.aten.convolution_backward.default or not _is_wrong_in_bfloat16(*args):
+            return func(*args, **(kwargs or {}))
+        self.found = True
+        _log_float32()
+        gradients = func(*(tensor.float() for tensor in args[:3]), *args[3:])
+        return tuple(gradient if gradient is None else gradient.to(torch.bfloat16) for gradient in gradients)
+
+
+def _is_wrong_in_bfloat16(output: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, *options: Any) -> bool:
+    """Decide from the arguments of ``convolution_backward``; ``output`` is the gradient (B, C, H, W, D)."""
+    transposed = options[4]
+    convolved = output if transposed else image  # oneDNN reverses a transposed convolution
+    return weight.dtype == torch.bfloat16 and weight.ndim == 5 and convolved.shape[2] < weight.shape[2]
+
+
+@cache
+def _log_float32() -> None:
+    logger.info(
+        "amp: for so small a patch, the gradients of the smallest feature maps are computed in float32, because "
+        "bfloat16 is wrong there on a CPU"
+    )
 
 
 @cache

@@ -19,7 +19,7 @@ from monai.utils.enums import CommonKeys as Keys
 
 from brats3d.data import derive_seed
 from brats3d.errors import UsageError
-from brats3d.networks import autocast, check_flag
+from brats3d.networks import SafeBackward, autocast, check_flag
 
 logger = logging.getLogger("brats3d")
 
@@ -28,8 +28,8 @@ class TrainStep:
     """``iteration_update`` of a ``SupervisedTrainer``: forward under autocast, loss in float32, backward, step.
 
     A step whose loss or gradient is not finite is skipped by every process of the run, because it would make every
-    weight NaN. A warning names the cases of the batch. (On some CPUs oneDNN's bfloat16 returns such gradients now and
-    then for patches of 32.) This check is the only point of a step at which the CPU waits for the GPU.
+    weight NaN. A warning names the cases of the batch. This check is the only point of a step at which the CPU waits
+    for the GPU.
 
     Args:
         amp: run the network in bfloat16 where it is safe (torch.autocast); False = float32 throughout.
@@ -53,6 +53,7 @@ class TrainStep:
         self.seed = seed
         self.patience = patience
         self._skipped = 0
+        self._backward = SafeBackward()
 
     def __call__(self, engine: Trainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Run one step on a batch: image (B, C, H, W, D), label (B, 3, H, W, D).
@@ -75,7 +76,8 @@ class TrainStep:
         engine.state.output[Keys.LOSS] = loss
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         # An infinite loss can have a finite gradient. Multiplied by NaN it reaches every process through the gradient.
-        (loss * torch.where(loss.isfinite(), 1.0, torch.nan)).backward()
+        with self._backward(image, self.amp):
+            (loss * torch.where(loss.isfinite(), 1.0, torch.nan)).backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if self._gradient_norm(engine).isfinite():
             self._skipped = 0
