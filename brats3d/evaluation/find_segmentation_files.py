@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from brats3d.cases import (
     scan_cases,
 )
 from brats3d.errors import DataError, NotFoundError, UsageError
-from brats3d.files import walk_folders
+from brats3d.evaluation.case_pairing import has_case_id, is_prediction_name
+from brats3d.files import is_image_name, strip_image_ending, walk_folders
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Segmentation:
 
     Args:
         case_id: the case.
-        path: a NIfTI file.
+        path: its file.
         convention: label convention, if it follows from the names of the case's files.
     """
 
@@ -40,9 +43,9 @@ class Segmentation:
 def find_segmentations(folder: str | Path, name: str = "folder", with_cases: bool = False) -> dict[str, Segmentation]:
     """Find the segmentations in a folder, by case.
 
-    Every NIfTI file at any depth counts as a segmentation: ``<case_id>.nii.gz``, ``<case_id>_seg.nii.gz``,
-    ``<case_id>-seg.nii.gz``, ``<case_id>/seg.nii.gz``. Exceptions are images (``<case_id>_t1.nii.gz``), and files with
-    other names in a folder of images.
+    Every image file at any depth counts as a segmentation: ``<case_id>.nii.gz``, ``<case_id>_seg.nii.gz``,
+    ``<case_id>-seg.nii.gz``, ``<case_id>/seg.nii.gz``, ``<case_id>/pred.nii.gz``. Exceptions are images
+    (``<case_id>_t1.nii.gz``), and files with other names than ``<case_id>_pred.nii.gz`` in a folder of images.
     Links are followed; hidden folders are skipped.
 
     Args:
@@ -62,15 +65,20 @@ def find_segmentations(folder: str | Path, name: str = "folder", with_cases: boo
     if not root.exists():
         raise NotFoundError(name, f"{root} does not exist", expected="a folder with segmentations")
     if not root.is_dir():
-        raise UsageError(name, f"{root} is a file", expected="a folder with segmentations")
+        advice = _how_to_unpack(root)
+        raise UsageError(name, f"{root} is a file", expected="a folder with segmentations", advice=advice)
     from_cases = _from_cases(root) if with_cases else []
     known = {os.path.realpath(each.path) for each in from_cases}
     found: dict[str, list[Segmentation]] = {}
-    for each in (*from_cases, *(each for each in _from_file_names(root) if os.path.realpath(each.path) not in known)):
+    for each in (
+        *from_cases,
+        *(each for each in _from_file_names(root, with_cases) if os.path.realpath(each.path) not in known),
+    ):
         found.setdefault(each.case_id, []).append(each)
     if not found:
         expected = "files like BraTS20_Training_001.nii.gz or BraTS20_Training_001_seg.nii.gz"
-        raise DataError(root, "no segmentation", expected=expected)
+        advice = next(filter(None, map(_how_to_unpack, sorted(root.iterdir()))), "")
+        raise DataError(root, "no segmentation", expected=expected, advice=advice)
     duplicates = [
         f"{case_id}: {len(each)} files, {name_some([os.path.relpath(one.path, root) for one in each])}; expected one"
         for case_id, each in found.items()
@@ -81,7 +89,12 @@ def find_segmentations(folder: str | Path, name: str = "folder", with_cases: boo
     return {case_id: found[case_id][0] for case_id in sorted(found, key=natural_key)}
 
 
-_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+def _how_to_unpack(file: Path) -> str:
+    """Return the command that unpacks an archive; an empty text for other files."""
+    if not file.is_file() or not os.access(file, os.R_OK):
+        return ""
+    kind = "zip" if zipfile.is_zipfile(file) else "tar" if tarfile.is_tarfile(file) else ""
+    return f"unpack it: python -m {kind}file -e {shlex.quote(str(file))} FOLDER" if kind else ""
 
 
 def _from_cases(root: Path) -> list[Segmentation]:
@@ -101,15 +114,21 @@ def _from_cases(root: Path) -> list[Segmentation]:
     return [Segmentation(case.case_id, case.label, case.convention) for case in scan.cases if case.label]
 
 
-def _from_file_names(root: Path) -> Iterator[Segmentation]:
-    """Yield the segmentations that can be recognised by their file names."""
+def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:
+    """Yield the segmentations that can be recognised by their file names.
+
+    Beside images, in a data set, a name such as ``X_pred`` is no reference.
+    """
     for folder, files in walk_folders(root):
-        parsed = {name: parse_file_name(name) for name in files if _NIFTI.search(name)}
+        parsed = {name: parse_file_name(name) for name in files if is_image_name(name)}
         has_images = any(parts and parts[1] != SEGMENTATION for parts in parsed.values())
         for name, parts in parsed.items():
-            if (parts and parts[1] != SEGMENTATION) or (has_images and not parts):
+            stem = strip_image_ending(name)
+            is_prediction = is_prediction_name(stem) and not with_cases
+            if (parts and parts[1] != SEGMENTATION) or (has_images and not parts and not is_prediction):
                 continue
-            case_id = (parts[0] or Path(folder).name) if parts else _NIFTI.sub("", name)
+            case_id = parts[0] if parts else stem
+            case_id = case_id if has_case_id(case_id) else Path(folder).name
             layout = layout_of(case_id)
             convention = None if layout is ANY_LAYOUT else layout.convention
             yield from (Segmentation(case_id, Path(path), convention) for path in files[name])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from brats3d.errors import DataError, NotFoundError, UsageError
 from brats3d.evaluation.find_segmentation_files import find_segmentations
 
 
-@pytest.mark.parametrize("name", ["{0}.nii.gz", "{0}_seg.nii", "{0}-seg.nii.gz", "{0}/seg.nii.gz", "deep/{0}.nii"])
+@pytest.mark.parametrize(
+    "name", ["{0}.nii.gz", "{0}_seg.nii", "{0}-seg.nii.gz", "{0}/seg.nii.gz", "{0}/pred.nii.gz", "deep/{0}.nii"]
+)
 def test_segmentations_are_found_under_every_name(samples, tmp_path, name):
     path = samples.save(tmp_path / name.format("case_7"), samples.tumour())
     assert {case_id: each.path for case_id, each in find_segmentations(tmp_path).items()} == {"case_7": path}
@@ -47,7 +51,7 @@ def test_two_segmentations_of_one_case_are_refused(make_dataset, samples):
 
 def test_one_name_in_every_folder_is_refused_with_advice(samples, tmp_path):
     for number in range(9):
-        samples.save(tmp_path / f"c{number}" / "prediction.nii.gz", samples.tumour())
+        samples.save(tmp_path / f"c{number}" / "tumour_model.nii.gz", samples.tumour())
     with pytest.raises(DataError) as error:
         find_segmentations(tmp_path)
     assert "and 6 more" in error.value.problems[0] and "<case_id>.nii.gz" in error.value.advice
@@ -70,3 +74,24 @@ def test_a_folder_without_segmentations_is_refused(tmp_path):
     with pytest.raises(UsageError) as file:
         find_segmentations(tmp_path / "file", "ref_dir")
     assert file.value.subject == "ref_dir"
+
+
+def test_predictions_beside_images_are_found(make_dataset, samples):
+    folder = make_dataset(1)
+    (case_id,) = find_segmentations(folder, with_cases=True)
+    (seg,) = folder.rglob("*_seg.nii.gz")
+    seg.rename(seg.with_name(f"{case_id}_pred.nii.gz"))
+    samples.save(seg.with_name(f"{case_id}_mask.nii.gz"), samples.tumour())  # of the brain, perhaps
+    assert list(find_segmentations(folder)) == [f"{case_id}_pred"]
+    with pytest.raises(DataError):
+        find_segmentations(folder, with_cases=True)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("zip", "zipfile"), ("gztar", "tarfile")])
+def test_an_archive_is_refused_with_the_command_that_unpacks_it(samples, tmp_path, kind, module):
+    path = samples.save(tmp_path / "preds" / "case_7.nii.gz", samples.tumour())
+    archive = shutil.make_archive(str(tmp_path / "packed" / "preds"), kind, path.parent)
+    for folder, kind_of_error in ((archive, UsageError), (tmp_path / "packed", DataError)):
+        with pytest.raises(kind_of_error) as error:
+            find_segmentations(folder)
+        assert f"python -m {module} -e {archive}" in error.value.advice
