@@ -222,8 +222,8 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
     """Score the segmentations in PRED_DIR against those in REF_DIR.
 
     Computes Dice, HD95, lesion-wise scores as in the BraTS challenges, sensitivity, specificity and volumes. Files are
-    paired by case: <case_id>.nii.gz or <case_id>_seg.nii.gz; REF_DIR may be a data set as downloaded. Exit code 1:
-    cases lack a prediction.
+    paired by case: <case_id>.nii.gz, or with words such as <case_id>_pred.nii.gz; REF_DIR may be a data set as
+    downloaded. Exit code 1: cases lack a prediction.
     """
     from brats3d.evaluation import score_folders
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from brats3d.cases import name_some
 from brats3d.errors import DataError, UsageError
-from brats3d.evaluation.case_scores import PairScores, describe_labels, refuse_suspicious_labels, score_pair
+from brats3d.evaluation.case_pairing import describe_renamed, pair_cases
 from brats3d.evaluation.challenge_rules import get_rules
 from brats3d.evaluation.find_segmentation_files import find_segmentations
+from brats3d.evaluation.label_readings import better_readings, describe_labels, refuse_suspicious_labels
+from brats3d.evaluation.pair_scores import PairScores, score_pair
 from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.evaluation.summary import MEASURES, summarise
 from brats3d.files import write_owned
+
+logger = logging.getLogger("brats3d")
 
 MISSING = ("list", "zero")
 
@@ -31,6 +36,7 @@ class FolderScores:
         rules: name of the scoring rules.
         labels: a description of the label conventions that were used.
         counts_missing: True if the missing cases are in the rows and count as 0.
+        notes: what the user should check, such as files that were paired although their names differ.
     """
 
     rows: tuple[ScoreRow, ...]
@@ -39,6 +45,7 @@ class FolderScores:
     rules: str
     labels: str
     counts_missing: bool = False
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return _format_scores(self)
@@ -59,6 +66,7 @@ class FolderScores:
             missing_count_as_0=self.counts_missing,
             missing=list(self.missing),
             extra=list(self.extra),
+            notes=list(self.notes),
         )
         return write_csv(Path(path).with_suffix(".csv"), self.rows)
 
@@ -76,7 +84,8 @@ def score_folders(
     """Score every case that is in both folders.
 
     Args:
-        pred_dir: folder with ``<case_id>.nii.gz`` or ``<case_id>_seg.nii.gz`` at any depth.
+        pred_dir: folder with ``<case_id>.nii.gz`` or ``<case_id>_seg.nii.gz`` at any depth; other words around the
+            identifier are described at :func:`brats3d.evaluation.case_pairing.pair_cases`.
         ref_dir: folder of the same form, or a data set in any layout of BraTS.
         convention: name in :data:`brats3d.evaluation.challenge_rules.RULES`; None uses BraTS 2023's rules, or those for
             meningiomas or metastases if all case identifiers say so.
@@ -90,8 +99,8 @@ def score_folders(
 
     Raises:
         UsageError: if an argument is outside its valid set or a folder does not exist.
-        DataError: if a folder holds no segmentation or several of one case, if the folders have no case in common, or
-            if files cannot be used; it lists all of them.
+        DataError: if a folder holds no segmentation or several of one case, if the folders have no case in common or it
+            is unclear which files belong together, or if files cannot be used; it lists all of them.
     """
     from tqdm import tqdm
 
@@ -102,36 +111,39 @@ def score_folders(
     preds = find_segmentations(pred_dir, "pred_dir")
     refs = find_segmentations(ref_dir, "ref_dir", with_cases=True)
     rules = get_rules(convention or _default_rules(list(refs)))
-    common = [case_id for case_id in refs if case_id in preds]
-    absent = tuple(case_id for case_id in refs if case_id not in preds)
-    if not common:
-        raise DataError(
-            pred_dir,
-            f"no case in common with {ref_dir}",
-            expected=f"cases such as {name_some(list(refs))}",
-            found=name_some(list(preds)),
-            advice="name the files by the case identifiers of the reference",
-        )
+    pairs = pair_cases(list(preds), list(refs), pred_dir, ref_dir)
+    absent = tuple(case_id for case_id in refs if case_id not in pairs)
 
     def attempt(case_id: str) -> PairScores | str:
         try:
-            return score_pair(preds.get(case_id), refs[case_id], rules, pred_labels, ref_labels)
+            return score_pair(preds.get(pairs.get(case_id, "")), refs[case_id], rules, pred_labels, ref_labels)
         except (ValueError, OSError) as error:
             return f"{case_id}: {error}"
 
-    chosen = [*common, *(absent if missing == "zero" else ())]
+    chosen = [*pairs, *(absent if missing == "zero" else ())]
     with ThreadPoolExecutor(workers) as pool:  # zlib, scipy and NumPy release the interpreter's lock
         hidden = None if progress else True
         results = list(tqdm(pool.map(attempt, chosen), desc="score", unit="case", total=len(chosen), disable=hidden))
-    pairs = [result for result in results if isinstance(result, PairScores)]
+    scored = {case_id: each for case_id, each in zip(chosen, results, strict=True) if isinstance(each, PairScores)}
     problems = [result for result in results if isinstance(result, str)]
     if problems:
         advice = "repair or remove these files; nothing was scored"
         raise DataError.of_many(f"{pred_dir} against {ref_dir}", problems, advice)
-    refuse_suspicious_labels(pred_dir, pairs)
-    rows = sorted((row for pair in pairs for row in pair.rows), key=lambda row: row.sort_key)
-    extra = tuple(case_id for case_id in preds if case_id not in refs)
-    return FolderScores(tuple(rows), absent, extra, rules.name, describe_labels(pairs), missing == "zero")
+    read = list(scored.values())
+    refuse_suspicious_labels(pred_dir, read)
+    if warning := better_readings(read):
+        logger.warning("%s", warning)
+    notes = tuple(filter(None, (warning, describe_renamed(pairs), *_common_notes(scored))))
+    rows = sorted((row for each in read for row in each.rows), key=lambda row: row.sort_key)
+    extra = tuple(case_id for case_id in preds if case_id not in pairs.values())
+    counts_missing = missing == "zero"
+    return FolderScores(tuple(rows), absent, extra, rules.name, describe_labels(read), counts_missing, notes)
+
+
+def _common_notes(scored: Mapping[str, PairScores]) -> Iterator[str]:
+    """Yield each note of the cases once, with the cases it is about."""
+    for note in dict.fromkeys(note for each in scored.values() for note in each.notes):
+        yield f"{name_some([case_id for case_id, each in scored.items() if note in each.notes])}: {note}"
 
 
 def _default_rules(case_ids: Sequence[str]) -> str:
@@ -166,4 +178,5 @@ def _format_scores(scores: FolderScores) -> str:
         lines += ["", f"without a prediction ({how}): {name_some(scores.missing, 20)}"]
     if scores.extra:
         lines += ["", f"without a reference (not scored): {name_some(scores.extra, 20)}"]
+    lines += [line for note in scores.notes for line in ("", f"note: {note}")]
     return "\n".join(lines)

@@ -141,6 +141,29 @@ def test_score_writes_json_and_csv_and_prints_the_table(folders, tmp_path, capsy
     assert cli.main(["score", *map(str, folders), "--output", str(file)]) == 0  # replaces an earlier scoring
 
 
+def test_what_was_paired_flipped_or_misread_is_noted(folders, samples, tmp_path, caplog, capsys):
+    pred, _ = folders
+    ref = tmp_path / "ref_2023"
+    in_2023, in_decathlon = np.array([0, 1, 2, 0, 3], np.uint8), np.array([0, 2, 1, 0, 3], np.uint8)
+    for number in (1, 2):
+        path, name = pred / f"BraTS20_Training_00{number}.nii.gz", f"BraTS-GLI-0000{number}-000"
+        image = nib.load(path)
+        label = np.asanyarray(image.dataobj)
+        samples.save(ref / f"{name}-seg.nii.gz", in_2023[label], image.affine)
+        flipped = nib.as_closest_canonical(nib.Nifti1Image(in_decathlon[label], image.affine))
+        samples.save(pred / f"{name}_pred.nii.gz", np.asanyarray(flipped.dataobj), flipped.affine)
+        path.unlink()
+    file = tmp_path / "s.json"
+    assert cli.main(["score", str(pred), str(ref), "--output", str(file)]) == 0
+    labels, names, grids = json.loads(file.read_text())["notes"]
+    assert "--pred-labels decathlon" in labels and labels in caplog.messages
+    assert "BraTS-GLI-00001-000_pred" in names
+    assert grids.startswith("BraTS-GLI-00001-000, BraTS-GLI-00002-000: ")
+    assert f"note: {labels}" in capsys.readouterr().out
+    scores = score(pred, ref, pred_labels="decathlon")
+    assert {row.dice for row in scores.rows} == {1.0} and len(scores.notes) == 2
+
+
 def test_score_exits_1_if_cases_are_left_out_and_2_for_wrong_arguments(folders, samples, tmp_path, capsys):
     pred, ref = folders
     samples.save(ref / "BraTS20_Training_003_seg.nii.gz", samples.tumour())
