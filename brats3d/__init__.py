@@ -8,8 +8,22 @@ Most people need two calls::
     print(brats3d.score("segmentations", "cases"))
 """
 
+import getpass
+import os
+
 import lazy_loader
 
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def _name_the_user() -> None:
+    """Set ``LOGNAME`` if the user has no name, as in ``docker run -u 12345``: MONAI asks for it when it is imported."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
+_name_the_user()

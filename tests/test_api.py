@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +69,21 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert {"predict", "score"} <= set(dir(brats3d))
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_without_a_name_gets_their_number(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def getpwuid(uid: int) -> None:
+        raise error(uid)
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    brats3d._name_the_user()
+    assert getpass.getuser() == str(os.getuid())
+
+
+def test_a_user_with_a_name_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ada")
+    brats3d._name_the_user()
+    assert getpass.getuser() == "ada"

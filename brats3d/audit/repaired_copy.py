@@ -26,6 +26,7 @@ from brats3d.files import (
     read_volume,
     remove_leftovers,
     whole_folder,
+    writable_folder,
     write_json,
 )
 
@@ -110,7 +111,7 @@ def check_copy_folder(roots: Sequence[str | Path], out: str | Path) -> Path:
         Its absolute path, links followed.
 
     Raises:
-        UsageError: if it is a file, is not empty, or lies in the data set or contains it.
+        UsageError: if it is a file, is not empty, lies in the data set or contains it, or cannot be written.
     """
     check_path_syntax(out, "repair")
     folder = Path(os.path.realpath(Path(out).expanduser()))
@@ -119,6 +120,7 @@ def check_copy_folder(roots: Sequence[str | Path], out: str | Path) -> Path:
     for root in (Path(os.path.realpath(Path(root).expanduser())) for root in roots):
         if root in (folder, *folder.parents) or folder in root.parents:
             raise UsageError("repair", expected=f"a folder beside {root}, not in or above it", found=str(out))
+    writable_folder(folder.parent, "repair")
     return folder
 
 
@@ -141,7 +143,6 @@ def write_repaired_copy(audit: Audit, out: str | Path, progress: bool = True) ->
         if not finding.case_id and finding.severity == "error" and finding.kind != "invalid datalist":
             problem = f"cannot be repaired: {finding.problem}"
             raise DataError(finding.file or audit.roots[0], problem, advice=finding.advice)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)
     with explain_full_disk(folder), whole_folder(folder) as hidden:
         bar = tqdm(audit.cases, desc="repair", unit="case", disable=not progress)

@@ -382,6 +382,14 @@ def test_a_folder_in_or_above_the_data_or_in_use_is_refused(make_dataset, tmp_pa
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_audit(make_dataset, tmp_path: Path) -> None:
+    root = make_dataset(cases=1, root=tmp_path / "data")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as caught:
+        check_copy_folder([root], tmp_path / "file" / "copy")
+    assert caught.value.subject == "repair"
+
+
 def test_an_interrupted_repair_leaves_nothing(make_dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

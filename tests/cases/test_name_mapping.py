@@ -179,8 +179,16 @@ def test_other_folders_above_are_not_searched(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "data").mkdir()
     assert read_name_mappings([tmp_path / "data"]).files == ()
     (tmp_path / "data" / "x_t1.nii").touch()
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "data")
+    monkeypatch.setenv("HOME", str(tmp_path / "data"))
     assert read_name_mappings([tmp_path / "data"]).files == ()
+
+
+def test_a_user_without_a_home_folder_finds_mappings_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "name_mapping.csv", HEADER, ROWS[0])
+    (tmp_path / "HGG").mkdir()
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as in docker run -u 12345
+    assert len(read_name_mappings([tmp_path / "HGG"]).files) == 1
 
 
 def test_reading_a_mapping_imports_nothing_heavy() -> None:
