@@ -227,7 +227,8 @@ def _folders_above(root: Path) -> Iterator[Path]:
     folder = root
     for _ in range(2):
         is_part = folder.name.upper() in GRADES or any(map(is_image_name, _names_in(folder)))
-        if not is_part or str(folder) in (os.path.expanduser("~"), str(folder.parent)):
+        home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises an error if the user has none
+        if not is_part or str(folder) in (home, str(folder.parent)):
             return
         folder = folder.parent
         yield folder
