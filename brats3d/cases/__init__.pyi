@@ -9,6 +9,8 @@ from .case_files import Problem as Problem
 from .datalist import DATALIST_NAME as DATALIST_NAME, read_datalist as read_datalist
 from .duplicates import identical_files as identical_files, signature as signature
 from .explain_failure import explain_item as explain_item
+from .explain_no_cases import NoCasesError as NoCasesError, other_form as other_form
+from .file_names import SEGMENTATION as SEGMENTATION, parse_file_name as parse_file_name
 from .load import load_cases as load_cases, load_fold as load_fold
 from .name_mapping import (
     NameMapping as NameMapping,
@@ -18,14 +20,12 @@ from .name_mapping import (
 )
 from .naming_rules import (
     ANY_LAYOUT as ANY_LAYOUT,
-    SEGMENTATION as SEGMENTATION,
     layout_of as layout_of,
     modality_of as modality_of,
-    parse_file_name as parse_file_name,
 )
 from .paths import check_folder as check_folder, check_path_syntax as check_path_syntax
 from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxels as region_voxels
-from .search import NoCasesError as NoCasesError, find_cases as find_cases, scan_cases as scan_cases
+from .search import find_cases as find_cases, scan_cases as scan_cases
 from .split import describe_split as describe_split, split_dataset as split_dataset
 from .text import name_some as name_some, natural_key as natural_key
 from .valid_headers import (

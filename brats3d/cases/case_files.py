@@ -1,17 +1,16 @@
-"""The files of one folder, sorted by case and modality according to their names."""
+"""The files of one case, and the problems with their names."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from brats3d.cases.case import Case, make_case, modality_rank
-from brats3d.cases.naming_rules import ANY_LAYOUT, SEGMENTATION, layout_of, parse_file_name
-from brats3d.files import is_image_name
+from brats3d.cases.file_names import SEGMENTATION
+from brats3d.cases.naming_rules import ANY_LAYOUT, Layout, layout_of
 
 ProblemKind = Literal["missing", "double", "case twice", "misnamed", "ambiguous", "unusable"]
 
@@ -53,7 +52,9 @@ class CaseFiles:
         stray_segmentations: files under other names that look like a segmentation.
         foreign_segmentations: segmentations named like those of other cases; never used.
         bare: True if the names state no case (``t1.nii.gz``), so that the folder's name is used.
-        unnamed: NIfTI files whose names state no modality, in a folder named like a case without other images.
+        unnamed: image files whose names state no modality, in a folder named like a case without other images.
+        unread: image files in the folder that belong to no case, by their names most likely to this one.
+        choices: pairs of a file that is used and another file of the same sequence, or segmentation, that is not.
     """
 
     case_id: str
@@ -63,6 +64,13 @@ class CaseFiles:
     foreign_segmentations: list[str] = field(default_factory=list)
     bare: bool = False
     unnamed: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    choices: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the names."""
+        return layout_of(self.case_id, (path for paths in self.files.values() for path in paths))
 
     @property
     def images(self) -> set[str]:
@@ -74,7 +82,7 @@ class CaseFiles:
 
         An unknown identifier must be the folder's name, or have two images.
         """
-        if layout_of(self.case_id) is not ANY_LAYOUT or len(self.images) >= min(2, len(modalities)):
+        if self.layout is not ANY_LAYOUT or len(self.images) >= min(2, len(modalities)):
             return True
         return Path(self.folder).name == self.case_id and not self.bare
 
@@ -129,8 +137,7 @@ class CaseFiles:
         yield Problem(kind, self.case_id, tuple(map(Path, paths)), text, SEGMENTATION)
 
     def _file_name(self, modality: str) -> str:
-        layout = layout_of(self.case_id, (path for paths in self.files.values() for path in paths))
-        return f"{modality if self.bare else layout.file_name(self.case_id, modality)}.nii[.gz]"
+        return f"{modality if self.bare else self.layout.file_name(self.case_id, modality)}.nii[.gz]"
 
     def _names(self, paths: Sequence[str]) -> str:
         return " and ".join(sorted(os.path.relpath(path, self.folder) for path in paths))
@@ -138,39 +145,3 @@ class CaseFiles:
 
 GRADES = ("HGG", "LGG")
 """High- and low-grade glioma, the folders of BraTS 2017 to 2019."""
-
-
-def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles]:
-    """Sort the files of one folder by case.
-
-    Args:
-        folder: the folder.
-        files: name -> paths, as :func:`brats3d.files.walk_folders` yields them.
-    """
-    folder_name = Path(folder).name
-    cases: dict[str, CaseFiles] = {}
-    strays: list[str] = []
-    for name, paths in files.items():
-        if parsed := parse_file_name(name):
-            case_id = parsed[0] or folder_name
-            case = cases.setdefault(case_id, CaseFiles(case_id, folder, bare=not parsed[0]))
-            case.files.setdefault(parsed[1], []).extend(paths)
-        elif _STRAY_SEGMENTATION.fullmatch(name):
-            strays += paths
-    with_images = [case for case in cases.values() if case.images]
-    if len(with_images) == 1 and not with_images[0].files.get(SEGMENTATION):
-        # In a folder of one case, a segmentation with an unknown identifier is that case's, misnamed.
-        (case,) = with_images
-        for other in cases.values():
-            is_known = layout_of(other.case_id) is not ANY_LAYOUT
-            (case.foreign_segmentations if is_known else strays).extend(other.files.get(SEGMENTATION, []))
-        case.stray_segmentations = strays
-        return with_images
-    if not cases and layout_of(folder_name) is not ANY_LAYOUT:
-        unnamed = [name for name in files if is_image_name(name)]
-        if unnamed or not files:  # an interrupted download leaves empty folders
-            return [CaseFiles(folder_name, folder, unnamed=unnamed)]
-    return list(cases.values())
-
-
-_STRAY_SEGMENTATION = re.compile(r".*segm?\.nii(\.gz)?", re.IGNORECASE)  # case 355's is W39_1998.09.19_Segm.nii

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from brats3d.cases.case import Case, make_case
+from brats3d.cases.file_names import parse_file_name
 from brats3d.cases.name_mapping import read_name_mappings, unite_patients
-from brats3d.cases.naming_rules import ANY_LAYOUT, case_id_of, layout_of, modality_of, parse_file_name
+from brats3d.cases.naming_rules import ANY_LAYOUT, case_id_of, layout_of, modality_of
 from brats3d.cases.paths import check_folder, check_path_syntax
 from brats3d.cases.stratify import MeasuredCase
 from brats3d.errors import DataError, NotFoundError, UsageError

@@ -1,26 +1,21 @@
-"""Naming rules of the BraTS releases: parse the names of patients, cases and files. No file is opened.
+"""Naming rules of the BraTS releases: their case identifiers, patients, file names and label conventions.
 
-To support another release, add a :class:`Layout`; to accept another file suffix, add it to :data:`FILE_SUFFIXES`.
+To support another release, add a :class:`Layout`; words in file names are in :mod:`brats3d.cases.file_names`.
 Sources: the pages of the releases, listed in ``data/README.md``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
-from brats3d.labels import MODALITIES, MODALITY_ALIASES
-
-SEGMENTATION = "seg"
-
-FILE_SUFFIXES: Mapping[str, str] = MappingProxyType(
-    {**{name: name for name in (*MODALITIES, SEGMENTATION)}, **MODALITY_ALIASES}
-)
-"""Suffix of a file's name, in lower case -> modality, or ``seg``: ``BraTS20_Training_001_t1ce.nii.gz`` is the T1ce."""
+from brats3d.cases.file_names import SEGMENTATION, parse_file_name, parse_name
+from brats3d.cases.nnunet import raw_dataset_of, raw_modality_of, split_channel
+from brats3d.cases.text import readable_name
+from brats3d.labels import CONVENTIONS
 
 
 @dataclass(frozen=True)
@@ -111,18 +106,18 @@ LAYOUTS = (
 
 
 def layout_of(case_id: str, files: Iterable[str | Path] = ()) -> Layout:
-    """Return the layout of a case; for an unknown identifier it depends on the names of the case's files."""
-    layout = next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
-    return ANY_LAYOUT_OF_2023 if layout is ANY_LAYOUT and any(map(_has_suffix_of_2023, files)) else layout
+    """Return the layout of a case; for an unknown identifier it depends on the names of the case's files.
 
-
-def parse_file_name(name: str) -> tuple[str, str] | None:
-    """Return case identifier and modality (or ``seg``) from the name of a NIfTI file; None if it states no modality.
-
-    The identifier is empty for a bare ``t1.nii.gz``.
+    The images of nnU-Net's raw form have a layout of their own, whose label convention comes from dataset.json.
     """
-    match = _FILE.fullmatch(name)
-    return (match["case_id"] or "", FILE_SUFFIXES[match["suffix"].lower()]) if match else None
+    paths = [Path(file) for file in files]
+    layout = next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
+    channel = next((path for path in paths if split_channel(path.name)), None)
+    if channel and (raw := raw_dataset_of(channel.parent)):
+        choices = () if raw.convention else tuple(CONVENTIONS)
+        usual = replace(layout, name="nnunet", file=ANY_LAYOUT.file, modalities=())
+        return replace(usual, convention=raw.convention, conventions=choices)
+    return ANY_LAYOUT_OF_2023 if layout is ANY_LAYOUT and any(map(_has_suffix_of_2023, paths)) else layout
 
 
 def modality_of(path: str | Path) -> str | None:
@@ -132,20 +127,17 @@ def modality_of(path: str | Path) -> str | None:
     the file states no modality, the name of its folder is used.
     """
     path = Path(path)
-    parsed = parse_file_name(path.name) or parse_file_name(path.parent.name)
+    parsed = parse_file_name(path.name) or raw_modality_of(path) or parse_file_name(path.parent.name)
     return parsed[1] if parsed and parsed[1] != SEGMENTATION else None
 
 
 def case_id_of(path: Path) -> str:
     """Return the case identifier that a file's name or its folder's name states; by default, the folder's name."""
-    parsed = parse_file_name(path.name) or parse_file_name(path.parent.name)
-    return (parsed[0] if parsed else "") or path.parent.name
+    parsed = parse_file_name(path.name) or raw_modality_of(path) or parse_file_name(path.parent.name)
+    return (parsed[0] if parsed else "") or readable_name(path.parent.name)
 
 
-_FILE = re.compile(rf"((?P<case_id>.+)[_-])?(?P<suffix>{'|'.join(FILE_SUFFIXES)})\.nii(\.gz)?", re.IGNORECASE)
-
-
-def _has_suffix_of_2023(path: str | Path) -> bool:
+def _has_suffix_of_2023(path: Path) -> bool:
     """Return True for suffixes such as ``-t1n``: BraTS 2023 renamed the sequences and renumbered the labels."""
-    match = _FILE.fullmatch(Path(path).name)
-    return match is not None and match["suffix"].lower() in dict(_NAMES_OF_2023).values()
+    parsed = parse_name(path.name)
+    return parsed is not None and parsed.word in dict(_NAMES_OF_2023).values()

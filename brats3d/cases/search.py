@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from brats3d.cases.case import Case
-from brats3d.cases.case_files import CaseFiles, Problem, group_by_case
-from brats3d.cases.naming_rules import SEGMENTATION, layout_of
+from brats3d.cases.case_files import CaseFiles, Problem
+from brats3d.cases.explain_no_cases import no_cases
+from brats3d.cases.file_names import SEGMENTATION
+from brats3d.cases.group_files import group_by_case
+from brats3d.cases.labels_apart import add_label, possible_labels
+from brats3d.cases.naming_rules import layout_of
 from brats3d.cases.paths import check_folder
 from brats3d.cases.text import natural_key
+from brats3d.cases.unused_files import describe_unused
 from brats3d.errors import DataError, UsageError
-from brats3d.files import MAX_FOLDER_DEPTH, walk_folders
+from brats3d.files import walk_folders
 from brats3d.labels import MODALITIES, order_modalities
 
 logger = logging.getLogger("brats3d")
-
-
-class NoCasesError(DataError):
-    """A folder contains no BraTS case."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,21 @@ class Scan:
             case that lies in several folders appears once, with the files of the first.
         problems: missing, double and misnamed files.
         advice: what to do about the problems.
+        unread: case_id -> image files beside the case's that belong to no case, since their names state no sequence.
+        notes: sentences about files that are not used although they look like images.
     """
 
     roots: tuple[Path, ...]
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
     advice: str
+    unread: Mapping[str, tuple[Path, ...]] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The folders, for messages."""
+        return str(self.roots[0]) if len(self.roots) == 1 else f"{self.roots[0]} and {len(self.roots) - 1} more"
 
     def serious_problems(self, require_label: bool = False) -> list[Problem]:
         """Return the problems that make a case unusable. An ambiguous segmentation matters only if one is required."""
@@ -71,18 +79,15 @@ def find_cases(
         UsageError: if it is not given or not a folder.
         DataError: if it contains no case, or if files are missing or double; lists all of them.
     """
-    scan = scan_cases(dataset_dir, modalities, absent_sequences)
-    subject = str(scan.roots[0]) if len(scan.roots) == 1 else f"{scan.roots[0]} and {len(scan.roots) - 1} more"
+    return usable_cases(scan_cases(dataset_dir, modalities, absent_sequences), require_label)
+
+
+def usable_cases(scan: Scan, require_label: bool = False) -> list[Case]:
+    """Return the cases of a search, or raise if it found problems; see :func:`find_cases`."""
     if problems := [f"{problem.case_id}: {problem.text}" for problem in scan.serious_problems(require_label)]:
-        raise DataError.of_many(subject, sorted(problems, key=natural_key), scan.advice)
+        raise DataError.of_many(scan.subject, sorted(problems, key=natural_key), scan.advice)
     if require_label and not any(case.label for case in scan.cases):
-        first = scan.cases[0].case_id
-        raise DataError(
-            subject,
-            f"no segmentation in {len(scan.cases)} case(s)",
-            expected=f"files such as {layout_of(first).file_name(first, SEGMENTATION)}.nii[.gz]",
-            advice="training and evaluation need segmentations: pass the folder of the training cases",
-        )
+        raise _no_segmentation(scan)
     return [case for case in scan.cases if case.label or not require_label]
 
 
@@ -112,9 +117,11 @@ def scan_cases(
     roots = tuple(check_folder(folder) for folder in listed)
     seen: set[str] = set()
     places: dict[str, list[CaseFiles]] = {}
+    loose: dict[str, list[CaseFiles]] = {}
     for root in roots:
         for case in _find_below(root, modalities, seen, absent_sequences):
-            places.setdefault(case.case_id, []).append(case)
+            (places if case.images or case.is_case(modalities) else loose).setdefault(case.case_id, []).append(case)
+    places = {case_id: add_label(copies, loose.get(case_id, ())) for case_id, copies in places.items()}
     problems: list[Problem] = []
     for case_id, (first, *others) in places.items():
         problems += first.problems(modalities, absent_sequences)
@@ -124,25 +131,42 @@ def scan_cases(
             problems.append(Problem("case twice", case_id, tuple(map(Path, folders)), text))
     cases = tuple(places[case_id][0].to_case(modalities) for case_id in sorted(places, key=natural_key))
     every = [case for copies in places.values() for case in copies]
-    return Scan(roots, cases, tuple(problems), _advice(every, () if absent_sequences else modalities))
+    advice = _advice(every, () if absent_sequences else modalities)
+    unread = {case.case_id: tuple(map(Path, case.unread)) for case in every if case.unread}
+    return Scan(roots, cases, tuple(problems), advice, unread, tuple(describe_unused(every)))
 
 
-_H5_SLICE = re.compile(r"volume_\d+_slice_\d+\.h5")
+def _no_segmentation(scan: Scan) -> DataError:
+    first = scan.cases[0]
+    name = f"{layout_of(first.case_id, first.images.values()).file_name(first.case_id, SEGMENTATION)}.nii[.gz]"
+    problem = f"no segmentation in {len(scan.cases)} case(s)"
+    advice = "training and evaluation need segmentations: pass the folder of the training cases"
+    if candidates := list(possible_labels(scan.roots, {case.case_id for case in scan.cases})):
+        problem += f"; {len(candidates)} file(s) such as {candidates[0]} could be one but are not used"
+        advice = 'if these show the tumour, rename them as expected, or list each as "label" in a datalist.json'
+    return DataError(scan.subject, problem, expected=f"files such as {name}", advice=advice)
 
 
 def _find_below(root: Path, modalities: Sequence[str], seen: set[str], absent_sequences: bool) -> list[CaseFiles]:
     """Find the cases at and below one folder.
 
     With ``absent_sequences`` and if no other case is found, a single image with an unknown identifier is a case.
+    Segmentations with an unknown identifier and without images beside them come last.
     """
     if os.path.realpath(root) in seen:  # given twice, or below another root
         return []
     cases: list[CaseFiles] = []
     single: list[CaseFiles] = []
+    labels: list[CaseFiles] = []
     for folder, files in walk_folders(root, seen):
-        for case in group_by_case(folder, files):
-            if case.is_case(modalities):
-                cases.append(case)
+        here = group_by_case(folder, files)
+        found = [case for case in here if case.is_case(modalities)]
+        cases += found
+        for case in (case for case in here if case not in found):
+            if not case.images:
+                labels.append(case)
+            elif found:
+                found[0].unread += [path for paths in case.files.values() for path in paths]
             elif absent_sequences and len(case.images) == 1 and len(case.missing(modalities)) < len(modalities):
                 single.append(case)
     if single and cases:
@@ -155,10 +179,10 @@ def _find_below(root: Path, modalities: Sequence[str], seen: set[str], absent_se
         _require_one_per_folder(root, single)
         cases = single
     if not cases:
-        raise _no_cases(root)
+        raise no_cases(root)
     with_files = {case.case_id for case in cases if case.files}
     # An empty folder beside or around the files of its case is not a second case.
-    return [case for case in cases if case.files or case.case_id not in with_files]
+    return [*(case for case in cases if case.files or case.case_id not in with_files), *labels]
 
 
 def _first_file(case: CaseFiles) -> str:
@@ -178,28 +202,6 @@ def _require_one_per_folder(root: Path, single: Sequence[CaseFiles]) -> None:
                 f"{names[1]}: one case or several?",
                 expected="one name for the files of one case, or a folder for each case",
             )
-
-
-def _no_cases(root: Path) -> NoCasesError:
-    """Walk the folder again and explain what it contains instead of BraTS cases."""
-    convert = f"convert them with brats3d convert {shlex.quote(str(root))} OUT, then pass OUT"
-    n_files, example = 0, ""
-    for folder, files in walk_folders(root):
-        n_files += len(files)
-        example = example or next(iter(files), "")
-        if h5 := next(filter(_H5_SLICE.fullmatch, files), ""):
-            problem = f"contains HDF5 slices such as {h5}: Kaggle's HDF5 form of BraTS 2020"
-            return NoCasesError(root, problem, expected="NIfTI files", advice=convert)
-        if "dataset.json" in files and Path(folder, "imagesTr").is_dir():
-            problem = f"contains a task of the Medical Segmentation Decathlon ({folder}): all sequences in one file"
-            return NoCasesError(root, problem, expected="one NIfTI file per sequence", advice=convert)
-    found = f"{n_files:,} file(s) such as {example}" if n_files else "no file"
-    return NoCasesError(
-        root,
-        f"no BraTS case here or up to {MAX_FOLDER_DEPTH} folders below: found {found}",
-        expected="folders such as BraTS20_Training_001 with BraTS20_Training_001_t1ce.nii[.gz], ...",
-        advice="pass the folder that contains them",
-    )
 
 
 def _advice(cases: Sequence[CaseFiles], modalities: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,3 +20,17 @@ def natural_key(text: str) -> tuple[list[Any], str]:
 def name_some(names: Sequence[str], most: int = 3) -> str:
     """Return ``"a, b, c and 4 more"``."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def readable_name(name: str) -> str:
+    """Return the name of a file or folder as text that can be written anywhere.
+
+    Bytes that are not UTF-8 are read as Latin-1, in which older archives name their files. Letters with accents are
+    composed (NFC), so that names from macOS, which decomposes them, equal those from other systems.
+    """
+    data = os.fsencode(name)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return unicodedata.normalize("NFC", text)

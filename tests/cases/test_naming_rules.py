@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from brats3d.cases.naming_rules import LAYOUTS, layout_of, modality_of, parse_file_name
+from brats3d.cases.file_names import parse_file_name
+from brats3d.cases.naming_rules import LAYOUTS, layout_of, modality_of
 from brats3d.labels import CONVENTIONS, MODALITIES
 
 
@@ -60,8 +61,9 @@ def test_an_open_label_convention_has_known_choices():
         ("t1n.nii", ("", "t1")),
         ("BRATS_001.nii.gz", None),
         ("start1.nii.gz", None),
-        ("a_t1.mha", None),
-        ("a_t1_brain.nii.gz", None),
+        ("a_t1.mha", ("a", "t1")),
+        ("a_t1_brain.nii.gz", ("a", "t1")),
+        ("a_t1.txt", None),
     ],
 )
 def test_a_file_name_states_case_and_modality(name, parsed):

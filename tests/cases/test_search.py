@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from brats3d.cases.case import Case
-from brats3d.cases.search import NoCasesError, find_cases, scan_cases
+from brats3d.cases.explain_no_cases import NoCasesError
+from brats3d.cases.search import find_cases, scan_cases
 from brats3d.errors import MAX_LISTED, DataError, NotFoundError, UsageError
 from brats3d.labels import MODALITIES
 
@@ -331,7 +332,7 @@ def test_a_folder_without_cases_is_described(tmp_path):
     error = failure([touch_case(tmp_path / CASE_1), root])
     assert isinstance(error, NoCasesError)
     assert error.subject == str(root)
-    assert "found 2,000 file(s) such as 0.dcm" in error.problem
+    assert "found 2,000 DICOM files such as 0.dcm" in error.problem
     assert len(str(error).splitlines()) == 1
 
 

@@ -1,0 +1,131 @@
+"""Sort the files of one folder by case, sequence and form, according to their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from brats3d.cases.case_files import CaseFiles
+from brats3d.cases.file_names import (
+    SEGMENTATION,
+    FileName,
+    form_rank,
+    parse_name,
+    segmentation_rank,
+    shows_other_than_tumour,
+    without_processing,
+)
+from brats3d.cases.naming_rules import ANY_LAYOUT, layout_of
+from brats3d.cases.nnunet import RawDataset, find_raw_label, raw_dataset_of, split_channel
+from brats3d.cases.other_formats import is_other_volume
+from brats3d.cases.text import readable_name
+from brats3d.files import is_image_name, strip_image_ending
+
+Named = tuple[FileName, list[str]]
+"""What a file's name states, and its paths: several if a folder stands for the file."""
+
+
+def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles]:
+    """Sort the files of one folder by case.
+
+    Args:
+        folder: the folder.
+        files: name -> paths, as :func:`brats3d.files.walk_folders` yields them.
+    """
+    folder_name = readable_name(Path(folder).name)
+    raw = raw_dataset_of(folder) if any(map(split_channel, files)) else None
+    groups: dict[str, list[Named]] = {}
+    for name, paths in files.items():
+        if parsed := parse_name(name) or _parse_channel(name, raw):
+            groups.setdefault(parsed.case_id or folder_name, []).append((parsed, paths))
+    read = {path for group in groups.values() for _, paths in group for path in paths}
+    rest = {name: paths for name, paths in files.items() if read.isdisjoint(paths)}
+    unknown = {name: paths for name, paths in rest.items() if is_image_name(name) or (read and is_other_volume(name))}
+    cases = {case_id: _choose_files(case_id, folder, group) for case_id, group in groups.items()}
+    with_images = [case for case in cases.values() if case.images]
+    for case in with_images:
+        _find_label(case, cases, unknown, is_only=len(with_images) == 1)
+    if not cases and layout_of(folder_name) is not ANY_LAYOUT:
+        unnamed = [name for name in unknown if is_image_name(name)]
+        if unnamed or not files:  # an interrupted download leaves empty folders
+            return [CaseFiles(folder_name, folder, unnamed=unnamed)]
+    for name, paths in unknown.items() if with_images else ():
+        stem = readable_name(strip_image_ending(name))
+        if stem not in cases:  # a segmentation that predict wrote beside the images
+            owner = max(with_images, key=lambda case: len(case.case_id) if stem.startswith(case.case_id) else 0)
+            owner.unread += paths
+    return list(cases.values())
+
+
+def _parse_channel(name: str, raw: RawDataset | None) -> FileName | None:
+    parts = split_channel(name) if raw else None
+    modality = raw.channels.get(parts[1]) if raw and parts else None
+    return FileName(parts[0], modality, parts[1]) if parts and modality else None
+
+
+def _choose_files(case_id: str, folder: str, group: Sequence[Named]) -> CaseFiles:
+    """Return the files of one case, with one form of each sequence if there are several.
+
+    The form that most sequences have is preferred, so that a case is not mixed; then images without the skull; then
+    the least processed ones. Among segmentations, see :func:`segmentation_rank`.
+    """
+    case = CaseFiles(case_id, folder, bare=not group[0][0].case_id)
+    forms: dict[str, dict[str, list[str]]] = {}
+    labels: dict[int, list[str]] = {}
+    for name, paths in group:
+        if name.kind == SEGMENTATION:
+            labels.setdefault(segmentation_rank(name.word), []).extend(paths)
+        else:
+            forms.setdefault(name.form, {}).setdefault(name.kind, []).extend(paths)
+    rank = {form: (-len(files), *form_rank(form)) for form, files in forms.items()}
+    best_first = sorted(forms, key=rank.__getitem__)
+    for kind in dict.fromkeys(kind for files in forms.values() for kind in files):
+        _use_first(case, kind, [(rank[form], forms[form][kind]) for form in best_first if kind in forms[form]])
+    if labels:
+        best = min(labels)
+        if best and len(labels[best]) > 1:
+            case.stray_segmentations += labels[best]
+        else:
+            _use_first(case, SEGMENTATION, sorted(labels.items()))
+    if group[0][0].word.isdecimal() and (label := find_raw_label(group[0][1][0])):
+        case.files.setdefault(SEGMENTATION, [label])
+    return case
+
+
+def _use_first(case: CaseFiles, kind: str, ranked: Sequence[tuple[object, list[str]]]) -> None:
+    """Use the files of the first rank; several of the same rank are a problem that the case reports."""
+    first = ranked[0][0]
+    used = case.files.setdefault(kind, [])
+    used += [path for rank, paths in ranked if rank == first for path in paths]
+    case.choices += [(used[0], path) for rank, paths in ranked if rank != first and used for path in paths]
+
+
+def _find_label(case: CaseFiles, cases: dict[str, CaseFiles], unknown: dict[str, list[str]], is_only: bool) -> None:
+    """Find the segmentation of a case among those whose names state another case or none."""
+    loose = {other.case_id: other for other in cases.values() if not other.images}
+    if case.files.get(SEGMENTATION) or case.stray_segmentations:
+        return
+    if same := loose.get(without_processing(case.case_id)):
+        case.files[SEGMENTATION] = same.files.get(SEGMENTATION, [])
+        del cases[same.case_id]
+    if not is_only or same:
+        return
+    # In a folder of one case, a segmentation with an unknown identifier is that case's, misnamed.
+    for other in loose.values():
+        del cases[other.case_id]
+        if layout_of(other.case_id) is not ANY_LAYOUT:
+            case.foreign_segmentations += other.files.get(SEGMENTATION, [])
+            continue
+        for path in (*other.files.get(SEGMENTATION, []), *other.stray_segmentations):
+            _sort_stray(case, path, unknown)
+    for name in [name for name in unknown if strip_image_ending(name).lower().endswith(("seg", "segm"))]:
+        for path in unknown.pop(name):
+            _sort_stray(case, path, unknown)
+
+
+def _sort_stray(case: CaseFiles, path: str, unknown: dict[str, list[str]]) -> None:
+    name = Path(path).name
+    if shows_other_than_tumour(readable_name(name).removeprefix(case.case_id)):
+        unknown.setdefault(name, []).append(path)
+    else:
+        case.stray_segmentations.append(path)
