@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "case in several folders": Kind("error", "keep one of the folders", "keeps the first, if all are identical"),
         "unsupported release": Kind("error", "move these cases out of the folder"),
         "misnamed segmentation": Kind("warning", "rename it: other tools will not find it", "uses the expected name"),
+        "other file names": Kind("note", "rename files that are read wrongly, or not at all; see docs/data.md"),
         "no segmentation": Kind("note", "nothing to do: training skips these cases, prediction uses them"),
         # Whole files
         "unreadable file": Kind("error", "download or convert the file again"),

@@ -96,6 +96,8 @@ def audit_dataset(
     patient_of = {case.case_id: case.patient_id for case in unite_patients(scan.cases, mapping)}
     findings += training_findings(scan.cases, patient_of, mapping, has_folds=listed is not None)
 
+    findings += [make_finding("other file names", "", None, note) for note in scan.notes]
+
     by_name = list(file_name_findings(scan.problems, scan.cases))
     cases = _with_labels(scan.cases, by_name, listed or ())
     records = _read_all(cases, label_convention, progress, workers)

@@ -9,7 +9,7 @@ from .case_files import Problem as Problem
 from .datalist import DATALIST_NAME as DATALIST_NAME, read_datalist as read_datalist
 from .duplicates import identical_files as identical_files, signature as signature
 from .explain_failure import explain_item as explain_item
-from .explain_no_cases import NoCasesError as NoCasesError, other_form as other_form
+from .explain_no_cases import NoCasesError as NoCasesError
 from .file_names import SEGMENTATION as SEGMENTATION, parse_file_name as parse_file_name
 from .load import load_cases as load_cases, load_fold as load_fold
 from .name_mapping import (
@@ -22,7 +22,9 @@ from .naming_rules import (
     ANY_LAYOUT as ANY_LAYOUT,
     layout_of as layout_of,
     modality_of as modality_of,
+    parse_path as parse_path,
 )
+from .nnunet import raw_convention_of as raw_convention_of, split_channel as split_channel
 from .paths import check_folder as check_folder, check_path_syntax as check_path_syntax
 from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxels as region_voxels
 from .search import find_cases as find_cases, scan_cases as scan_cases

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from brats3d.cases.case_files import Problem
 from brats3d.cases.datalist import read_datalist
 from brats3d.cases.folds import split_patients
 from brats3d.cases.name_mapping import read_name_mappings, unite_patients, unmapped_releases
-from brats3d.cases.search import find_cases, scan_cases
+from brats3d.cases.search import Scan, scan_cases, usable_cases
 from brats3d.cases.text import name_some, natural_key
 from brats3d.cases.valid_headers import header_problems
 from brats3d.errors import DataError, UsageError
@@ -55,10 +55,13 @@ def load_fold(
         raise UsageError("section", expected="training or validation", found=section)
     folds = read_datalist(dataset_dir, modalities, datalist)
     if folds is None:
-        cases = find_cases(dataset_dir, modalities, require_label=True)
+        scan = scan_cases(dataset_dir, modalities)
+        cases = usable_cases(scan, require_label=True)
         mapping = read_name_mappings(dataset_dir)
-        if section == "training" and (warning := unmapped_releases(cases, mapping)):
-            logger.warning("%s", warning)
+        if section == "training":
+            for warning in (*scan.notes, unmapped_releases(cases, mapping)):
+                if warning:
+                    logger.warning("%s", warning)
         folds = split_patients(unite_patients(cases, mapping))
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(folds):
         raise UsageError("fold", expected=f"0 to {len(folds) - 1}, one of {len(folds)} folds", found=fold)
@@ -98,29 +101,22 @@ def load_cases(
         UsageError: if another argument is wrong.
         DataError: if files are missing or damaged; lists all of them.
     """
-    cases = None
-    if failures is not None:
-        cases = _usable_cases(dataset_dir, modalities, absent_sequences, failures, shard)
+    scan = scan_cases(dataset_dir, modalities, absent_sequences)
+    cases = None if failures is None else _usable_cases(scan, failures, shard)
     if cases is None:
-        every = _without_labels(find_cases(dataset_dir, modalities, absent_sequences=absent_sequences))
-        cases = take_shard(every, shard)
+        cases = take_shard(_without_labels(usable_cases(scan)), shard)
         _require_sound_headers(cases, "inference cases")
-    _warn_of_absent(cases, order_modalities(modalities))
+    for note in scan.notes:
+        logger.warning("%s", note)
+    _warn_of_absent(cases, order_modalities(modalities), scan.unread)
     return [case_to_item(case) for case in cases]
 
 
-def _usable_cases(
-    dataset_dir: str | Path | Sequence[str | Path],
-    modalities: Sequence[str],
-    absent_sequences: bool,
-    failures: Failures,
-    shard: str | None,
-) -> list[Case] | None:
+def _usable_cases(scan: Scan, failures: Failures, shard: str | None) -> list[Case] | None:
     """Return the usable cases of the shard and record the others as failures; None if the data set has no usable case.
 
     The shard is taken from all cases, usable or not, so that every run of a job array sees the same list.
     """
-    scan = scan_cases(dataset_dir, modalities, absent_sequences)
     problems_of: dict[str, list[Problem]] = {}
     for problem in scan.serious_problems():
         problems_of.setdefault(problem.case_id, []).append(problem)
@@ -150,8 +146,14 @@ def _require_sound_headers(cases: Sequence[Case], subject: str) -> None:
         raise DataError.of_many(subject, problems, advice)
 
 
-def _warn_of_absent(cases: Sequence[Case], modalities: Sequence[str]) -> None:
-    """Log a warning for each set of sequences that cases lack; their channels are zeros."""
+def _warn_of_absent(cases: Sequence[Case], modalities: Sequence[str], unread: Mapping[str, Sequence[Path]]) -> None:
+    """Log a warning for each set of sequences that cases lack; their channels are zeros.
+
+    Args:
+        cases: the cases.
+        modalities: the sequences that the network sees.
+        unread: case_id -> image files beside the case's that are not read; one may be the sequence that is absent.
+    """
     lacking: dict[tuple[str, ...], list[str]] = {}
     for case in cases:
         if absent := tuple(m for m in modalities if m not in case.images):
@@ -160,4 +162,6 @@ def _warn_of_absent(cases: Sequence[Case], modalities: Sequence[str]) -> None:
         more = ""
         if "t1ce" in absent:
             more = "; without t1ce, enhancing tumour cannot be separated reliably from the rest of the core"
+        if files := [path.name for case_id in case_ids for path in unread.get(case_id, ())]:
+            more += f"; if one of these files is the sequence, rename it as in docs/data.md: {name_some(files)}"
         logger.warning("%s: segmented without %s%s", name_some(case_ids), ", ".join(absent), more)

@@ -120,6 +120,11 @@ def layout_of(case_id: str, files: Iterable[str | Path] = ()) -> Layout:
     return ANY_LAYOUT_OF_2023 if layout is ANY_LAYOUT and any(map(_has_suffix_of_2023, paths)) else layout
 
 
+def parse_path(path: Path) -> tuple[str, str] | None:
+    """Return case identifier and modality (or ``seg``) of an image file from its name or nnU-Net's dataset.json."""
+    return parse_file_name(path.name) or raw_modality_of(path)
+
+
 def modality_of(path: str | Path) -> str | None:
     """Return the modality that the name of an image file states, under BraTS 2020's name; None if it states none.
 
@@ -127,13 +132,13 @@ def modality_of(path: str | Path) -> str | None:
     the file states no modality, the name of its folder is used.
     """
     path = Path(path)
-    parsed = parse_file_name(path.name) or raw_modality_of(path) or parse_file_name(path.parent.name)
+    parsed = parse_path(path) or parse_file_name(path.parent.name)
     return parsed[1] if parsed and parsed[1] != SEGMENTATION else None
 
 
 def case_id_of(path: Path) -> str:
     """Return the case identifier that a file's name or its folder's name states; by default, the folder's name."""
-    parsed = parse_file_name(path.name) or raw_modality_of(path) or parse_file_name(path.parent.name)
+    parsed = parse_path(path) or parse_file_name(path.parent.name)
     return (parsed[0] if parsed else "") or readable_name(path.parent.name)
 
 

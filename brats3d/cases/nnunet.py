@@ -62,6 +62,12 @@ def raw_modality_of(path: Path) -> tuple[str, str] | None:
     return (parts[0], modality) if parts and modality else None
 
 
+def raw_convention_of(labels: Path) -> str | None:
+    """Return the label convention of a folder ``labelsTr`` beside ``imagesTr``; None for other folders."""
+    raw = raw_dataset_of(labels) if labels.name.startswith("labels") else None
+    return raw.convention if raw else None
+
+
 def find_raw_label(image: str) -> str | None:
     """Return the segmentation of the case of ``imagesTr/<case>_0000.nii.gz``, if there is one in ``labelsTr``."""
     path = Path(image)

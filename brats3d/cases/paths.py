@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from brats3d.cases.other_formats import other_format_of
 from brats3d.errors import NotFoundError, UsageError
+from brats3d.files import is_image_name
 
 
 def check_folder(folder: str | os.PathLike[str] | None, name: str = "dataset_dir") -> Path:
@@ -24,7 +26,9 @@ def check_folder(folder: str | os.PathLike[str] | None, name: str = "dataset_dir
     if not path.exists():
         raise NotFoundError(name, f"there is no {path}", expected=expected, advice="check the path")
     if not path.is_dir():
-        raise UsageError(name, f"{path} is a file", expected=expected)
+        other = other_format_of(path.name)
+        advice = other.advice if other else "pass the folder of the file" if is_image_name(path.name) else ""
+        raise UsageError(name, f"{path} is a file", expected=expected, advice=advice)
     return path
 
 

@@ -17,7 +17,7 @@ from brats3d.cases.labels_apart import add_label, possible_labels
 from brats3d.cases.naming_rules import layout_of
 from brats3d.cases.paths import check_folder
 from brats3d.cases.text import natural_key
-from brats3d.cases.unused_files import describe_unused
+from brats3d.cases.unusual_names import describe_names
 from brats3d.errors import DataError, UsageError
 from brats3d.files import walk_folders
 from brats3d.labels import MODALITIES, order_modalities
@@ -133,7 +133,7 @@ def scan_cases(
     every = [case for copies in places.values() for case in copies]
     advice = _advice(every, () if absent_sequences else modalities)
     unread = {case.case_id: tuple(map(Path, case.unread)) for case in every if case.unread}
-    return Scan(roots, cases, tuple(problems), advice, unread, tuple(describe_unused(every)))
+    return Scan(roots, cases, tuple(problems), advice, unread, tuple(describe_names(every)))
 
 
 def _no_segmentation(scan: Scan) -> DataError:

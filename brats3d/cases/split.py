@@ -22,7 +22,7 @@ from brats3d.cases.name_mapping import (
 )
 from brats3d.cases.paths import check_folder, check_path_syntax
 from brats3d.cases.region_volumes import region_volumes_ml
-from brats3d.cases.search import find_cases
+from brats3d.cases.search import scan_cases, usable_cases
 from brats3d.cases.stratify import MeasuredCase, fold_table, stratified_folds
 from brats3d.cases.text import name_some, natural_key
 from brats3d.cases.valid_headers import header_problems
@@ -78,10 +78,12 @@ def split_dataset(
     check_fold_count(folds)  # before the cases are searched
     root = check_folder(dataset_dir)
     path = _check_output(output)
-    labelled = with_convention(find_cases(root, modalities, require_label=True), label_convention)
-    unlabelled = [case for case in find_cases(root, modalities) if case.label is None]
+    scan = scan_cases(root, modalities)
+    labelled = with_convention(usable_cases(scan, require_label=True), label_convention)
+    unlabelled = [case for case in usable_cases(scan) if case.label is None]
     mapping = read_name_mappings(root)
     cases, notes = match_patients([*labelled, *unlabelled], mapping)
+    notes += scan.notes
     labelled, unlabelled = cases[: len(labelled)], cases[len(labelled) :]
     check_folds(labelled, folds)
     stratified = stratified_folds(measure_cases(labelled, progress), folds, seed)

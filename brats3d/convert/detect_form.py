@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats3d.cases import check_case_id, layout_of
+from brats3d.cases import NoCasesError, check_case_id, layout_of, scan_cases, split_channel
 from brats3d.convert.decathlon import TaskFiles, find_task_cases
 from brats3d.convert.kaggle_h5 import SLICE_FILE, SliceFiles, find_volumes
 from brats3d.errors import DataError
@@ -60,23 +59,39 @@ def detect_form(src: str | os.PathLike[str]) -> SourceDataset:
         raise DataError(root, f"holds several data sets ({', '.join(paths)})", advice="pass the folder of one of them")
     if slices:
         return SourceDataset("Kaggle's HDF5 slices", find_volumes(slices), sorted(tables.values()))
-    if tasks:
+    if tasks and not _is_raw(tasks[0].parent):
         cases = find_task_cases(tasks[0])
         _check_case_ids([case.case_id for case in cases], tasks[0])
         return SourceDataset("a Decathlon task", cases, ())
-    nifti = next((name for name in others if re.search(r"\.nii(\.gz)?$", name)), None)
-    raise DataError(
-        root,
-        f"holds {f'files such as {nifti or others[0]}' if others else 'no file'}",
-        expected="HDF5 slices (volume_1_slice_0.h5, …) or a Decathlon task (dataset.json, imagesTr, labelsTr) in it "
-        f"or up to {_MAX_DEPTH} folders below",
-        advice="NIfTI cases need no conversion: try brats3d audit" if nifti else "pass the folder that holds them",
-    )
+    raise _no_form(root, others)
 
 
 _TABLES = ("name_mapping.csv", "survival_info.csv")
 
 _MAX_DEPTH = 4
+
+
+def _is_raw(folder: Path) -> bool:
+    """Return True for nnU-Net's raw form, which has a dataset.json and imagesTr like the Decathlon's."""
+    return any(split_channel(image.name) for images in folder.glob("images*") for image in images.glob("*"))
+
+
+def _no_form(root: Path, names: Sequence[str]) -> DataError:
+    """Return the error for a folder without a form that can be converted: its cases may need no conversion."""
+    expected = (
+        "HDF5 slices (volume_1_slice_0.h5, ...) or a Decathlon task (dataset.json, imagesTr, labelsTr) in it or up to "
+        f"{_MAX_DEPTH} folders below"
+    )
+    try:
+        case = scan_cases(root, absent_sequences=True).cases[0]
+    except NoCasesError as error:
+        if (root.parent / "dataset.json").is_file() and root.name.startswith("images"):
+            return DataError(root, "is part of a data set", expected=expected, advice=f"pass {root.parent}")
+        return DataError(root, error.problem, expected=expected, advice=error.advice)
+    except ValueError as error:
+        return DataError(root, str(error))
+    advice = "the cases need no conversion: try brats3d audit"
+    return DataError(root, f"holds cases such as {case.case_id}", expected=expected, advice=advice)
 
 
 def _check_case_ids(case_ids: Sequence[str], dataset_json: Path) -> None:

@@ -17,7 +17,8 @@ from brats3d.cases import (
     layout_of,
     name_some,
     natural_key,
-    parse_file_name,
+    parse_path,
+    raw_convention_of,
     scan_cases,
 )
 from brats3d.errors import DataError, NotFoundError, UsageError
@@ -120,7 +121,7 @@ def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:
     Beside images, in a data set, a name such as ``X_pred`` is no reference.
     """
     for folder, files in walk_folders(root):
-        parsed = {name: parse_file_name(name) for name in files if is_image_name(name)}
+        parsed = {name: parse_path(Path(folder, name)) for name in files if is_image_name(name)}
         has_images = any(parts and parts[1] != SEGMENTATION for parts in parsed.values())
         for name, parts in parsed.items():
             stem = strip_image_ending(name)
@@ -130,5 +131,6 @@ def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:
             case_id = parts[0] if parts else stem
             case_id = case_id if has_case_id(case_id) else Path(folder).name
             layout = layout_of(case_id)
-            convention = None if layout is ANY_LAYOUT else layout.convention
+            by_name = None if layout is ANY_LAYOUT else layout.convention
+            convention = raw_convention_of(Path(folder)) or by_name
             yield from (Segmentation(case_id, Path(path), convention) for path in files[name])

@@ -133,6 +133,7 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "case in several folders": lambda root: shutil.copytree(root / CASE, root / "more" / CASE),
     "unsupported release": _radiotherapy,
     "misnamed segmentation": lambda root: _path(root, "seg").rename(root / CASE / "W39_1998.09.19_Segm.nii.gz"),
+    "other file names": lambda root: shutil.copy(_path(root, "t2"), root / CASE / f"{CASE}_DWI.nii.gz"),
     "no segmentation": lambda root: _path(root, "seg").unlink(),
     "unreadable name mapping": lambda root: (root / "name_mapping.csv").write_text("a,b\n1,2\n"),
     "spreadsheet mapping": lambda root: (root / "BraTS2023_2017_GLI_Mapping.xlsx").write_bytes(b"PK"),

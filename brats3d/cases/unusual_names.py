@@ -1,4 +1,4 @@
-"""Describe the files of a data set that look like images but are not used, once for the whole data set."""
+"""Describe unusual file names of a data set: read under other words than BraTS's, ambiguous, not read, or elsewhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from brats3d.cases.case_files import CaseFiles
-from brats3d.cases.file_names import SEGMENTATION
+from brats3d.cases.file_names import SEGMENTATION, parse_name
+from brats3d.cases.text import name_some
+from brats3d.labels import MODALITIES, MODALITY_ALIASES
 
 
-def describe_unused(cases: Sequence[CaseFiles]) -> Iterator[str]:
-    """Yield a sentence about each kind of file that is not used, or that is used from an unusual place.
+def describe_names(cases: Sequence[CaseFiles]) -> Iterator[str]:
+    """Yield a sentence for the user about each of them, with an example.
 
     Args:
         cases: the cases of a data set.
     """
+    if examples := {key: file for case in cases for key, file in _other_words(case)}:
+        texts = [f"{file} as {kind}" for (kind, *_), file in examples.items()]
+        yield f"names with other words than BraTS's: reading {name_some(texts, most=5)}"
     chosen = [case for case in cases if case.choices]
     if chosen:
         used, other = chosen[0].choices[0]
@@ -29,6 +34,18 @@ def describe_unused(cases: Sequence[CaseFiles]) -> Iterator[str]:
         )
     if apart := [label for case in cases for label in case.files.get(SEGMENTATION, []) if _is_apart(case, label)]:
         yield f"{_count(apart, 'segmentation')} in another folder than the images, such as {apart[0]}: used"
+
+
+def _other_words(case: CaseFiles) -> Iterator[tuple[tuple[str, str, str], str]]:
+    """Yield (kind, word, form) and file name for names with words that no release of BraTS uses."""
+    for kind, paths in case.files.items():
+        for path in paths:
+            name = parse_name(Path(path).name)
+            if name and (name.form or name.word not in _WORDS_OF_BRATS):
+                yield (kind, name.word, name.form), Path(path).name
+
+
+_WORDS_OF_BRATS = {*MODALITIES, *MODALITY_ALIASES, SEGMENTATION}
 
 
 def _count(things: Sequence[object], name: str) -> str:
