@@ -52,8 +52,16 @@ def pair_cases(preds: Sequence[str], refs: Sequence[str], pred_dir: str | Path, 
     if not pairs:
         found, expected = (name_some([readable(case_id) for case_id in ids]) for ids in (preds, refs))
         problem = f"no case in common with {ref_dir}: the cases here are {found}, those of the reference {expected}"
-        raise DataError(pred_dir, problem, advice="name the files by the case identifiers of the reference")
+        raise DataError(pred_dir, problem, advice=_how_to_rename(preds, refs))
     return {case_id: pairs[case_id] for case_id in refs if case_id in pairs}
+
+
+def _how_to_rename(preds: Sequence[str], refs: Sequence[str]) -> str:
+    """Say which ending all predictions have behind the identifiers of references, if there is one."""
+    endings = {pred.removeprefix(ref) for pred in preds for ref in refs if pred.startswith(ref)}
+    if len(endings) == 1 and all(pred.endswith(tuple(endings)) for pred in preds):
+        return f"remove {endings.pop()!r} from the names of the predictions"
+    return "name the files by the case identifiers of the reference"
 
 
 def has_case_id(name: str) -> bool:

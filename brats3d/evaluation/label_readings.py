@@ -67,20 +67,9 @@ def better_readings(pairs: Sequence[PairScores]) -> str:
     pairs = [pair for pair in pairs if pair.pred_convention]
     if not pairs:
         return ""
-    usual_depths = _depths(pairs)
-    usual = _mean_dice(usual_depths)
-    ways = []
-    for axis, side in ((_PRED, "predictions"), (_REF, "references")):
-        if all((pair.ref_mark, pair.pred_mark)[axis] for pair in pairs):
-            continue
-        scored = [(reading, _depths(pairs, axis, reading)) for reading in _readings(pairs, axis)]
-        better = [(reading, _mean_dice(depths)) for reading, depths in scored if _is_far_better(depths, usual_depths)]
-        if better:
-            reading, dice = max(better, key=lambda each: sum(each[1].values()))
-            higher = [region for region in dice if dice[region] > usual[region]]
-            gains = ", ".join(f"{region} {dice[region]:.3f} instead of {usual[region]:.3f}" for region in higher)
-            meaning = ", ".join(f"{label} = {name}" for label, name in sorted(reading.labels.items()))
-            ways.append(f"{_way_out(reading, axis, pairs)} if the {side} have {meaning} (Dice {gains})")
+    best = [found for axis in (_PRED, _REF) if (found := _best_reading(pairs, axis))]
+    highest = max((dice for dice, _ in best), default=0)
+    ways = [text for dice, text in best if dice >= highest - MAX_LOSS]
     return f"labels may be misread: another meaning fits far better; {', or '.join(ways)}" if ways else ""
 
 
@@ -159,6 +148,26 @@ def _is_far_better(depths: np.ndarray, usual: np.ndarray) -> bool:
 def _occurring(depths: np.ndarray) -> int:
     """Return how many of the nested regions occur in the references, plus the same for the predictions."""
     return sum(int(np.flatnonzero(depths.sum(axis=(0, axis))).max(initial=0)) for axis in (1, 2))
+
+
+def _best_reading(pairs: Sequence[PairScores], axis: int) -> tuple[float, str] | None:
+    """Return the meaning of the labels of one folder that scores far better than the usual one: its Dice and a text."""
+    if all((pair.ref_mark, pair.pred_mark)[axis] for pair in pairs):
+        return None
+    usual = _depths(pairs)
+    scored = ((reading, _depths(pairs, axis, reading)) for reading in _readings(pairs, axis))
+    better = [(reading, _mean_dice(depths)) for reading, depths in scored if _is_far_better(depths, usual)]
+    if not better:
+        return None
+    reading, dice = max(better, key=lambda each: sum(each[1].values()))
+    gains = ", ".join(
+        f"{region} {dice[region]:.3f} instead of {before:.3f}"
+        for region, before in _mean_dice(usual).items()
+        if dice[region] > before
+    )
+    meaning = ", ".join(f"{label} = {name}" for label, name in sorted(reading.labels.items()))
+    side = ("references", "predictions")[axis]
+    return sum(dice.values()), f"{_way_out(reading, axis, pairs)} if the {side} have {meaning} (Dice {gains})"
 
 
 def _way_out(reading: LabelConvention, axis: int, pairs: Sequence[PairScores]) -> str:

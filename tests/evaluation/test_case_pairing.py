@@ -61,5 +61,11 @@ def test_folders_without_a_common_case_are_refused():
     assert "sub-01" in error.value.problem and "BraTS20_Training_001" in error.value.problem
 
 
+def test_an_unknown_ending_of_all_names_is_named():
+    with pytest.raises(DataError) as error:
+        pair(["a_1_unet", "a_2_unet", "b_unet"], ["a_1", "a_2", "c"])
+    assert "'_unet'" in error.value.advice
+
+
 def test_a_name_of_words_only_has_no_identifier():
     assert [has_case_id(name) for name in ("pred", "flair_seg", "case_7", "7")] == [False, False, True, True]
