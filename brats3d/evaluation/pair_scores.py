@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.challenge_rules import Rules
 from brats3d.evaluation.find_segmentation_files import Segmentation
 from brats3d.evaluation.score_rows import ScoreRow
-from brats3d.files import Header, Volume, marked_convention, read_volume, same_grid, to_grid
+from brats3d.files import Header, Volume, marked_convention, read_volume, same_grid, strip_image_ending, to_grid
 from brats3d.labels import CONVENTIONS, get_convention
 
 MAX_LABEL = max(value for convention in CONVENTIONS.values() for value in convention.values)
@@ -105,11 +106,6 @@ def score_pair(
 
 _ROUNDING_MM = 1e-3  # float32 coordinates of some hundred mm, and a qform's quaternion, are exact to this
 
-_RESAMPLE = (
-    "python -c \"import SimpleITK as s; s.WriteImage(s.Resample(s.ReadImage('{}'), s.ReadImage('{}'), s.Transform(), "
-    "s.sitkNearestNeighbor), '{}')\""
-)
-
 
 def _known(mark: str | None, path: Path) -> str | None:
     """Check the convention in the header of a file that brats3d wrote."""
@@ -122,18 +118,34 @@ def _on_grid(volume: Volume, expected: Header) -> tuple[np.ndarray, str]:
     """Return the voxels on the reference's grid, and a note if the headers differ by more than rounding."""
     header = volume.header
     if (values := to_grid(volume, expected)) is None:
-        (_, problem) = grid_difference(header, expected) or ("", "")
-        resampled = header.path.with_name("RESAMPLED.nii.gz")
-        raise DataError(
-            header.path,
-            problem.removeprefix(f"{header.path}: "),
-            advice=f"resample it with nearest neighbour: {_RESAMPLE.format(header.path, expected.path, resampled)}",
-        )
+        raise _other_grid(header, expected)
     if not same_grid(header, expected):
         return values, "the prediction's axes are flipped or swapped; it was compared in the reference's orientation"
     if np.abs(header.affine - expected.affine).max() > _ROUNDING_MM:
         return values, "the affines differ by a small fraction of a voxel; the grids were compared as equal"
     return values, ""
+
+
+def _other_grid(header: Header, expected: Header) -> DataError:
+    """Return the error for a prediction on another grid, with the command that places it on the reference's."""
+    _, problem = grid_difference(header, expected) or ("", "")
+    problem = problem.removeprefix(f"{header.path}: ")
+    out = header.path.with_name(f"{strip_image_ending(header.path.name)}_placed.nii.gz")
+    if header.shape == expected.shape and any(map(_is_placeholder, (header, expected))):
+        problem += " (a program has dropped the affine)"
+        how = "if its voxels have the reference's order, copy the header and replace the file"
+        change = "i.CopyInformation(r)"
+    else:
+        how, change = "resample it with nearest neighbour and replace the file", "i=s.Resample(i,r,s.Transform(),s.sitkNearestNeighbor)"
+    command = f"import SimpleITK as s; i,r=map(s.ReadImage,({str(header.path)!r},{str(expected.path)!r})); {change}"
+    advice = f"{how}: python -c {shlex.quote(f'{command}; s.WriteImage(i,{str(out)!r})')}"
+    return DataError(header.path, problem, advice=advice)
+
+
+def _is_placeholder(header: Header) -> bool:
+    """Return True for an affine without rotation and origin, which programs write that know only the spacing."""
+    spacing = header.affine[:3, :3]
+    return not header.affine[:3, 3].any() and np.count_nonzero(spacing) == np.count_nonzero(np.diag(spacing))
 
 
 def _labels(values: np.ndarray, path: Path, convention: str, option: str) -> np.ndarray:

@@ -79,23 +79,28 @@ def test_a_rounded_origin_is_the_same_grid(samples, pair, off_mm, notes):
     assert dice(scores) == {1.0} and len(scores.notes) == notes
 
 
-def test_the_advice_for_another_grid_resamples_the_prediction(samples, pair):
-    affine = nib.load(pair / REF).affine
+def other_position(label: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    affine = affine.copy()
     affine[:3, 3] += (1, 0, 0)
-    samples.save(pair / PRED, np.roll(samples.tumour(), 1, axis=0), affine)
-    with pytest.raises(DataError) as error:
-        score(pair)
-    command = error.value.advice.partition("nearest neighbour: ")[2]
-    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
-    (pair / "RESAMPLED.nii.gz").rename(pair / PRED)
-    assert dice(score(pair)) == {1.0}
+    return np.roll(label, 1, axis=0), affine
 
 
-def test_an_affine_that_was_lost_is_refused(samples, pair):
-    samples.save(pair / PRED, samples.tumour(), np.eye(4))
+@pytest.mark.parametrize(
+    "change",
+    [other_position, lambda label, _: (label, np.eye(4)), lambda label, _: (label, np.diag([-1.0, -1, 1, 1]))],
+    ids=["moved", "affine of nibabel's examples", "affine of SimpleITK's arrays"],
+)
+def test_the_advice_for_another_grid_places_the_prediction(samples, pair, change):
+    affine = np.array([[-1.0, 0, 0, 3], [0, -1, 0, 47], [0, 0, 1, 0], [0, 0, 0, 1]])
+    samples.save(pair / REF, samples.tumour(), affine)
+    samples.save(pair / PRED, *change(samples.tumour(), affine))
     with pytest.raises(DataError) as error:
         score(pair)
     assert error.value.subject == str(pair / PRED)
+    _, _, command = error.value.advice.partition(": python ")
+    subprocess.run(f"{sys.executable} {command}", shell=True, check=True)
+    (pair / "x_pred_placed.nii.gz").rename(pair / PRED)
+    assert dice(score(pair)) == {1.0}
 
 
 def test_an_option_that_overrides_names_or_headers_is_noted(samples, pair):
