@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from brats3d.cases import name_some
+from brats3d.cases import name_some, parse_file_name
 from brats3d.errors import DataError
-from brats3d.labels import MODALITIES, MODALITY_ALIASES
-
-_Form = tuple[str, ...]
 
 
 def pair_cases(preds: Sequence[str], refs: Sequence[str], pred_dir: str | Path, ref_dir: str | Path) -> dict[str, str]:
     """Pair case identifiers: first equal ones, then those that differ only in spelling or in words such as ``pred``.
 
-    Later steps see only what earlier ones left unpaired: another case, separator or Unicode form; words of
+    Later steps see only what earlier ones left unpaired: other separators or lower case; words of
     :data:`OUTPUT_WORDS` at either end; the name of a sequence behind the identifier of a prediction, as MONAI's
     ``SaveImage`` writes (``X_flair_seg``); a channel's number there, as nnU-Net names images (``X_0000``).
 
@@ -42,7 +38,7 @@ def pair_cases(preds: Sequence[str], refs: Sequence[str], pred_dir: str | Path, 
             pred_ids, ref_ids = open_preds[form], open_refs[form]
             pairs[ref_ids[0]] = pred_ids[0]
             if len(pred_ids) + len(ref_ids) > 2:
-                names = [" and ".join(map(readable, ids)) for ids in (pred_ids, ref_ids)]
+                names = [" and ".join(ids) for ids in (pred_ids, ref_ids)]
                 unclear.append(f"{names[0]} could belong to {names[1]}")
         if unclear:
             advice = "keep one prediction for each case, named <case_id>.nii.gz as in the reference"
@@ -50,7 +46,7 @@ def pair_cases(preds: Sequence[str], refs: Sequence[str], pred_dir: str | Path, 
                 pred_dir, [f"it is unclear which file belongs to a case: {x}" for x in unclear], advice
             )
     if not pairs:
-        found, expected = (name_some([readable(case_id) for case_id in ids]) for ids in (preds, refs))
+        found, expected = name_some(preds), name_some(refs)
         problem = f"no case in common with {ref_dir}: the cases here are {found}, those of the reference {expected}"
         raise DataError(pred_dir, problem, advice=_how_to_rename(preds, refs))
     return {case_id: pairs[case_id] for case_id in refs if case_id in pairs}
@@ -66,76 +62,65 @@ def _how_to_rename(preds: Sequence[str], refs: Sequence[str]) -> str:
 
 def has_case_id(name: str) -> bool:
     """Return False for a name without ending that consists of words and sequences only, such as ``pred``."""
-    return bool(_without_sequences(name))
+    return bool(_without_sequence(name))
 
 
 def is_prediction_name(name: str) -> bool:
     """Return True if a name without ending states that the file is a prediction, such as ``X_pred``."""
-    return any(token.startswith("pred") for token in _spelling(name)[-2:])
+    return any(part.startswith("pred") for part in _spelling(name)[-2:])
 
 
 def describe_renamed(pairs: Mapping[str, str]) -> str:
     """Describe the pairs whose identifiers differ; an empty text if there are none."""
-    renamed = [f"{readable(pred)} with {readable(ref)}" for ref, pred in pairs.items() if pred != ref]
+    renamed = [f"{pred} with {ref}" for ref, pred in pairs.items() if pred != ref]
     return f"paired although their names differ: {name_some(renamed, 2)}" if renamed else ""
 
 
-def readable(name: str) -> str:
-    """Escape a name that is not ASCII, since two Unicode forms of it look the same."""
-    return name if name.isascii() else ascii(name)[1:-1]
-
-
-OUTPUT_WORDS = re.compile(
-    "pred(s|icted|ictions?)?|seg(m|s|mented|mentations?)?|labels?|labelmap|masks?|gt|groundtruth|out(put)?|results?|"
-    "trans|final|ensemble|fused|fusion|postprocessed|tumou?r|lesion"
+OUTPUT_WORDS = (
+    "(?:pred(?:s|icted|ictions?)?|seg(?:s|m|mented|mentations?)?|labels?|labelmap|masks?|gt|groundtruth|out(?:put)?|"
+    "results?|trans|final|ensemble|fused|fusion|postprocessed|resampled|placed|tumou?r|lesion)"
 )
-"""Words that tools add to the name of a case, in lower case."""
+"""Words that tools add to the name of a case, as a regular expression."""
 
-_SEQUENCES = frozenset((*MODALITIES, *MODALITY_ALIASES))
-
-
-def _spelling(name: str) -> _Form:
-    """Return the parts of a name between its separators, in one Unicode form and in lower case."""
-    return tuple(part for part in re.split(r"[\s._-]+", unicodedata.normalize("NFC", name.casefold())) if part)
+_SEPARATOR = r"[\s._-]+"
 
 
-def _is_word(part: str) -> bool:
-    return OUTPUT_WORDS.fullmatch(part) is not None
+def _spelling(name: str) -> tuple[str, ...]:
+    """Return the parts of a name between its separators, in lower case."""
+    return tuple(part for part in re.split(_SEPARATOR, name.casefold()) if part)
 
 
-def _strip(form: _Form, at_end: Callable[[str], bool]) -> _Form:
-    while form and at_end(form[-1]):
-        form = form[:-1]
-    while form and _is_word(form[0]):
-        form = form[1:]
-    return form
+def _same(name: str) -> str:
+    return name
 
 
-def _without_words(name: str) -> _Form:
-    return _strip(_spelling(name), _is_word)
+def _without_words(name: str) -> str:
+    name = re.sub(rf"(?:(?:^|{_SEPARATOR}){OUTPUT_WORDS})+$", "", name, flags=re.IGNORECASE)
+    return re.sub(rf"^(?:{OUTPUT_WORDS}{_SEPARATOR})+", "", name, flags=re.IGNORECASE)
 
 
-def _without_sequences(name: str) -> _Form:
-    return _strip(_spelling(name), lambda part: _is_word(part) or part in _SEQUENCES)
+def _without_sequence(name: str) -> str:
+    name = _without_words(name)
+    parsed = parse_file_name(f"{name}.nii")
+    return _without_words(parsed[0]) if parsed else name
 
 
-def _without_channel(name: str) -> _Form:
-    form = _without_sequences(name)
-    return form[:-1] if form and re.fullmatch("000[0-3]", form[-1]) else form
+def _without_channel(name: str) -> str:
+    return re.sub("_000[0-3]$", "", _without_sequence(name))
 
 
 _STEPS = (
-    (_spelling, _spelling),
+    (_same, _same),
     (_without_words, _without_words),
-    (_without_sequences, _without_words),
+    (_without_sequence, _without_words),
     (_without_channel, _without_words),
 )
 """Forms of predictions and references that are compared, one pair after the other."""
 
 
-def _by_form(form_of: Callable[[str], _Form], case_ids: Iterable[str]) -> dict[_Form, list[str]]:
-    forms: dict[_Form, list[str]] = {}
+def _by_form(form_of: Callable[[str], str], case_ids: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+    forms: dict[tuple[str, ...], list[str]] = {}
     for case_id in sorted(case_ids):
-        if form := form_of(case_id):
+        if form := _spelling(form_of(case_id)):
             forms.setdefault(form, []).append(case_id)
     return forms

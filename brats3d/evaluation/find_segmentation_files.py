@@ -19,6 +19,7 @@ from brats3d.cases import (
     natural_key,
     parse_path,
     raw_convention_of,
+    readable_name,
     scan_cases,
 )
 from brats3d.errors import DataError, NotFoundError, UsageError
@@ -124,12 +125,12 @@ def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:
         parsed = {name: parse_path(Path(folder, name)) for name in files if is_image_name(name)}
         has_images = any(parts and parts[1] != SEGMENTATION for parts in parsed.values())
         for name, parts in parsed.items():
-            stem = strip_image_ending(name)
+            stem = readable_name(strip_image_ending(name))
             is_prediction = is_prediction_name(stem) and not with_cases
             if (parts and parts[1] != SEGMENTATION) or (has_images and not parts and not is_prediction):
                 continue
             case_id = parts[0] if parts else stem
-            case_id = case_id if has_case_id(case_id) else Path(folder).name
+            case_id = case_id if has_case_id(case_id) else readable_name(Path(folder).name)
             layout = layout_of(case_id)
             by_name = None if layout is ANY_LAYOUT else layout.convention
             convention = raw_convention_of(Path(folder)) or by_name

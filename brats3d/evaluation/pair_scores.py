@@ -136,7 +136,10 @@ def _other_grid(header: Header, expected: Header) -> DataError:
         how = "if its voxels have the reference's order, copy the header and replace the file"
         change = "i.CopyInformation(r)"
     else:
-        how, change = "resample it with nearest neighbour and replace the file", "i=s.Resample(i,r,s.Transform(),s.sitkNearestNeighbor)"
+        how, change = (
+            "resample it with nearest neighbour and replace the file",
+            "i=s.Resample(i,r,s.Transform(),s.sitkNearestNeighbor)",
+        )
     command = f"import SimpleITK as s; i,r=map(s.ReadImage,({str(header.path)!r},{str(expected.path)!r})); {change}"
     advice = f"{how}: python -c {shlex.quote(f'{command}; s.WriteImage(i,{str(out)!r})')}"
     return DataError(header.path, problem, advice=advice)

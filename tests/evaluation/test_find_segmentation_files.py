@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 
 import pytest
 
@@ -16,6 +17,12 @@ from brats3d.evaluation.find_segmentation_files import find_segmentations
 def test_segmentations_are_found_under_every_name(samples, tmp_path, name):
     path = samples.save(tmp_path / name.format("case_7"), samples.tumour())
     assert {case_id: each.path for case_id, each in find_segmentations(tmp_path).items()} == {"case_7": path}
+
+
+@pytest.mark.parametrize("name", ["{}.nii.gz", "{}/seg.nii.gz", "{}_seg.nii"])
+def test_decomposed_names_are_composed(samples, tmp_path, name):
+    samples.save(tmp_path / name.format(unicodedata.normalize("NFD", "Müller")), samples.tumour())
+    assert list(find_segmentations(tmp_path)) == ["Müller"]
 
 
 def test_the_layout_of_a_data_set_decides_the_convention(make_dataset):
