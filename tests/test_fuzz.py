@@ -27,7 +27,7 @@ from brats3d.errors import ExplainedError
 from brats3d.evaluation.comparison import compare_scores
 from brats3d.evaluation.folder_scores import score_folders
 from brats3d.evaluation.score_files import read_scores
-from brats3d.files.nifti import read_header, read_volume
+from brats3d.files import read_header, read_volume
 from brats3d.networks.checkpoint_card import read_card
 from brats3d.networks.checkpoint_file import read_checkpoint
 from brats3d.report.failed_regions import find_failed_regions

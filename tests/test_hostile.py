@@ -28,8 +28,8 @@ from brats3d.convert.kaggle_h5 import find_volumes
 from brats3d.errors import DataError, NotFoundError
 from brats3d.evaluation.comparison import compare_scores
 from brats3d.evaluation.score_files import read_scores
+from brats3d.files import read_header, read_volume
 from brats3d.files.bounded_read import MAX_DEPTH, MAX_TEXT_BYTES, read_json
-from brats3d.files.nifti import read_header, read_volume
 from brats3d.networks.checkpoint_card import read_card
 from brats3d.networks.checkpoint_file import MAX_CHECKPOINT_BYTES, read_checkpoint
 from brats3d.report.run_results import read_run

@@ -1,4 +1,4 @@
-"""Checks of NIfTI headers: one grid for all files of a case, and a valid affine in each."""
+"""Checks of headers: one grid for all files of a case, a valid affine in each, and what the reader assumed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def header_findings(case_id: str, headers: Sequence[Header]) -> list[Finding]:
                 axes, expected_axes = _axis_codes(header), _axis_codes(expected)
                 problem = f"stored as {axes}; expected {expected_axes} as in {expected.path.name}"
             findings.append(make_finding(f"different {kind}", case_id, header.path, problem, is_majority))
+        findings += [make_finding(note.kind, case_id, header.path, note.text) for note in header.notes]
         findings += _affine_findings(case_id, header)
     if warning := spacing_warning(expected):
         findings.append(make_finding("voxel spacing", case_id, expected.path, warning))
@@ -46,9 +47,6 @@ def _affine_findings(case_id: str, header: Header) -> list[Finding]:
     except (ValueError, HeaderDataError) as error:
         problem = f"the qform is not a rotation ({error}); expected the same affine as the sform; the sform is used"
         return [make_finding("sform and qform differ", case_id, header.path, problem)]
-    if not sform_code and not qform_code:
-        problem = "sform_code and qform_code are both 0; expected an affine in at least one of them"
-        return [make_finding("no affine", case_id, header.path, problem)]
     if sform_code and qform_code and not (off := float(np.abs(sform - qform).max())) <= _AFFINE_TOLERANCE_MM:
         problem = f"sform and qform differ by up to {off:.4g} mm; expected the same affine; the sform is used"
         return [make_finding("sform and qform differ", case_id, header.path, problem)]

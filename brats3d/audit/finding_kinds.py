@@ -56,10 +56,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "uses the others' affine, if the voxels confirm it",
         ),
         "no affine": Kind("warning", "restore the affine: the header does not say where the voxels lie"),
+        "invalid sform": Kind(
+            "warning", "store the affine of the qform in it: other programs use the sform", "stores it there"
+        ),
+        "one frame": Kind("note", "nothing to do: a fourth axis of length 1 is dropped", "stores the file as 3-D"),
         "sform and qform differ": Kind("warning", "make them equal: some programs use the sform, others the qform"),
         "voxel spacing": Kind("warning", "resample the case to 1 mm, as BraTS preprocessing does"),
         # Images
         "NaN or Inf": Kind("error", "convert the file again, or set these voxels to 0", "sets them to 0, if few"),
+        "NaN background": Kind("warning", "set the background to 0: other programs do not accept NaN", "sets it to 0"),
         "constant image": Kind("error", "download or convert the file again: it shows no anatomy"),
         "no positive voxels": Kind("error", "shift the background to 0", "subtracts the background value"),
         "saturated": Kind("warning", "convert the file again with a wider range: its brightest voxels are clipped"),

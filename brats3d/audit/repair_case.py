@@ -5,7 +5,7 @@ It follows the rules of the ``check_*`` modules, so that a second audit finds no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from brats3d.audit.check_images import MAX_NON_FINITE, background_of, is_backgro
 from brats3d.audit.check_labels import MAX_ROUNDING
 from brats3d.cases import usual_grid
 from brats3d.errors import DataError
-from brats3d.files import Header, Volume, format_affine, same_grid, to_grid
+from brats3d.files import Header, Volume, format_affine, has_nifti_name, image_ending, same_grid, to_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,8 @@ def repair_case(images: Mapping[str, Volume], label: Volume | None) -> dict[Path
         else:
             values, changes = repair_image(placed.values)
         values = _narrow(values, volume.header.dtype)
-        repaired[volume.header.path] = RepairedVolume(placed.header, values, placed.changes + changes)
+        changes = (*_changes_by_reading(volume.header), *placed.changes, *changes)
+        repaired[volume.header.path] = RepairedVolume(placed.header, values, changes)
     return {path: each for path, each in repaired.items() if each.changes}
 
 
@@ -143,6 +144,15 @@ def _narrow(values: np.ndarray, stored: np.dtype) -> np.ndarray:
     """Return float64 as float32 if the file stores float32 or two bytes per voxel; a scaled header widens values."""
     suffices = stored.itemsize <= 2 or (stored.kind == "f" and stored.itemsize == 4)
     return values.astype(np.float32) if suffices and values.dtype == np.float64 else values
+
+
+def _changes_by_reading(header: Header) -> Iterator[str]:
+    """Yield what differs between a file and its content as the reader returns it."""
+    if not has_nifti_name(header.path):
+        yield f"converted {image_ending(header.path.name)} to NIfTI"
+    for note in header.notes:
+        if note.kind != "no affine":
+            yield note.text
 
 
 def _onto_grid(volume: Volume, expected: Header, aligned: Sequence[Volume], is_label: bool) -> RepairedVolume:

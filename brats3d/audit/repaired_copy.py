@@ -1,4 +1,4 @@
-"""The repaired copy of a data set: links to intact files and repaired files, without unusable cases.
+"""The repaired copy of a data set: links to intact NIfTI files and repaired files, without unusable cases.
 
 The originals are only read. The copy has a folder for each case, with the file names of its release, and is written
 atomically. Its ``manifest.json`` lists every file, its original, and every change with the reason.
@@ -22,7 +22,8 @@ from brats3d.errors import DataError, UsageError
 from brats3d.files import (
     explain_full_disk,
     flush_file,
-    is_packed,
+    has_nifti_name,
+    nifti_image,
     read_volume,
     remove_leftovers,
     whole_folder,
@@ -173,7 +174,8 @@ def _copy_case(case: Case, audit: Audit, out: Path) -> CopiedCase:
     places = {path: folder / name for path, name in _standard_names(case).items()}
     try:
         repaired: dict[Path, RepairedVolume] = {}
-        if any(finding.repair and finding.kind not in _REPAIRED_BY_NAME for finding in findings):
+        is_repairable = any(finding.repair and finding.kind not in _REPAIRED_BY_NAME for finding in findings)
+        if is_repairable or not all(map(has_nifti_name, case.files)):
             images = {modality: read_volume(path) for modality, path in case.images.items()}
             repaired = repair_case(images, read_volume(case.label) if case.label else None)
         (out / folder).mkdir(parents=True)
@@ -208,7 +210,7 @@ def _standard_names(case: Case) -> dict[Path, str]:
     layout = layout_of(case.case_id, case.images.values())
     files = {**case.images, **({SEGMENTATION: case.label} if case.label else {})}
     return {
-        path: layout.file_name(case.case_id, modality) + (".nii.gz" if is_packed(path) else ".nii")
+        path: layout.file_name(case.case_id, modality) + (".nii" if path.name.lower().endswith(".nii") else ".nii.gz")
         for modality, path in files.items()
     }
 
@@ -227,10 +229,9 @@ def _link(source: Path, out: Path, place: Path) -> CopiedFile:
 def _rewrite(source: Path, out: Path, place: Path, repaired: RepairedVolume) -> CopiedFile:
     import nibabel
 
-    header = repaired.header.nifti.copy()
-    header.set_data_dtype(repaired.values.dtype)
-    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    nibabel.save(kind(repaired.values, repaired.header.affine, header), out / place)
+    image = nifti_image(repaired.values, repaired.header)
+    image.set_data_dtype(repaired.values.dtype)
+    nibabel.save(image, out / place)
     flush_file(out / place)
     return CopiedFile(place.as_posix(), "rewritten", str(source), changes=repaired.changes)
 

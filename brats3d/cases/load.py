@@ -15,7 +15,7 @@ from brats3d.cases.folds import split_patients
 from brats3d.cases.name_mapping import read_name_mappings, unite_patients, unmapped_releases
 from brats3d.cases.search import Scan, scan_cases, usable_cases
 from brats3d.cases.text import name_some, natural_key
-from brats3d.cases.valid_headers import header_problems
+from brats3d.cases.valid_headers import header_problems, warn_of_notes
 from brats3d.errors import DataError, UsageError
 from brats3d.files import Failures, take_shard
 from brats3d.labels import MODALITIES, order_modalities
@@ -122,15 +122,17 @@ def _usable_cases(scan: Scan, failures: Failures, shard: str | None) -> list[Cas
         problems_of.setdefault(problem.case_id, []).append(problem)
     usable: list[Case] = []
     unusable: list[tuple[str, list[str], Path]] = []
+    notes: dict[str, list[str]] = {}
     for case in _without_labels(take_shard(scan.cases, shard)):
         if found := problems_of.get(case.case_id):
             unusable.append((case.case_id, [*(problem.text for problem in found), scan.advice], found[0].folder))
-        elif texts := header_problems(case):
+        elif texts := header_problems(case, notes):
             unusable.append((case.case_id, texts, case.files[0].parent))
         else:
             usable.append(case)
     if not usable and shard is None:
         return None
+    warn_of_notes(notes)
     for case_id, texts, folder in unusable:
         failures.add(case_id, "; ".join(texts), folder)
     return usable
@@ -141,9 +143,11 @@ def _without_labels(cases: Sequence[Case]) -> list[Case]:
 
 
 def _require_sound_headers(cases: Sequence[Case], subject: str) -> None:
-    if problems := [problem for case in cases for problem in header_problems(case)]:
+    notes: dict[str, list[str]] = {}
+    if problems := [problem for case in cases for problem in header_problems(case, notes)]:
         advice = "download these cases again, move them out of the folder, or try brats3d audit --repair"
         raise DataError.of_many(subject, problems, advice)
+    warn_of_notes(notes)
 
 
 def _warn_of_absent(cases: Sequence[Case], modalities: Sequence[str], unread: Mapping[str, Sequence[Path]]) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from brats3d.cases.case import Case
 from brats3d.files import AFFINE_TOLERANCE_MM, ORIGIN_TOLERANCE_MM, Header, format_affine, read_header, same_grid
 
+logger = logging.getLogger("brats3d")
 
-def header_problems(case: Case) -> list[str]:
-    """Return the problems with the headers of a case: unreadable files, and grids that differ from the usual one."""
+
+def header_problems(case: Case, notes: dict[str, list[str]] | None = None) -> list[str]:
+    """Return the problems with the headers of a case: unreadable files, and grids that differ from the usual one.
+
+    Args:
+        case: the case.
+        notes: collects what the reader assumed about readable files: kind of note -> "file: text".
+    """
     problems: list[str] = []
     headers: list[Header] = []
     for path in case.files:
@@ -20,7 +28,18 @@ def header_problems(case: Case) -> list[str]:
         except ValueError as error:
             problems.append(str(error))
     differences = (grid_difference(header, usual_grid(headers)) for header in headers)
+    if notes is not None:
+        for path, note in ((header.path, note) for header in headers for note in header.notes):
+            notes.setdefault(note.kind, []).append(f"{path}: {note.text}")
     return problems + [text for _, text in filter(None, differences)]
+
+
+def warn_of_notes(notes: Mapping[str, Sequence[str]]) -> None:
+    """Log a warning for each kind of note that makes a segmentation doubtful, with the first file."""
+    for kind, advice in _DOUBTFUL.items():
+        if first := next(iter(texts := notes.get(kind, ())), None):
+            more = f" (and {len(texts) - 1} more files)" if len(texts) > 1 else ""
+            logger.warning("%s%s; %s", first, more, advice)
 
 
 def usual_grid(headers: Sequence[Header]) -> Header:
@@ -54,3 +73,8 @@ def spacing_warning(header: Header) -> str | None:
 
 
 _TRAINED_SPACING_MM = 1.0
+
+_DOUBTFUL = {
+    "no affine": "convert the original scan again, or copy its affine into this header",
+    "invalid sform": "brats3d audit --repair writes a copy with a valid sform",
+}

@@ -23,6 +23,7 @@ from brats3d.cases import explain_item, item_to_case, modality_of
 from brats3d.data.absent_sequences import fill_absent
 from brats3d.data.cache import DiskCache
 from brats3d.data.seeds import derive_seed
+from brats3d.data.volume_reader import register_reader
 from brats3d.errors import DataError, UsageError
 from brats3d.files import free_memory, read_header
 from brats3d.labels import order_modalities
@@ -94,6 +95,7 @@ class CaseDataset(Dataset):
             raise UsageError("recipe", expected="a text that describes the transforms, which cache_dir requires")
         self.data = [{**item, "case_id": item_to_case(item).case_id} for item in data]
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
+        register_reader(self.transform)
         self.seed = seed
         self.cache = cache
         self.ahead = ahead
@@ -209,9 +211,9 @@ class CaseDataset(Dataset):
         return prepared
 
     def _prepare_in_thread(self, index: int) -> tuple[Any, Path | None]:
-        # Each thread needs a copy: MONAI's NibabelReader stores the names of the files that it read last, and images
-        # come back with channels missing if two threads share it. (Such cases cannot be inverted later, since MONAI
-        # recognises a transform's own operations by its id.)
+        # Each thread needs a copy: MONAI's own reader, if the config names it, stores the names of the files that it
+        # read last, and images come back with channels missing if two threads share it. (Such cases cannot be inverted
+        # later, since MONAI recognises a transform's own operations by its id.)
         return self._prepare(index, copy.deepcopy(self.transform))
 
     def _prepare_on_disk(self, index: int) -> None:

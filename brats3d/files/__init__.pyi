@@ -31,6 +31,7 @@ from .grids import (
 )
 from .image_names import (
     IMAGE_ENDINGS as IMAGE_ENDINGS,
+    has_nifti_name as has_nifti_name,
     image_ending as image_ending,
     is_image_name as is_image_name,
     strip_image_ending as strip_image_ending,
@@ -42,17 +43,9 @@ from .memory import (
     total_memory as total_memory,
     use_huge_pages as use_huge_pages,
 )
-from .nifti import (
-    MAX_BYTES as MAX_BYTES,
-    MAX_VOXELS as MAX_VOXELS,
-    Header as Header,
-    Volume as Volume,
-    is_packed as is_packed,
-    read_header as read_header,
-    read_volume as read_volume,
-)
 from .nifti_write import (
     marked_convention as marked_convention,
+    nifti_image as nifti_image,
     write_nifti as write_nifti,
     write_segmentation as write_segmentation,
 )
@@ -70,7 +63,16 @@ from .pictures import (
     save_preview as save_preview,
     to_rgb as to_rgb,
 )
+from .read_image import read_header as read_header, read_volume as read_volume
 from .shards import read_shard as read_shard, shard_file_name as shard_file_name, take_shard as take_shard
+from .volume import (
+    MAX_BYTES as MAX_BYTES,
+    MAX_VOXELS as MAX_VOXELS,
+    Header as Header,
+    Note as Note,
+    Volume as Volume,
+)
+from .voxel_file import is_packed as is_packed, voxel_file as voxel_file
 from .walk import (
     MAX_FOLDER_DEPTH as MAX_FOLDER_DEPTH,
     walk_folders as walk_folders,

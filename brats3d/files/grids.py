@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from brats3d.files.nifti import Header, Volume
+from brats3d.files.volume import Header, Volume
 
 AFFINE_TOLERANCE_MM = 1e-3
 """Largest difference of a voxel's edges between two files on the same grid."""

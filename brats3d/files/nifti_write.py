@@ -11,7 +11,8 @@ import numpy as np
 
 from brats3d.errors import DataError
 from brats3d.files.atomic_write import Writer, flush_file, write_whole
-from brats3d.files.nifti import read_header
+from brats3d.files.read_image import read_header
+from brats3d.files.volume import Header
 
 MARK = "brats3d segmentation"
 """Start of the header's ``descrip`` field in our segmentations; the name of the label convention follows."""
@@ -33,6 +34,20 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     flush_file(path)
 
 
+def nifti_image(values: np.ndarray, header: Header) -> nib.Nifti1Image:
+    """Return nibabel's image of a volume: NIfTI-2 if the file is, else NIfTI-1.
+
+    Args:
+        values: voxels, shape (x, y, z).
+        header: the header. Its scale and the place of its voxels are not used.
+    """
+    kind = nib.Nifti2Image if isinstance(header.nifti, nib.Nifti2Header) else nib.Nifti1Image
+    nifti = header.nifti.copy()
+    nifti.set_data_offset(0)
+    nifti.set_slope_inter(None, None)
+    return kind(values, header.affine, nifti)
+
+
 def write_segmentation(
     path: str | Path, label: np.ndarray, like: str | Path, convention: str = "", write: Writer = write_whole
 ) -> Path:
@@ -41,7 +56,7 @@ def write_segmentation(
     Args:
         path: the ``.nii.gz`` file.
         label: integer voxel values, shape (H, W, D).
-        like: the NIfTI file with the geometry. Its voxels are not read.
+        like: the image with the geometry. Its voxels are not read.
         convention: name of the label convention, stored in the header.
         write: writes the file.
 
@@ -49,13 +64,14 @@ def write_segmentation(
         The path.
 
     Raises:
-        DataError: if the shapes differ.
+        DataError: if the shapes differ, or the header of ``like`` cannot be read.
     """
-    reference = nib.load(like)
+    reference = read_header(Path(like))
     if label.shape != reference.shape:
         raise DataError(path, expected=f"the shape of {like}, {reference.shape}", found=label.shape)
-    header = reference.header.copy()
+    header = reference.nifti.copy()
     header.set_data_dtype(np.uint8)
+    header.set_data_offset(0)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
     mark = f"{MARK}, {convention}" if convention else MARK

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from brats3d.errors import DataError
-from brats3d.files.image_names import is_image_name
+from brats3d.files.image_names import has_nifti_name, is_image_name
 
 MAX_FOLDER_DEPTH = 6
 """Folders below the root that are searched by default. Kaggle's archive has its cases at depth 3."""
@@ -49,7 +49,7 @@ def walk_folders(
         for entry in _list(folder, skip_unreadable):
             if not _is_folder(entry):
                 files[entry.name] = [entry.path]
-            elif entry.name.lower().endswith((".nii", ".nii.gz")):
+            elif has_nifti_name(Path(entry.name)):
                 inside = _list(entry.path, skip_unreadable)
                 files[entry.name] = [inner.path for inner in inside if is_image_name(inner.name)]
             elif entry.name not in _SKIPPED and depth < max_depth:

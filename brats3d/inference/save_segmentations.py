@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import monai
-import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -197,9 +196,9 @@ class SaveSegmentations:
 
         images = self.images[case_id]
         names = self.modalities if len(images) == len(self.modalities) else tuple(images)
-        files = [nib.load(path) for path in images.values()]
-        image = np.stack([to_lps(np.asanyarray(file.dataobj), file.affine) for file in files])
-        pred = torch.from_numpy(to_lps(label, files[0].affine))[None]
+        volumes = [read_volume(path) for path in images.values()]
+        image = np.stack([to_lps(volume.values, volume.header.affine) for volume in volumes])
+        pred = torch.from_numpy(to_lps(label, volumes[0].header.affine))[None]
         regions = labels_to_regions(pred, self.convention).numpy()
         ref = self._reference(case_id, image.shape[1:])
         save_preview(self.output_dir / f"{case_id}.png", image, names, regions, ref, title=case_id, write=write)
@@ -216,7 +215,7 @@ class SaveSegmentations:
             volume = read_volume(path)
             label = to_lps(volume.values, volume.header.affine)
             check_labels(label, self.convention, str(path))
-            label = whole_labels(label)
+            label = whole_labels(label).astype(np.uint8)
         except (ValueError, OSError):
             return None
         if label.shape != shape:

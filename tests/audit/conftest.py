@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import io
 import json
 import os
@@ -90,6 +91,14 @@ def _two_affines(root: Path) -> None:
     nib.save(image, _path(root, "t1"))
 
 
+def _zero_sform(root: Path) -> None:
+    image = nib.load(_path(root, "t1"))
+    image.set_qform(image.affine, code=1)
+    content = bytearray(image.to_bytes())
+    content[280:328] = bytes(48)
+    _path(root, "t1").write_bytes(gzip.compress(content))
+
+
 def _spacing(root: Path) -> None:
     for modality in (*MODALITIES, "seg"):
         _change(_path(root, modality), lambda values: values, np.diag([-1.3, -1.0, 1.0, 1.0]))
@@ -148,9 +157,12 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "different orientation": _reoriented,
     "different affine": lambda root: _change(_path(root, "seg"), lambda values: values, np.eye(4)),
     "no affine": _lost,
+    "invalid sform": _zero_sform,
+    "one frame": _change_voxels("seg", lambda label: label[..., None]),
     "sform and qform differ": _two_affines,
     "voxel spacing": _spacing,
     "NaN or Inf": _change_voxels("flair", _with((8, 8, slice(3)), np.nan, np.float32)),
+    "NaN background": _change_voxels("t1", lambda values: np.where(values == 0, np.nan, values).astype(np.float32)),
     "constant image": _change_voxels("flair", np.zeros_like),
     "no positive voxels": _change_voxels("t2", lambda values: values - np.int16(2000)),
     "saturated": _change_voxels("t1ce", _with((slice(4, 8), slice(4, 8), 5), 32767)),

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from brats3d.audit.check_headers import header_findings
-from brats3d.files.nifti import Header, read_header
+from brats3d.files import Header, read_header
 
 
 def headers(tmp_path: Path, *shapes: tuple[int, ...]) -> list[Header]:

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from brats3d.audit.check_images import image_findings, open_background
 from brats3d.audit.repair_case import repair_case, repair_image, repair_label
 from brats3d.errors import DataError
-from brats3d.files.nifti import Header, Volume
+from brats3d.files import Header, Volume
 
 HERE = Path("x_t1.nii.gz")
 

@@ -212,7 +212,7 @@ DEFECTS = {
     "shape": (other_shape, "has shape (15, 16, 12)"),
     "affine": (other_affine, "its affine differs"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
-    "text": (lambda path: path.write_text("x"), "cannot be read as NIfTI"),
+    "text": (lambda path: path.write_text("x"), "cannot be read"),
     "missing": (lambda path: path.unlink(), "missing t2"),
     "double": (lambda path: shutil.copy(path, path.with_name(path.name[:-3])), "2 files for t2"),
     "names": (unknown_names, "found 5 file(s) such as scan_0.nii.gz"),

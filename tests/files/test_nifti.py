@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brats3d.errors import DataError
-from brats3d.files import same_grid
-from brats3d.files.nifti import read_header, read_volume
+from brats3d.files import read_header, read_volume, same_grid
 
 SHAPE = (5, 4, 3)
 
@@ -180,8 +179,9 @@ def test_a_suffix_that_contradicts_the_content_is_refused(tmp_path: Path, path: 
     write(wrong)
     wrong.rename(path)
     for read in (read_header, read_volume):
-        with pytest.raises(DataError, match="Not a gzipped file"):
+        with pytest.raises(DataError) as caught:
             read(path)
+        assert caught.value.advice == "rename it"
 
 
 def test_folders_empty_files_and_broken_links_are_refused(tmp_path: Path, path: Path) -> None:
@@ -189,7 +189,7 @@ def test_folders_empty_files_and_broken_links_are_refused(tmp_path: Path, path: 
         (path.mkdir, "a folder"),
         (path.touch, "0 bytes"),
         (lambda: path.symlink_to("gone"), "a link to a file that does not exist"),
-        (lambda: path.symlink_to(path), "cannot be read as NIfTI"),
+        (lambda: path.symlink_to(path), "cannot be read"),
     ):
         make()
         for read in (read_header, read_volume):

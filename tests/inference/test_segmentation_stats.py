@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from brats3d.bundle import installed_bundle
-from brats3d.files.nifti import read_header
+from brats3d.files import read_header
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import BRATS2020, BRATS2023
 

@@ -1,0 +1,67 @@
+"""MONAI's image reader for every format and header that brats3d reads."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monai.data import NibabelReader
+from monai.data.utils import correct_nifti_header_if_necessary
+from monai.transforms import Compose, LoadImaged
+from monai.utils import ensure_tuple
+
+from brats3d.files import Header, is_image_name, nifti_image, read_volume, same_grid
+
+logger = logging.getLogger("brats3d")
+
+
+class VolumeReader(NibabelReader):
+    """Read images with :func:`brats3d.files.read_volume`; the arrays and metadata are those of MONAI's own reader.
+
+    Files on the same grid get the affine of the first one, since MONAI stacks no files whose affines differ by
+    rounding. Unlike MONAI's reader, threads may share this one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filenames = itertools.repeat("")  # the base class pairs them with the images, and needs them on GPUs only
+        self._logged: set[str] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> VolumeReader:
+        """Return the reader itself, so that a warning is logged once by all threads."""
+        return self
+
+    def verify_suffix(self, filename: Sequence[str] | str) -> bool:
+        """Return True if all are names of images."""
+        return all(is_image_name(Path(name).name) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[str] | str, **kwargs: Any) -> Any:
+        """Return nibabel's image of a file, or a list of those of several files."""
+        images, grid = [], None
+        for name in ensure_tuple(data):
+            volume = read_volume(Path(name))
+            header = volume.header
+            self._log(header)
+            if grid is not None and same_grid(header, grid):
+                header = replace(header, affine=grid.affine)
+            grid = grid or header
+            images.append(correct_nifti_header_if_necessary(nifti_image(volume.values, header)))
+        return images if len(images) > 1 else images[0]
+
+    def _log(self, header: Header) -> None:
+        """Warn of a background of NaN once; the other notes were logged when the headers were checked."""
+        for note in header.notes:
+            if note.kind == "NaN background" and note.kind not in self._logged:
+                self._logged.add(note.kind)
+                logger.warning("%s: %s (this warning is not repeated for other files)", header.path, note.text)
+
+
+def register_reader(transform: Compose) -> None:
+    """Make a pipeline's ``LoadImaged`` transforms read with :class:`VolumeReader`, unless they name a reader."""
+    for each in transform.flatten().transforms:
+        if isinstance(each, LoadImaged) and each._loader.auto_select:
+            each.register(VolumeReader())
