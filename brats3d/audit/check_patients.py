@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from brats3d.audit.finding_kinds import Finding, make_finding
 from brats3d.cases import (
     DATALIST_NAME,
+    PATIENTS_NAME,
     Case,
     NameMapping,
     header_problems,
+    is_unknown,
     layout_of,
+    name_some,
     read_datalist,
     read_name_mappings,
+    unknown_cases,
     unmapped_releases,
 )
 
@@ -58,22 +62,27 @@ def read_folds(
     return listed, [make_finding("invalid datalist", "", file, f"lists unusable files: {each}") for each in problems]
 
 
-def patient_findings(cases: Sequence[Case], patient_of: Mapping[str, str]) -> Iterator[Finding]:
+def patient_findings(
+    cases: Sequence[Case], patient_of: Mapping[str, str], stated: Collection[str]
+) -> Iterator[Finding]:
     """Yield a finding for each patient with several cases: several time points, or the names of several releases.
 
     Args:
         cases: every case.
         patient_of: case_id -> patient_id.
+        stated: the cases whose patient the user states.
     """
     patients: dict[str, list[Case]] = {}
     for case in cases:
         patients.setdefault(patient_of[case.case_id], []).append(case)
     for patient, own in patients.items():
         if len(own) > 1:
-            releases = {layout_of(case.case_id).name for case in own}
+            releases = {layout_of(case.case_id).name for case in own if not is_unknown(case)}
             kind = "several releases" if len(releases) > 1 else "several time points"
             names = ", ".join(case.case_id for case in own)
-            yield make_finding(kind, own[0].case_id, None, f"patient {patient} has {len(own)} cases: {names}")
+            guess = any(is_unknown(case) and case.case_id not in stated for case in own)
+            source = f" (according to their names; {PATIENTS_NAME} can state otherwise)" if guess else ""
+            yield make_finding(kind, own[0].case_id, None, f"patient {patient} has {len(own)} cases{source}: {names}")
 
 
 def training_findings(
@@ -93,3 +102,6 @@ def training_findings(
         yield make_finding("too few patients", "", None, problem)
     if problem := unmapped_releases(cases, mapping):
         yield make_finding("no name mapping", "", None, problem)
+    if strangers := unknown_cases(cases, mapping):
+        problem = f"{PATIENTS_NAME} lists cases that were not found: {name_some(strangers)}"
+        yield make_finding("unknown case in patients.csv", "", None, problem)

@@ -87,6 +87,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "spreadsheet mapping": Kind("warning", "save it as CSV in the same folder: splits by patient need it"),
         "no name mapping": Kind("warning", "add the name_mapping.csv of the release: splits by patient need it"),
         "invalid datalist": Kind("error", "correct datalist.json, or delete it to split the cases by patient"),
+        "unknown case in patients.csv": Kind("warning", "correct the case_id: the row has no effect"),
         "too few patients": Kind("warning", "add segmented cases before training; ignore this for a validation set"),
         "several releases": Kind("warning", "do not test on one release after training on the other; splits are safe"),
         "several time points": Kind("note", "nothing to do: splits keep all cases of a patient in one fold"),

@@ -106,7 +106,7 @@ def audit_dataset(
         *by_name,
         *(finding for record in records for finding in record.findings),
         *copy_findings(records),
-        *patient_findings(cases, patient_of),
+        *patient_findings(cases, patient_of, mapping.stated),
     ):
         of_case[finding.case_id].append(finding)
     findings += _find_unknown_conventions(records, label_convention)

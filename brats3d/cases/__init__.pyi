@@ -15,7 +15,6 @@ from .load import load_cases as load_cases, load_fold as load_fold
 from .name_mapping import (
     NameMapping as NameMapping,
     read_name_mappings as read_name_mappings,
-    unite_patients as unite_patients,
     unmapped_releases as unmapped_releases,
 )
 from .naming_rules import (
@@ -26,6 +25,12 @@ from .naming_rules import (
 )
 from .nnunet import raw_convention_of as raw_convention_of, split_channel as split_channel
 from .paths import check_folder as check_folder, check_path_syntax as check_path_syntax
+from .patient_groups import (
+    is_unknown as is_unknown,
+    unite_patients as unite_patients,
+    unknown_cases as unknown_cases,
+)
+from .patients_table import PATIENTS_NAME as PATIENTS_NAME
 from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxels as region_voxels
 from .search import find_cases as find_cases, scan_cases as scan_cases
 from .split import describe_split as describe_split, split_dataset as split_dataset

@@ -11,9 +11,10 @@ from typing import Any
 
 from brats3d.cases.case import Case, make_case
 from brats3d.cases.file_names import parse_file_name
-from brats3d.cases.name_mapping import read_name_mappings, unite_patients
+from brats3d.cases.name_mapping import read_name_mappings
 from brats3d.cases.naming_rules import ANY_LAYOUT, case_id_of, layout_of, modality_of
 from brats3d.cases.paths import check_folder, check_path_syntax
+from brats3d.cases.patient_groups import unite_patients
 from brats3d.cases.stratify import MeasuredCase
 from brats3d.errors import DataError, NotFoundError, UsageError
 from brats3d.files import read_json, too_long, write_whole
@@ -28,6 +29,8 @@ def read_datalist(
     datalist: str | Path | None = None,
 ) -> list[list[Case]] | None:
     """Read the folds of a datalist.json. The files that it lists are not opened.
+
+    Entries without a ``"patient_id"`` belong to the patient that :func:`brats3d.cases.unite_patients` finds.
 
     The fold of an entry is its ``"fold"``. If the file has a ``"validation"`` list, that is fold 0 and ``"training"``
     is fold 1.
@@ -49,8 +52,8 @@ def read_datalist(
     if path_and_root is None:
         return None
     path, root = path_and_root
-    folds = _read_folds(path, root, modalities)
-    united = iter(unite_patients([case for fold in folds for case in fold], read_name_mappings(dataset_dir)))
+    folds, stated = _read_folds(path, root, modalities)
+    united = iter(unite_patients([case for fold in folds for case in fold], read_name_mappings(dataset_dir), stated))
     folds = [[next(united) for _ in fold] for fold in folds]
     folds_of: dict[str, set[int]] = {}
     for k, fold in enumerate(folds):
@@ -62,7 +65,12 @@ def read_datalist(
         if len(numbers) > 1
     ]
     if divided:
-        raise DataError.of_many(path, divided, "give all cases of a patient the same fold")
+        raise DataError.of_many(
+            path,
+            divided,
+            "give all cases of a patient the same fold; if names alone unite different patients, give each entry its "
+            '"patient_id"',
+        )
     return folds
 
 
@@ -132,7 +140,8 @@ def _find_datalist(
     return path, check_folder(dataset_dir)
 
 
-def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[Case]]:
+def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> tuple[list[list[Case]], dict[str, str]]:
+    """Return the cases of each fold, and case_id -> patient_id of the entries that state their patient."""
     modalities = order_modalities(modalities)
     try:
         content = read_json(path)
@@ -142,12 +151,15 @@ def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[
     if not lists.get("training") or not all(isinstance(entries, list) for entries in lists.values()):
         raise DataError(path, expected='{"training": [{"image": [...], "label": ..., "fold": 0}, ...]}')
     folds: dict[int, list[Case]] = {}
+    stated: dict[str, str] = {}
     problems: list[str] = []
     for k, (key, entries) in enumerate(lists.items()):
         for i, entry in enumerate(entries):
             try:
                 case = _entry_to_case(entry, root, modalities)
                 folds.setdefault(k if lists["validation"] else _fold_of(entry), []).append(case)
+                if entry.get("patient_id") is not None:
+                    stated[case.case_id] = case.patient_id
             except ValueError as error:
                 problems.append(f"{key}[{i}]: {error}")
     problems += _listed_twice([case for fold in folds.values() for case in fold])
@@ -155,7 +167,7 @@ def _read_folds(path: Path, root: Path, modalities: Sequence[str]) -> list[list[
         problems.append(f"has folds {sorted(folds)!s:.80}; expected two or more, counted from 0")
     if problems:
         raise DataError.of_many(path, problems, "correct the file, or remove it to split the cases by patient")
-    return [folds[k] for k in sorted(folds)]
+    return [folds[k] for k in sorted(folds)], stated
 
 
 def _listed_twice(cases: Sequence[Case]) -> list[str]:

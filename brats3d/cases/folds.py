@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from brats3d.cases.case import Case
+from brats3d.cases.patients_table import PATIENTS_NAME
 from brats3d.cases.text import name_some, natural_key
 from brats3d.errors import DataError, UsageError
 
@@ -69,5 +70,7 @@ def check_folds(cases: Sequence[Case], folds: int) -> None:
             "dataset_dir",
             f"found {len(cases)} case(s) of {len(patients)} patient(s) ({name_some(sorted(patients)) or 'none'})",
             expected="two patients or more: one for training, another for validation",
-            advice="add cases",
+            advice=f"add cases; if they are several patients', state them in a {PATIENTS_NAME} beside the cases"
+            if len(cases) > 1
+            else "add cases",
         )

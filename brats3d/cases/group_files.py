@@ -15,6 +15,7 @@ from brats3d.cases.file_names import (
     shows_other_than_tumour,
     without_processing,
 )
+from brats3d.cases.folder_case_id import folder_case_id
 from brats3d.cases.naming_rules import ANY_LAYOUT, layout_of
 from brats3d.cases.nnunet import RawDataset, find_raw_label, raw_dataset_of, split_channel
 from brats3d.cases.other_formats import is_other_volume
@@ -33,11 +34,12 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
         files: name -> paths, as :func:`brats3d.files.walk_folders` yields them.
     """
     folder_name = readable_name(Path(folder).name)
+    bare_id = folder_case_id(folder)
     raw = raw_dataset_of(folder) if any(map(split_channel, files)) else None
     groups: dict[str, list[Named]] = {}
     for name, paths in files.items():
         if parsed := parse_name(name) or _parse_channel(name, raw):
-            groups.setdefault(parsed.case_id or folder_name, []).append((parsed, paths))
+            groups.setdefault(parsed.case_id or bare_id, []).append((parsed, paths))
     read = {path for group in groups.values() for _, paths in group for path in paths}
     rest = {name: paths for name, paths in files.items() if read.isdisjoint(paths)}
     unknown = {name: paths for name, paths in rest.items() if is_image_name(name) or (read and is_other_volume(name))}

@@ -12,7 +12,8 @@ from brats3d.cases.case import Case, case_to_item, with_convention
 from brats3d.cases.case_files import Problem
 from brats3d.cases.datalist import read_datalist
 from brats3d.cases.folds import split_patients
-from brats3d.cases.name_mapping import read_name_mappings, unite_patients, unmapped_releases
+from brats3d.cases.name_mapping import read_name_mappings, unmapped_releases
+from brats3d.cases.patient_groups import group_notes, is_unknown, unite_patients
 from brats3d.cases.search import Scan, scan_cases, usable_cases
 from brats3d.cases.text import name_some, natural_key
 from brats3d.cases.valid_headers import header_problems, warn_of_notes
@@ -58,11 +59,14 @@ def load_fold(
         scan = scan_cases(dataset_dir, modalities)
         cases = usable_cases(scan, require_label=True)
         mapping = read_name_mappings(dataset_dir)
+        # Names of unlabelled cases help to find the patients, too.
+        every = scan.cases if any(map(is_unknown, cases)) else cases
+        united = [case for case in unite_patients(every, mapping) if case.label]
         if section == "training":
-            for warning in (*scan.notes, unmapped_releases(cases, mapping)):
+            for warning in (*scan.notes, unmapped_releases(cases, mapping), *group_notes(united, mapping)):
                 if warning:
                     logger.warning("%s", warning)
-        folds = split_patients(unite_patients(cases, mapping))
+        folds = split_patients(united)
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(folds):
         raise UsageError("fold", expected=f"0 to {len(folds) - 1}, one of {len(folds)} folds", found=fold)
     if section == "validation":

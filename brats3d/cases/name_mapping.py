@@ -7,21 +7,22 @@ a spreadsheet, ``BraTS2023_2017_GLI_Mapping.xlsx``; saved as CSV, with commas or
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from brats3d.cases.case import Case
 from brats3d.cases.case_files import GRADES
+from brats3d.cases.csv_table import read_table
 from brats3d.cases.naming_rules import layout_of
 from brats3d.cases.paths import check_folder
+from brats3d.cases.patients_table import read_patients
 from brats3d.cases.text import natural_key
 from brats3d.errors import DataError
-from brats3d.files import is_image_name, read_bounded, walk_folders
+from brats3d.files import is_image_name, walk_folders
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,22 @@ class NameMapping:
         files: the files that were read.
         spreadsheets: mapping files that cannot be read, since they are not CSV.
         patients: a name from any release, in lower case -> its patient.
+        stated: case_id -> patient_id, from the user's ``patients.csv``.
     """
 
     files: tuple[Path, ...] = ()
     spreadsheets: tuple[Path, ...] = ()
     patients: Mapping[str, _Patient] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    stated: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     def patient_of(self, case: Case) -> str:
         """Return the same identifier for a patient in every release; the case's own if no row names the patient."""
         patient = self._find(case)
         return patient.patient_id if patient else case.patient_id
+
+    def knows(self, name: str) -> bool:
+        """Return True if a row names this case or patient."""
+        return _key(name) in self.patients
 
     def grade_of(self, case: Case) -> str | None:
         """Return ``"HGG"`` or ``"LGG"`` from the case's folder or, failing that, from the mapping if its rows agree."""
@@ -53,20 +60,21 @@ class NameMapping:
 
 
 def read_name_mappings(dataset_dir: str | Path | Sequence[str | Path]) -> NameMapping:
-    """Find and read the mapping files of a data set.
+    """Find and read the mapping files of a data set, and the ``patients.csv`` in its folder.
 
-    They are searched in each folder and below, as deep as cases. If a folder is only part of a data set (one case's
-    folder, or ``HGG`` or ``LGG``), up to two folders above are searched too, but never above a home folder.
+    Mapping files are searched in each folder and below, as deep as cases. If a folder is only part of a data set (one
+    case's folder, or ``HGG`` or ``LGG``), up to two folders above are searched too, but never above a home folder.
 
     Args:
         dataset_dir: a folder, or several; as in :func:`brats3d.cases.find_cases`.
 
     Raises:
-        DataError: if a mapping file cannot be read. Without it, one patient could be in both training and validation.
+        DataError: if one of the files cannot be read. Without it, one patient could be in both training and validation.
     """
-    roots = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else dataset_dir
+    listed = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else dataset_dir
+    roots = [check_folder(folder) for folder in listed]
     files: dict[str, Path] = {}
-    for root in map(check_folder, roots):
+    for root in roots:
         paths = [folder / name for folder in _folders_above(root) for name in _names_in(folder)]
         for folder, names in walk_folders(root, skip_unreadable=True):
             paths += [Path(folder, name) for name in names if _MAPPING_FILE.fullmatch(name)]
@@ -74,18 +82,9 @@ def read_name_mappings(dataset_dir: str | Path | Sequence[str | Path]) -> NameMa
     mapping_files = sorted(files.values(), key=str)
     tables = tuple(path for path in mapping_files if path.suffix.lower() == ".csv")
     rows = [row for path in tables for row in _read_rows(path)]
-    return NameMapping(
-        tables, tuple(path for path in mapping_files if path not in tables), MappingProxyType(_patients(rows))
-    )
-
-
-def unite_patients(cases: Sequence[Case], mapping: NameMapping) -> list[Case]:
-    """Return the cases with one patient_id per patient: those that the mapping or their own patient_id unite."""
-    named = [mapping.patient_of(case) for case in cases]
-    joined = join_overlapping({name, case.patient_id} for name, case in zip(named, cases, strict=True))
-    usual = set(named)
-    first = {name: min(names & usual, key=natural_key) for names in joined for name in names}
-    return [replace(case, patient_id=first[name]) for name, case in zip(named, cases, strict=True)]
+    spreadsheets = tuple(path for path in mapping_files if path not in tables)
+    stated = MappingProxyType(read_patients(roots))
+    return NameMapping(tables, spreadsheets, MappingProxyType(_patients(rows)), stated)
 
 
 def unmapped_releases(cases: Iterable[Case], mapping: NameMapping) -> str:
@@ -170,7 +169,7 @@ def _patient_id(name: str) -> str:
 
 def _read_rows(path: Path) -> Iterator[_Row]:
     try:
-        header, *rows = _read_table(path)
+        header, *rows = read_table(path)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
             path, f"cannot be read as CSV: {error}", expected="BraTS's name mapping", advice=_ADVICE
@@ -192,30 +191,6 @@ def _read_rows(path: Path) -> Iterator[_Row]:
         names = tuple((year, row[i]) for i, year in years.items() if _IDENTIFIER.fullmatch(row[i]))
         value = row[grade].upper() if grade is not None else ""
         yield _Row(names, value if value in GRADES else None)
-
-
-def _read_table(path: Path) -> list[tuple[int, list[str]]]:
-    """Return (line number, cells) of each row that is not empty; at least one."""
-    text = _decode(read_bounded(path))
-    lines = text.lstrip().splitlines()
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-    table = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    table = [(line, row) for line, row in table if any(row)]
-    if not table:
-        raise ValueError("is empty")
-    return table
-
-
-def _decode(data: bytes) -> str:
-    """Decode UTF-8 or, if that fails, Latin-1, which accepts any byte; Excel writes both."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    if "\0" in text:
-        raise ValueError("is not a text file")
-    return text
 
 
 def _year(column: str) -> int:

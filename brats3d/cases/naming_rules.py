@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from brats3d.cases.file_names import SEGMENTATION, parse_file_name, parse_name
+from brats3d.cases.folder_case_id import folder_case_id
 from brats3d.cases.nnunet import raw_dataset_of, raw_modality_of, split_channel
-from brats3d.cases.text import readable_name
 from brats3d.labels import CONVENTIONS
 
 
@@ -137,9 +137,9 @@ def modality_of(path: str | Path) -> str | None:
 
 
 def case_id_of(path: Path) -> str:
-    """Return the case identifier that a file's name or its folder's name states; by default, the folder's name."""
+    """Return the case identifier that a file's name or its folder's name states; by default, that of the folder."""
     parsed = parse_path(path) or parse_file_name(path.parent.name)
-    return (parsed[0] if parsed else "") or readable_name(path.parent.name)
+    return (parsed[0] if parsed else "") or folder_case_id(path.parent)
 
 
 def _has_suffix_of_2023(path: Path) -> bool:

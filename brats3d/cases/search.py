@@ -12,9 +12,11 @@ from brats3d.cases.case import Case
 from brats3d.cases.case_files import CaseFiles, Problem
 from brats3d.cases.explain_no_cases import no_cases
 from brats3d.cases.file_names import SEGMENTATION
+from brats3d.cases.folder_case_id import tell_apart
 from brats3d.cases.group_files import group_by_case
 from brats3d.cases.labels_apart import add_label, possible_labels
-from brats3d.cases.naming_rules import layout_of
+from brats3d.cases.name_words import states_patient
+from brats3d.cases.naming_rules import ANY_LAYOUT, layout_of
 from brats3d.cases.paths import check_folder
 from brats3d.cases.text import natural_key
 from brats3d.cases.unusual_names import describe_names
@@ -122,6 +124,7 @@ def scan_cases(
         for case in _find_below(root, modalities, seen, absent_sequences):
             (places if case.images or case.is_case(modalities) else loose).setdefault(case.case_id, []).append(case)
     places = {case_id: add_label(copies, loose.get(case_id, ())) for case_id, copies in places.items()}
+    _tell_apart(places)
     problems: list[Problem] = []
     for case_id, (first, *others) in places.items():
         problems += first.problems(modalities, absent_sequences)
@@ -145,6 +148,17 @@ def _no_segmentation(scan: Scan) -> DataError:
         problem += f"; {len(candidates)} file(s) such as {candidates[0]} could be one but are not used"
         advice = 'if these show the tumour, rename them as expected, or list each as "label" in a datalist.json'
     return DataError(scan.subject, problem, expected=f"files such as {name}", advice=advice)
+
+
+def _tell_apart(places: dict[str, list[CaseFiles]]) -> None:
+    """Rename the cases of different folders that are called alike, if their files name no patient."""
+    for case_id, cases in list(places.items()):
+        is_vague = not states_patient(case_id) or all(case.bare for case in cases)
+        if len(cases) > 1 and layout_of(case_id) is ANY_LAYOUT and is_vague:
+            del places[case_id]
+            for case, name in zip(cases, tell_apart([case.folder for case in cases]), strict=True):
+                case.case_id = name
+                places.setdefault(name, []).append(case)
 
 
 def _find_below(root: Path, modalities: Sequence[str], seen: set[str], absent_sequences: bool) -> list[CaseFiles]:

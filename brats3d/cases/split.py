@@ -17,10 +17,10 @@ from brats3d.cases.name_mapping import (
     NameMapping,
     join_overlapping,
     read_name_mappings,
-    unite_patients,
     unmapped_releases,
 )
 from brats3d.cases.paths import check_folder, check_path_syntax
+from brats3d.cases.patient_groups import group_notes, several_cases, unite_patients
 from brats3d.cases.region_volumes import region_volumes_ml
 from brats3d.cases.search import scan_cases, usable_cases
 from brats3d.cases.stratify import MeasuredCase, fold_table, stratified_folds
@@ -93,8 +93,9 @@ def split_dataset(
     patients = {case.patient_id for case in labelled}
     if seen := [case.case_id for case in unlabelled if case.patient_id in patients]:
         notes.append(f"{len(seen)} case(s) without a segmentation belong to patients in the folds: {name_some(seen)}")
-    if warning := unmapped_releases(cases, mapping):
-        notes.append(warning)
+    if several := len(several_cases(cases)):
+        notes.append(f"{several} of {len({case.patient_id for case in cases})} patients have several cases")
+    notes += filter(None, (*group_notes(cases, mapping), unmapped_releases(cases, mapping)))
     return Split(tuple(map(tuple, stratified)), tuple(unlabelled), tuple(notes), written)
 
 

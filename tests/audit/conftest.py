@@ -148,6 +148,7 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "spreadsheet mapping": lambda root: (root / "BraTS2023_2017_GLI_Mapping.xlsx").write_bytes(b"PK"),
     "no name mapping": lambda root: _rename(root, CASE, "Brats18_2013_2_1", labels_2023=False),
     "invalid datalist": lambda root: (root / "datalist.json").write_text('{"training": ['),
+    "unknown case in patients.csv": lambda root: (root / "patients.csv").write_text("case_id,patient_id\nX,a\n"),
     "too few patients": _without_labels,
     "unreadable file": lambda root: _path(root, "t2").write_bytes(_path(root, "t2").read_bytes()[:-100]),
     "identical sequences": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1ce")),

@@ -170,7 +170,7 @@ def test_several_releases_without_a_mapping_are_reported(make_dataset, write_cas
 def test_cases_that_share_an_image_stay_together(make_dataset, write_case) -> None:
     root = make_dataset(3)
     write_case(root / "Copy_9", seed=2)  # the seed of case 2: the same noise
-    note, _ = split(root).notes
+    note = split(root).notes[0]
     assert note == "BraTS20_Training_002 and Copy_9 share t1, t1ce, t2, flair: kept in one fold"
     assert folds_of(root)["Copy_9"] == folds_of(root)["BraTS20_Training_002"]
     assert len(set(folds_of(root).values())) == 3
