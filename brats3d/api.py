@@ -9,7 +9,7 @@ from typing import Any
 from brats3d.bundle import config_files, misread_paths, run_workflow, unknown_ids
 from brats3d.errors import ExplainedError
 from brats3d.evaluation import FolderScores, score_folders
-from brats3d.files import cause_of
+from brats3d.files import cause_of, check_replaceable
 
 
 def predict(
@@ -20,7 +20,7 @@ def predict(
     Args:
         cases: a folder of cases, the folder of one case, or a list of case folders.
         output: folder to write ``<case_id>.nii.gz`` to: uint8 labels with the shape and affine of the input. Cases that
-            were segmented by an earlier call are skipped.
+            were segmented by an earlier call are skipped; segmentations that were corrected since are kept.
         checkpoint: the weights; default: those of the bundle, which were trained on synthetic cases.
         knobs: any knob of ``inference.yaml``, such as ``device="cuda:1"``, ``preview=True`` or ``modalities=["t1"]``.
 
@@ -64,6 +64,9 @@ def score(pred: str | Path, ref: str | Path, output: str | Path | None = None, *
         UsageError: if an argument is wrong or a folder does not exist.
         DataError: if a file cannot be scored.
     """
+    if output is not None:
+        check_replaceable(output, "output")
+        check_replaceable(Path(output).with_suffix(".csv"), "output")
     scored = score_folders(pred, ref, **options)
     if output is not None:
         scored.write(output)

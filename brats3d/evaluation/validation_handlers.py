@@ -12,11 +12,18 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from brats3d.cases import item_to_case
+from brats3d.cases import item_to_case, name_some
 from brats3d.data import regions_to_labels
 from brats3d.evaluation.score_files import write_scores
 from brats3d.evaluation.summary import summarise
-from brats3d.files import WrittenFiles, explain_full_disk, read_header, writable_folder, write_segmentation
+from brats3d.files import (
+    ChangedFileError,
+    WrittenFiles,
+    explain_full_disk,
+    read_header,
+    writable_folder,
+    write_segmentation,
+)
 from brats3d.labels import BRATS2020
 from brats3d.networks import last_checkpoint_note
 
@@ -51,6 +58,8 @@ class SaveScores:
 class SaveValidationSegmentations:
     """Handler of the evaluator that writes ``<output_dir>/<case_id>.nii.gz`` for every case, with BraTS 2020's labels.
 
+    A segmentation that was changed since, or that brats3d did not write, is kept, with a warning.
+
     The evaluator's volumes are reoriented and cropped. Their affine defines their position. No record of the
     transforms is needed; cached cases have none.
 
@@ -63,6 +72,7 @@ class SaveValidationSegmentations:
         self.output_dir = Path(output_dir)
         self.images = {case.case_id: case.images for case in map(item_to_case, cases)}
         self._files = WrittenFiles(output_dir)
+        self._kept: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -71,7 +81,8 @@ class SaveValidationSegmentations:
 
     def _prepare(self, engine: Engine) -> None:
         writable_folder(self.output_dir)
-        self._files.check_replaceable(f"{case_id}.nii.gz" for case_id in self.images)
+        if kept := self._files.changed(f"{case_id}.nii.gz" for case_id in self.images):
+            self._keep(kept)
 
     def __call__(self, engine: Engine) -> None:
         """Write the batch's cases; pred is regions (3, h, w, d), and label a ``MetaTensor`` on the same grid."""
@@ -82,7 +93,20 @@ class SaveValidationSegmentations:
             label = regions_to_labels(torch.as_tensor(out["pred"]).cpu(), BRATS2020).numpy()[0]
             whole = place_in_grid(label, np.asarray(out["label"].affine), header.affine, header.shape)
             path = self.output_dir / f"{case_id}.nii.gz"
-            write_segmentation(path, whole, like, BRATS2020.name, self._files.write)
+            if path.name in self._kept:
+                continue
+            try:
+                write_segmentation(path, whole, like, BRATS2020.name, self._files.write)
+            except ChangedFileError:  # since the start
+                self._keep([path.name])
+
+    def _keep(self, names: Sequence[str]) -> None:
+        self._kept.update(names)
+        logger.warning(
+            "%s in %s: kept, because it was changed or not written by brats3d; the scores are those of the weights",
+            name_some(names),
+            self.output_dir,
+        )
 
 
 def place_in_grid(label: np.ndarray, affine: np.ndarray, grid: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -46,7 +46,8 @@ def run_inference(
         roi_size: size of the sliding windows; logs a warning if the weights were trained on patches of another size.
         saver: the handler that writes the segmentations.
         failures: the record of failed cases; it may hold some already.
-        skip_done: skip the cases that an earlier run segmented from the same input, weights and settings.
+        skip_done: skip the cases that an earlier run segmented from the same input, weights and settings. Segmentations
+            that were changed since are kept in any case.
 
     Raises:
         NotFoundError: if the checkpoint does not exist.
@@ -63,12 +64,12 @@ def run_inference(
         refuse_idle_processes(sum(counts), "cases")
     skipped = saver.prepare(skip_done)
     failures.begin()
-    if skipped:
+    if done := len(skipped) - len(saver.kept):
         text = (
             "Skipping %d of %d cases, already segmented with the same input, weights and settings "
             "(--skip_done False segments them again)"
         )
-        logger.info(text, len(skipped), len(cases) + len(failures))
+        logger.info(text, done, len(cases) + len(failures))
     for case in map(item_to_case, cases):
         if case.case_id not in skipped:
             with failures.catch(case.case_id):
@@ -78,6 +79,7 @@ def run_inference(
     evaluator.state.epoch_length = None  # run until the loader is exhausted
     evaluator.run()
     idist.barrier()
-    failures.raise_any(len(saver.saved), len(skipped))
-    count = len(saver.saved)
-    logger.info("Segmented %d case%s (%d already done): %s", count, "s" * (count != 1), len(skipped), saver.output_dir)
+    count, kept = len(saver.saved), len(saver.kept)
+    failures.raise_any(count, done + kept)
+    more = f", kept {kept} corrected" if kept else ""
+    logger.info("Segmented %d case%s (%d already done%s): %s", count, "s" * (count != 1), done, more, saver.output_dir)

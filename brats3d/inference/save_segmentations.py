@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ import torch
 from ignite.engine import Engine, Events
 
 from brats3d import __version__
-from brats3d.cases import check_labels, find_cases, item_to_case, region_volumes_ml, whole_labels
+from brats3d.cases import check_labels, find_cases, item_to_case, name_some, region_volumes_ml, whole_labels
 from brats3d.data import labels_to_regions
+from brats3d.errors import UsageError
 from brats3d.files import (
     PREDICTIONS_NAME,
+    ChangedFileError,
     Failures,
     Header,
     Writer,
@@ -34,6 +36,7 @@ from brats3d.files import (
     write_json,
     write_segmentation,
 )
+from brats3d.inference.output_state import OutputState, compare_output, describe_input
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
 
@@ -44,8 +47,11 @@ class SaveSegmentations:
     """Evaluator handler that writes ``<output_dir>/<case_id>.nii.gz`` for every case.
 
     ``<output_dir>/predictions.jsonl`` records each file, with a digest of everything that it was made from: weights,
-    ``settings``, label convention, sequences, the versions of brats3d, MONAI and PyTorch, and the names, sizes and
-    mtimes of the input files. :meth:`prepare` compares it to find the cases that need not be segmented again.
+    ``settings``, label convention, sequences, the versions of brats3d, MONAI and PyTorch, and the names, sizes,
+    mtimes and contents of the input files. :meth:`prepare` compares it to find the cases that need not be segmented
+    again.
+
+    A segmentation that was changed since, or that brats3d did not write, is kept: its case is not written.
 
     Args:
         output_dir: folder to write to.
@@ -57,7 +63,7 @@ class SaveSegmentations:
         checkpoint: the weights. With None (random weights), no case is ever skipped.
         settings: a text of all other settings that a segmentation depends on, see
             :func:`brats3d.config_reader.config_text`.
-        failures: record the cases that cannot be saved; None = raise.
+        failures: record the cases that cannot be saved, and those whose file is of other images; None = raise.
         shard: the part of the cases that the run segments, such as ``"3/8"``; its record is then
             ``predictions-3-of-8.jsonl``.
     """
@@ -88,6 +94,8 @@ class SaveSegmentations:
         self.saved: set[str] = set()
         self._weights: dict[str, Any] | None = None
         self._files: WrittenFiles | None = None
+        self._state = OutputState()
+        self._sources: dict[str, dict[str, Any]] = {}
         self._made_from: dict[str, str] = {}
         self._labels: dict[Path, dict[str, Path]] = {}
 
@@ -96,34 +104,44 @@ class SaveSegmentations:
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
+    @property
+    def kept(self) -> set[str]:
+        """Cases that are not written, because their segmentation was changed or is not one of brats3d."""
+        return self._state.kept
+
     def prepare(self, skip_done: bool = False) -> set[str]:
         """Create the folder and check its files. Called at the start of the evaluator unless it was called before.
 
         Args:
-            skip_done: find the cases that need not be segmented again; else none are skipped.
+            skip_done: find the cases that need not be segmented again; else only :attr:`kept` ones are skipped.
 
         Returns:
-            The cases to skip: their files are unchanged and were made from the same input, weights and settings.
+            The cases to skip: their files are unchanged and were made from the same input, weights and settings, or
+            they must be kept.
 
         Raises:
             NotFoundError: if the weights do not exist.
-            UsageError: if the folder cannot be written, or if a file to be replaced was not written by brats3d or was
-                changed since.
+            UsageError: if the folder cannot be written; if a file to be replaced that is not a segmentation was not
+                written by brats3d or was changed since; if the folder holds a segmentation of every case and brats3d
+                never wrote to it; or if other images have the name of a case and ``failures`` is None.
         """
         writable_folder(self.output_dir)
         files = WrittenFiles(self.output_dir, shard_file_name(PREDICTIONS_NAME, self.shard))
         self._weights = describe_weights(self.checkpoint)
+        self._sources = self._inputs()
         self._made_from = self._digests()
-        done = {
-            case_id
-            for case_id, made_from in self._made_from.items()
-            if skip_done and files.are_unchanged(self._names(case_id), made_from)
-        }
-        names = [name for case_id in self.images if case_id not in done for name in self._names(case_id)]
-        files.check_replaceable(names)
-        remove_temporary(self.output_dir, set(names))
+        names = {case_id: self._names(case_id) for case_id in self.images}
+        self._state = compare_output(files, names, self._sources, self._made_from if skip_done else {})
+        for case_id, problem in self._state.taken.items():
+            if self.failures is None:
+                raise UsageError("output_dir", f"{case_id}: {problem}")
+            self.failures.add(case_id, problem, next(iter(self.images[case_id].values())).parent)
+        if self.kept:
+            self._warn_of_kept(self.kept)
+        left = self.images.keys() - self._state.cases
+        remove_temporary(self.output_dir, {name for case_id in left for name in names[case_id]})
         self._files = files
-        return done
+        return self._state.done | self.kept
 
     def _started(self, engine: Engine) -> None:
         if self._files is None:
@@ -139,15 +157,23 @@ class SaveSegmentations:
         """Write the cases of the batch; ``pred`` holds labels (1, H, W, D) in the orientation of the input."""
         for item, out in zip(engine.state.batch, engine.state.output, strict=True):
             case_id = item["case_id"]
+            if case_id in self._state.cases:
+                continue
             with self.failures.catch(case_id) if self.failures is not None else nullcontext():
                 self._save(case_id, torch.as_tensor(out["pred"]).cpu().numpy()[0])
 
     def _save(self, case_id: str, label: np.ndarray) -> None:
         assert self._files is not None  # prepare() was called
-        write = partial(self._files.write, made_from=self._made_from.get(case_id, ""))
+        made_from, source = self._made_from.get(case_id, ""), self._sources.get(case_id)
+        write = partial(self._files.write, made_from=made_from, source=source)
         like = next(iter(self.images[case_id].values()))
         path = self.output_dir / f"{case_id}.nii.gz"
-        write_segmentation(path, label, like, self.convention.name, write)
+        try:
+            write_segmentation(path, label, like, self.convention.name, write)
+        except ChangedFileError:  # somebody has corrected the earlier one since the run started
+            self.kept.add(case_id)
+            self._warn_of_kept([case_id])
+            return
         header = read_header(like)
         if self.preview:
             self._draw(case_id, label, write)
@@ -162,22 +188,38 @@ class SaveSegmentations:
         suffixes = [".nii.gz", *([".png"] if self.preview else []), *([".json"] if self.stats else [])]
         return [case_id + suffix for suffix in suffixes]
 
-    def _digests(self) -> dict[str, str]:
-        """Return a digest, for each case, of everything that its segmentation depends on.
+    def _warn_of_kept(self, case_ids: Iterable[str]) -> None:
+        logger.warning(
+            "%s: not segmented, because the files in %s were changed, or were not written by brats3d, and are kept; to "
+            "segment these cases again, move their files away or choose another --output_dir",
+            name_some(sorted(case_ids)),
+            self.output_dir,
+        )
 
-        Cases whose files cannot be accessed are omitted; loading them reports the reason.
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        """Return what identifies the images of each case.
+
+        Cases whose files cannot be read are omitted; loading them reports the reason.
         """
+        inputs = {}
+        for case_id, images in self.images.items():
+            with suppress(OSError, ValueError):
+                inputs[case_id] = describe_input(images)
+        return inputs
+
+    def _digests(self) -> dict[str, str]:
+        """Return a digest, for each readable case, of everything that its segmentation depends on."""
         if self._weights is None:
             return {}
         versions = [__version__, monai.__version__, torch.__version__]
         common = [*versions, self._weights["sha256"], self.settings, self.convention.name, *self.modalities]
         digests = {}
-        for case_id, images in self.images.items():
-            try:
-                files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in images.values()]
-            except OSError:
-                continue
-            digests[case_id] = hashlib.sha256(json.dumps([common, files]).encode()).hexdigest()[:20]
+        for case_id, source in self._sources.items():
+            with suppress(OSError):
+                stats = [(path.name, path.stat()) for path in self.images[case_id].values()]
+                files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+                content = [common, files, source["images"]]
+                digests[case_id] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
         return digests
 
     def _describe(self, case_id: str, label: np.ndarray, header: Header) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _check_output(path: Path) -> Path:
     folder = path.with_suffix("")
     if folder.is_dir():
         names = {file.name for file in folder.iterdir()} - {RECORD_NAME}
-        WrittenFiles(folder).check_replaceable(sorted(names), "output")
+        WrittenFiles(folder, argument="output").check_replaceable(sorted(names))
     return path
 
 

@@ -14,7 +14,6 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from brats3d.data.label_transforms import labels_to_regions
-from brats3d.errors import UsageError
 from brats3d.evaluation.validation_handlers import SaveValidationSegmentations, place_in_grid
 from brats3d.files.nifti_write import marked_convention
 from brats3d.labels import BRATS2020
@@ -72,12 +71,26 @@ def test_the_handler_writes_in_the_space_of_the_case(tmp_path):
     assert marked_convention(tmp_path / "out" / "a.nii.gz") == "brats2020"
 
 
-def test_a_file_that_brats3d_did_not_write_is_not_replaced(tmp_path):
-    (tmp_path / "a.nii.gz").write_text("an expert's")
-    handler = SaveValidationSegmentations(tmp_path, [{"image": [str(tmp_path / "a_t1.nii.gz")], "case_id": "a"}])
-    evaluator = Engine(lambda engine, batch: None)
-    handler.attach(evaluator)
-    with pytest.raises(UsageError) as error:
-        evaluator.run([0])
-    assert error.value.subject == "output_dir"
-    assert (tmp_path / "a.nii.gz").read_text() == "an expert's"
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_file_that_brats3d_did_not_write_is_kept(tmp_path, when, log):
+    affine = np.eye(4)
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), affine), tmp_path / "t1.nii.gz")
+    items = [{"image": [str(tmp_path / "t1.nii.gz")], "case_id": case_id} for case_id in "ab"]
+    out = tmp_path / "out"
+    handler = SaveValidationSegmentations(out, items)
+    regions = MetaTensor(torch.zeros(3, 4, 4, 4), affine=torch.from_numpy(affine))
+
+    def step(engine, item):
+        if when == "during":
+            (out / "a.nii.gz").write_text("corrected")
+        engine.state.batch = [item]
+        return [{"pred": regions, "label": regions}]
+
+    engine = Engine(step)
+    handler.attach(engine)
+    out.mkdir()
+    if when == "before":
+        (out / "a.nii.gz").write_text("corrected")
+    engine.run(items)
+    assert (out / "a.nii.gz").read_text() == "corrected" and nib.load(out / "b.nii.gz").shape == (4, 4, 4)
+    assert sum(r.levelname == "WARNING" for r in log.records) == 1

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from brats3d.errors import UsageError
-from brats3d.files.ownership import PREDICTIONS_NAME, RECORD_NAME, WrittenFiles, check_replaceable, write_owned
+from brats3d.files.ownership import (
+    PREDICTIONS_NAME,
+    RECORD_NAME,
+    ChangedFileError,
+    WrittenFiles,
+    check_replaceable,
+    write_owned,
+)
 
 
 def write(folder: Path, name: str, content: str, made_from: str = "x", record: str = PREDICTIONS_NAME) -> None:
@@ -127,3 +134,31 @@ def test_records_of_version_1_are_understood(tmp_path: Path) -> None:
     line = json.loads((tmp_path / PREDICTIONS_NAME).read_text())
     (tmp_path / PREDICTIONS_NAME).write_text(json.dumps({"case_id": "a", **line}))
     assert owned(tmp_path, "a.nii.gz")
+
+
+def test_a_file_changed_after_the_check_is_kept(folder: Path) -> None:
+    files = WrittenFiles(folder, PREDICTIONS_NAME)
+    files.check_replaceable(["a.nii.gz"])
+    (folder / "a.nii.gz").write_text("corrected")
+    with pytest.raises(ChangedFileError) as caught:
+        files.write(folder / "a.nii.gz", lambda file: file.write(b"new"), "y")
+    assert caught.value.subject == "output_dir" and files.changed(["a.nii.gz", "b.nii.gz"]) == ["a.nii.gz"]
+    assert (folder / "a.nii.gz").read_text() == "corrected"
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_a_file_that_another_process_has_written_since_may_be_replaced(folder: Path) -> None:
+    files = WrittenFiles(folder, PREDICTIONS_NAME)
+    write(folder, "a.nii.gz", "of another shard", "y", "predictions-2-of-3.jsonl")
+    files.write(folder / "a.nii.gz", lambda file: file.write(b"new"), "y")
+    assert (folder / "a.nii.gz").read_text() == "new"
+
+
+def test_the_source_of_a_file_is_recorded(folder: Path) -> None:
+    files = WrittenFiles(folder)
+    files.write(folder / "a.nii.gz", lambda file: file.write(b"new"), "y", {"folder": "d"})
+    read = WrittenFiles(folder)
+    assert [version.source for version in read.versions("a.nii.gz")] == [{"folder": "d"}]
+    (folder / "a.nii.gz").write_text("corrected")
+    assert sorted(version.made_from for version in read.versions("a.nii.gz")) == ["x", "y"]
+    assert read.versions("none") == [] and not WrittenFiles(folder / "empty").has_record

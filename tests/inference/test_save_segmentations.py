@@ -21,6 +21,8 @@ from brats3d.errors import UsageError
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.labels import MODALITIES
 
+FILES = (".nii.gz", ".png", ".json")
+
 
 @pytest.fixture
 def segment(make_dataset, tmp_path):
@@ -50,7 +52,7 @@ def segment(make_dataset, tmp_path):
         SupervisedEvaluator(
             torch.device("cpu"), loader, torch.nn.Identity(), iteration_update=step, val_handlers=[handler]
         ).run()
-        return SimpleNamespace(out=out, ids=ids, pred=pred[0].numpy(), items=items)
+        return SimpleNamespace(out=out, ids=ids, pred=pred[0].numpy(), items=items, handler=handler)
 
     return run
 
@@ -130,23 +132,85 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_case(segmen
     assert caught.value.subject == "output_dir"
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".png", ".json"])
-@pytest.mark.parametrize("earlier", [False, True], ids=["never written", "changed"])
-def test_changed_and_foreign_files_are_never_replaced(segment, suffix, earlier):
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".jsonl"}
+
+
+@pytest.mark.parametrize("suffix", FILES)
+@pytest.mark.parametrize("record", [True, False], ids=["changed", "record lost"])
+def test_a_case_with_a_changed_file_is_kept_and_the_others_are_segmented(segment, suffix, record, log):
     options = {"preview": True, "stats": True}
     result = segment(**options)
-    if not earlier:
+    first, second = result.ids
+    if not record:
         (result.out / "predictions.jsonl").unlink()
-        for path in result.out.iterdir():
-            if path.name != result.ids[0] + suffix:
-                path.unlink()
-    path = result.out / f"{result.ids[0]}{suffix}"
-    path.write_bytes(path.read_bytes() + b"\0")  # corrected by hand, for example
-    before = path.read_bytes()
+        for each in FILES:
+            (result.out / f"{second}{each}").unlink()
+    path = result.out / f"{first}{suffix}"
+    if suffix == ".nii.gz":
+        nib.save(nib.Nifti1Image(np.ones((16, 16, 12), np.uint8), np.eye(4)), path)
+    else:
+        path.write_bytes(path.read_bytes() + b"\0")
+    before = contents(result.out)
+    again = segment(**options, empty=True)
+    assert again.handler.kept == {first} and again.handler.saved == {second}
+    after = contents(result.out)
+    for each in FILES:
+        assert after[first + each] == before[first + each]
+        assert after[second + each] != before.get(second + each)
+    assert [first in r.getMessage() for r in log.records if r.levelname == "WARNING"] == [True]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".json"])
+def test_a_foreign_file_that_is_no_segmentation_is_refused_if_the_case_has_none(segment, suffix, tmp_path):
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / f"BraTS20_Training_001{suffix}"
+    path.write_text("notes")
     with pytest.raises(UsageError) as caught:
-        segment(**options)
+        segment(preview=True, stats=True)
     assert caught.value.subject == "output_dir" and str(path) in caught.value.problem
-    assert path.read_bytes() == before
+    assert path.read_text() == "notes"
+
+
+def test_a_folder_of_segmentations_by_others_is_refused(segment):
+    result = segment()
+    (result.out / "predictions.jsonl").unlink()
+    before = contents(result.out)
+    with pytest.raises(UsageError) as caught:
+        segment(empty=True)
+    assert caught.value.subject == "output_dir" and contents(result.out) == before
+
+
+def test_a_correction_saved_while_the_run_goes_on_is_kept(segment, monkeypatch):
+    result = segment()
+    path = result.out / f"{result.ids[0]}.nii.gz"
+    prepare = SaveSegmentations.prepare
+
+    def correct_after_the_check(self, *arguments):
+        skipped = prepare(self, *arguments)
+        path.write_bytes(b"corrected")
+        return skipped
+
+    monkeypatch.setattr(SaveSegmentations, "prepare", correct_after_the_check)
+    again = segment(empty=True, stats=True)
+    assert path.read_bytes() == b"corrected"
+    assert again.handler.kept == {result.ids[0]} and again.handler.saved == {result.ids[1]}
+    assert not (result.out / f"{result.ids[0]}.json").exists(), "it would describe another segmentation"
+
+
+@pytest.mark.parametrize("link", ["correction", "not mounted"])
+def test_a_link_to_a_correction_is_kept_and_a_broken_link_is_refused(segment, link, tmp_path):
+    result = segment()
+    path = result.out / f"{result.ids[0]}.nii.gz"
+    path.unlink()
+    path.symlink_to(tmp_path / "corrected.nii.gz")
+    if link == "correction":
+        nib.save(nib.Nifti1Image(np.ones((16, 16, 12), np.uint8), np.eye(4)), tmp_path / "corrected.nii.gz")
+        assert segment(empty=True).handler.kept == {result.ids[0]}
+    else:
+        with pytest.raises(UsageError):
+            segment(empty=True)
+    assert path.is_symlink()
 
 
 def test_stats_are_written_on_request_and_replaced_by_a_later_run(segment):
