@@ -8,6 +8,6 @@ from .label_transforms import (
     nest_regions as nest_regions,
     regions_to_labels as regions_to_labels,
 )
-from .loader import PrefetchLoader as PrefetchLoader
+from .loader import MORE_SHARED_MEMORY as MORE_SHARED_MEMORY, PrefetchLoader as PrefetchLoader
 from .sampler import EpochCaseSampler as EpochCaseSampler, PlaceSampler as PlaceSampler
 from .seeds import derive_seed as derive_seed

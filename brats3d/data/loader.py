@@ -15,6 +15,9 @@ from torch.utils.data import BatchSampler, Dataset
 from brats3d.data.sampler import EpochCaseSampler
 from brats3d.errors import UsageError
 
+MORE_SHARED_MEMORY = "use --num_workers 0, or give the container more: docker run --shm-size 8g"
+"""Advice for worker processes that cannot hand over their batches."""
+
 
 class PrefetchLoader(DataLoader):
     """MONAI's ``DataLoader`` with a thread that prefetches batches if there are no worker processes.
@@ -34,7 +37,7 @@ class PrefetchLoader(DataLoader):
         options: further arguments of torch's ``DataLoader``.
 
     Raises:
-        UsageError: if ``ahead`` is below 1.
+        UsageError: if ``ahead`` is below 1; in an epoch, if worker processes lack shared memory.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class PrefetchLoader(DataLoader):
     def __iter__(self) -> Iterator[Any]:
         """Return the batches of the epoch that the sampler is placed at."""
         if self.num_workers:
-            return super().__iter__()
+            return self._from_workers()
         place = self.sampler.epoch, self.sampler.start
         epoch, self._next = self._next, None
         if epoch is None or epoch.place != place:
@@ -68,6 +71,20 @@ class PrefetchLoader(DataLoader):
                 epoch.cancel()
             epoch = _Epoch(self, *place)
         return self._batches(epoch)
+
+    def _from_workers(self) -> Iterator[Any]:
+        try:
+            batches = super().__iter__()
+        except OSError as error:
+            problem = f"worker processes cannot be started ({error})"
+            raise UsageError("num_workers", problem, advice=MORE_SHARED_MEMORY) from error
+        try:
+            yield from batches
+        except RuntimeError as error:
+            if "shared memory" not in str(error):  # torch has no type for it
+                raise
+            problem = "the worker processes are out of shared memory"
+            raise UsageError("num_workers", problem, advice=MORE_SHARED_MEMORY) from error
 
     def _batches(self, epoch: _Epoch) -> Iterator[Any]:
         try:

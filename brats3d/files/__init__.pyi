@@ -39,6 +39,7 @@ from .image_names import (
 from .memory import (
     free_gpu_memory as free_gpu_memory,
     free_memory as free_memory,
+    free_shared_memory as free_shared_memory,
     gib as gib,
     total_memory as total_memory,
     use_huge_pages as use_huge_pages,

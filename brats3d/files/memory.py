@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
+CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
+SHARED = Path("/dev/shm")
+
+_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),  # cgroup v2
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # v1
+)
+"""Files of a control group (limit, usage), and the entry of memory.stat for cached files, which the kernel can free."""
 
 
 def use_huge_pages() -> None:
@@ -22,23 +34,21 @@ def use_huge_pages() -> None:
 
 
 def free_memory() -> int:
-    """Return the free bytes of main memory, within the limit of a container."""
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        counts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no such files, or "max": no limit
-        return free
-    return min(free, max(0, limit - used + int(counts.get("inactive_file", 0))))
+    """Return the free bytes of main memory, within the limits of this process's containers and jobs."""
+    return min([psutil.virtual_memory().available, *(max(0, limit - used) for limit, used in _limits())])
 
 
 def total_memory() -> int:
-    """Return the bytes of main memory and swap, within the limit of a container."""
+    """Return the bytes of main memory and swap, within the limits of this process's containers and jobs."""
     total = psutil.virtual_memory().total + psutil.swap_memory().total
-    try:
-        return min(total, int((CGROUP / "memory.max").read_text()))
-    except (OSError, ValueError):
-        return total
+    return min([total, *(limit for limit, _ in _limits())])
+
+
+def free_shared_memory() -> int | None:
+    """Return the free bytes for data that processes share, 0 if there is no place for them; None if not on Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return shutil.disk_usage(SHARED).free if os.access(SHARED, os.W_OK) else 0
 
 
 def free_gpu_memory(device: torch.device) -> int | None:
@@ -52,3 +62,45 @@ def free_gpu_memory(device: torch.device) -> int | None:
 def gib(count: float) -> str:
     """Format bytes as GiB with one decimal."""
     return f"{count / 2**30:.1f}"
+
+
+def _limits() -> Iterator[tuple[int, int]]:
+    """Yield (limit, used) in bytes of every limit of this process: of its control groups, and ``ulimit -v``.
+
+    A group's limit holds for all groups below it, so that a job's own group and all above it are read.
+    """
+    for folder in _control_groups():
+        for limit_file, used_file, cached in _FILES:
+            limit, used, counts = (_text(folder / name) for name in (limit_file, used_file, "memory.stat"))
+            if limit.isdecimal():  # "max" or "-1": no limit
+                cached_bytes = re.search(rf"^{cached} (\d+)$", counts, re.MULTILINE)
+                yield int(limit), int(used or 0) - int(cached_bytes[1] if cached_bytes else 0)
+    if hasattr(psutil, "RLIMIT_AS"):  # on Linux
+        process = psutil.Process()
+        limit_of_addresses, _ = process.rlimit(psutil.RLIMIT_AS)
+        if limit_of_addresses >= 0:
+            yield limit_of_addresses, process.memory_info().vms
+
+
+def _control_groups() -> Iterator[Path]:
+    """Yield the folders of this process's control groups (cgroups v2 and v1), each with those above it.
+
+    In a container, the path of the group may be that of the host. The container's own group is then the root.
+    """
+    paths = {CGROUP: "", CGROUP / "memory": ""}  # v2, v1
+    for line in _text(CGROUP_OF_PROCESS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            paths[CGROUP] = path
+        elif "memory" in controllers.split(","):
+            paths[CGROUP / "memory"] = path
+    for root, path in paths.items():
+        folder = root / path.lstrip("/")
+        yield from (group for group in (folder, *folder.parents) if group == root or root in group.parents)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -17,8 +17,9 @@ import torch
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from brats3d.data import MORE_SHARED_MEMORY
 from brats3d.errors import UsageError
-from brats3d.files import first_line, free_gpu_memory, free_memory, gib, total_memory
+from brats3d.files import first_line, free_gpu_memory, free_memory, free_shared_memory, gib, total_memory
 from brats3d.networks import OnePassInferer, compute_dtype, step_need, stitched_bytes, window_need
 
 logger = logging.getLogger("brats3d")
@@ -58,11 +59,13 @@ def check_memory(
         ignore_memory: warn instead of raising.
 
     Raises:
-        UsageError: if the run cannot fit: without the cache it needs more than 1.5 times the total memory.
+        UsageError: if the run cannot fit: without the cache it needs more than 1.5 times the total memory, or its
+            worker processes need more shared memory than is free.
     """
     if idist.get_rank() > 0:
         return
     job = _Job(network, evaluator, list(roi_size), channels, amp, trainer, list(patch_size or ()), patches)
+    _check_shared_memory(job.shared_bytes(), ignore_memory)
     try:
         step, validation = job.step_bytes(), job.validation_bytes()
     except Exception as error:  # a network whose forward pass depends on the values of its input
@@ -102,6 +105,17 @@ def _report(place: torch.device, need: Mapping[str, int], advice: Sequence[str],
         advice = [*advice, "start it all the same with --ignore_memory true"]
         raise UsageError("memory", f"{text}; {gib(total)} GiB in total", advice=", or ".join(advice))
     logger.warning("%s", "; ".join(filter(None, [text, ", or ".join(advice)])))
+
+
+def _check_shared_memory(needed: int, ignore_memory: bool) -> None:
+    free = free_shared_memory()
+    if free is None or needed <= free:
+        return
+    text = f"the worker processes need {_mib(needed)} MiB of shared memory, and {_mib(free)} MiB are free in /dev/shm"
+    if ignore_memory:
+        logger.warning("%s", text)
+    else:
+        raise UsageError("num_workers", text, advice=MORE_SHARED_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -150,10 +164,18 @@ class _Job:
         """Bytes of the prefetched batches in main memory, and of the worker processes."""
         if self.trainer is None:
             return {}
-        loader = self.trainer.data_loader
+        workers = self.trainer.data_loader.num_workers * WORKER_BYTES
+        return {"batches": self._batches_bytes() + workers * idist.get_nproc_per_node()}
+
+    def shared_bytes(self) -> int:
+        """Bytes of shared memory in which the worker processes hand over their batches."""
+        return self._batches_bytes() if self.trainer and self.trainer.data_loader.num_workers else 0
+
+    def _batches_bytes(self) -> int:
+        loader = self.trainer.data_loader  # type: ignore[union-attr]
         ahead = loader.num_workers * (loader.prefetch_factor or 2) or getattr(loader, "ahead", 0) + 1
-        batches = (ahead + 1) * self.patches * math.prod(self.patch_size) * (4 * self.channels + 3)
-        return {"batches": (batches + loader.num_workers * WORKER_BYTES) * idist.get_nproc_per_node()}
+        batch = self.patches * math.prod(self.patch_size) * (4 * self.channels + 3)
+        return (ahead + 1) * batch * idist.get_nproc_per_node()
 
     def state_bytes(self) -> int:
         """Bytes of the weights, of their moving average, and of the two moments that AdamW keeps for each."""
@@ -178,3 +200,7 @@ def _free(device: torch.device) -> int:
 
 def _total(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import multiprocessing
 import threading
@@ -274,3 +275,35 @@ def test_an_interrupted_program_waits_for_the_current_batch_only(capfd):
     assert "KeyboardInterrupt" in err and "exception calling callback" not in err
     assert process.exitcode == 1
     assert out.partition("interrupted")[2].split().count("made") <= 2  # one batch of two samples
+
+
+def out_of_shared_memory(samples: list) -> None:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def broken(samples: list) -> None:
+    raise RuntimeError("stack expects each tensor to be equal size")
+
+
+def test_worker_processes_without_shared_memory_are_explained():
+    loader, _ = prefetching(cases(), num_workers=1, collate_fn=out_of_shared_memory)
+    with pytest.raises(UsageError) as caught:
+        list(loader)
+    assert caught.value.subject == "num_workers" and "--shm-size" in caught.value.advice
+
+
+def test_worker_processes_that_cannot_be_started_are_explained(monkeypatch):
+    def fail(self: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", fail)
+    loader, _ = prefetching(cases(), num_workers=1)
+    with pytest.raises(UsageError) as caught:
+        list(loader)
+    assert caught.value.subject == "num_workers" and "--num_workers 0" in caught.value.advice
+
+
+def test_another_error_of_a_worker_process_is_raised_unchanged():
+    loader, _ = prefetching(cases(), num_workers=1, collate_fn=broken)
+    with pytest.raises(RuntimeError, match="equal size"):
+        list(loader)

@@ -51,9 +51,10 @@ def check(monkeypatch):
         patches: int = 2,
         one_pass: bool = False,
         edge: int = 64,
+        workers: int = 0,
         **options,
     ) -> None:
-        loader = DataLoader(Cases(int(cached * GIB)))
+        loader = DataLoader(Cases(int(cached * GIB)), num_workers=workers)
         trainer = SimpleNamespace(network=network, loss_function=DiceBCELoss(), data_loader=loader)
         evaluator = SimpleNamespace(
             network=network,
@@ -115,6 +116,25 @@ def test_a_run_that_cannot_fit_is_refused_unless_the_estimate_is_ignored(check, 
     assert "--patch_size" in caught.value.advice and "--ignore_memory true" in caught.value.advice
     check(free=0.05, total=0.1, ignore_memory=True)
     assert [r.levelname for r in log.records] == ["WARNING"]
+
+
+def test_worker_processes_need_shared_memory(check, log, monkeypatch):
+    def with_workers(free: int | None, **options) -> None:
+        monkeypatch.setattr("brats3d.training.memory_check.free_shared_memory", lambda: free)
+        check(free=20, **options)
+
+    batch = 2 * 64**3 * (4 * 4 + 3)  # image in float32, three regions in uint8
+    need = (2 * 2 + 1) * batch  # two ahead for each worker process, and the one that is used
+    with_workers(free=need, workers=2)
+    with_workers(free=None, workers=2)
+    with_workers(free=0)
+    assert {record.levelname for record in log.records} == {"INFO"}
+    with pytest.raises(UsageError) as caught:
+        with_workers(free=need - 1, workers=2)
+    assert caught.value.subject == "num_workers"
+    assert "--num_workers 0" in caught.value.advice and "--shm-size" in caught.value.advice
+    with_workers(free=need - 1, workers=2, ignore_memory=True)
+    assert "shared memory" in next(r.message for r in log.records if r.levelname == "WARNING")
 
 
 def test_the_estimate_of_inference_has_a_window_and_a_volume(check, log):
