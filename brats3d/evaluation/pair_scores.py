@@ -81,13 +81,17 @@ def score_pair(
         return PairScores(tuple(_count_as_missing(row, rules) for row in rows), ref_convention, ref_mark=ref_mark)
     if pred.path.samefile(ref.path):
         raise DataError(pred.path, "is the reference itself", expected="a prediction", advice="check the folders")
-    values, grid_note = _on_grid(read_volume(pred.path), header)
+    pred_volume = read_volume(pred.path)
+    values, grid_note = _on_grid(pred_volume, header)
     pred_mark = marked_convention(pred.path)
     stated = pred_labels or _known(pred_mark, pred.path)
     pred_convention = stated or ref_convention
     pred_values = _labels(values, pred.path, pred_convention, "--pred-labels")
     rows = score_case(_regions(pred_values, pred_convention), ref_regions, ref.case_id, header.spacing_mm, rules)
-    overridden = [
+    sides = (("prediction", pred_volume.header), ("reference", header))
+    notes = [
+        grid_note,
+        *(f"{side}: {note.text}" for side, each in sides for note in each.notes),
         _overridden("--ref-labels", ref_labels, ref_mark, "the reference's header"),
         _overridden("--ref-labels", ref_labels, ref.convention, "the reference's name"),
         _overridden("--pred-labels", pred_labels, pred_mark, "the prediction's header"),
@@ -100,7 +104,7 @@ def score_pair(
         ref_mark=ref_mark,
         pred_mark=pred_mark,
         counts=_count_pairs(pred_values, ref_values),
-        notes=tuple(filter(None, (grid_note, *overridden))),
+        notes=tuple(filter(None, notes)),
     )
 
 
@@ -115,34 +119,40 @@ def _known(mark: str | None, path: Path) -> str | None:
 
 
 def _on_grid(volume: Volume, expected: Header) -> tuple[np.ndarray, str]:
-    """Return the voxels on the reference's grid, and a note if the headers differ by more than rounding."""
+    """Return the voxels on the reference's grid, and a note if the headers differ by more than rounding.
+
+    Raises:
+        DataError: if the voxels would have to be resampled, or reordered from an orientation that is only a guess.
+    """
     header = volume.header
-    if (values := to_grid(volume, expected)) is None:
-        raise _other_grid(header, expected)
-    if not same_grid(header, expected):
+    if same_grid(header, expected):
+        is_rounded = np.abs(header.affine - expected.affine).max() > _ROUNDING_MM
+        return volume.values, "the affines differ by rounding; the grids were compared as equal" if is_rounded else ""
+    if not (_is_guess(header) or _is_guess(expected)) and (values := to_grid(volume, expected)) is not None:
         return values, "the prediction's axes are flipped or swapped; it was compared in the reference's orientation"
-    if np.abs(header.affine - expected.affine).max() > _ROUNDING_MM:
-        return values, "the affines differ by a small fraction of a voxel; the grids were compared as equal"
-    return values, ""
+    raise _other_grid(header, expected)
 
 
 def _other_grid(header: Header, expected: Header) -> DataError:
     """Return the error for a prediction on another grid, with the command that places it on the reference's."""
     _, problem = grid_difference(header, expected) or ("", "")
     problem = problem.removeprefix(f"{header.path}: ")
-    out = header.path.with_name(f"{strip_image_ending(header.path.name)}_placed.nii.gz")
-    if header.shape == expected.shape and any(map(_is_placeholder, (header, expected))):
-        problem += " (a program has dropped the affine)"
-        how = "if its voxels have the reference's order, copy the header and replace the file"
+    lost = [each.path.name for each in (header, expected) if _is_guess(each) or _is_placeholder(each)]
+    how = "resample it with nearest neighbour and replace the file"
+    change = "i=s.Resample(i,r,s.Transform(),s.sitkNearestNeighbor)"
+    if header.shape == expected.shape and lost:
+        problem += f"; {lost[0]} does not state its place in space: a program has dropped the affine"
+        how = "if its voxels are in the reference's order, copy the reference's affine and replace the file"
         change = "i.CopyInformation(r)"
-    else:
-        how, change = (
-            "resample it with nearest neighbour and replace the file",
-            "i=s.Resample(i,r,s.Transform(),s.sitkNearestNeighbor)",
-        )
-    command = f"import SimpleITK as s; i,r=map(s.ReadImage,({str(header.path)!r},{str(expected.path)!r})); {change}"
-    advice = f"{how}: python -c {shlex.quote(f'{command}; s.WriteImage(i,{str(out)!r})')}"
-    return DataError(header.path, problem, advice=advice)
+    out = header.path.with_name(f"{strip_image_ending(header.path.name)}_placed.nii.gz")
+    files = f"{str(header.path)!r},{str(expected.path)!r}"
+    code = f"import SimpleITK as s; i,r=map(s.ReadImage,({files})); {change}; s.WriteImage(i,{str(out)!r})"
+    code = shlex.quote(code) if set('"$`\\!') & set(code) else f'"{code}"'
+    return DataError(header.path, problem, advice=f"{how}: python -c {code}")
+
+
+def _is_guess(header: Header) -> bool:
+    return any(note.kind == "no affine" for note in header.notes)
 
 
 def _is_placeholder(header: Header) -> bool:

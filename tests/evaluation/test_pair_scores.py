@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brats3d.errors import DataError
@@ -101,6 +102,30 @@ def test_the_advice_for_another_grid_places_the_prediction(samples, pair, change
     subprocess.run(f"{sys.executable} {command}", shell=True, check=True)
     (pair / "x_pred_placed.nii.gz").rename(pair / PRED)
     assert dice(score(pair)) == {1.0}
+
+
+def test_a_guessed_orientation_is_not_flipped(samples, pair):
+    """nibabel reads a file without an affine as LAS around its centre."""
+    label = samples.tumour()
+    affine = nib.Nifti1Image(label, None).header.get_base_affine()
+    affine[1] *= -1  # LPS
+    samples.save(pair / REF, label, affine)
+    nib.save(nib.Nifti1Image(label, None), pair / PRED)
+    with pytest.raises(DataError) as error:
+        score(pair)
+    assert error.value.subject == str(pair / PRED) and "CopyInformation" in error.value.advice
+    nib.save(nib.Nifti1Image(label, None), pair / REF)
+    assert dice(score(pair)) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["x_pred.nrrd", "x_pred.mha", "x_pred.mgz"])
+def test_other_formats_are_scored(samples, pair, name):
+    if name.endswith(".mgz"):
+        nib.save(nib.MGHImage(samples.tumour(), nib.load(pair / REF).affine), pair / name)
+    else:
+        sitk.WriteImage(sitk.ReadImage(pair / PRED), pair / name)
+    pred, ref = Segmentation("x", pair / name), Segmentation("x", pair / REF, "brats2020")
+    assert dice(score_pair(pred, ref, get_rules("brats2023"), None, None)) == {1.0}
 
 
 def test_an_option_that_overrides_names_or_headers_is_noted(samples, pair):
