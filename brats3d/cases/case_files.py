@@ -82,9 +82,9 @@ class CaseFiles:
 
         An unknown identifier must be the folder's name, or have two images.
         """
-        if self.layout is not ANY_LAYOUT or len(self.images) >= min(2, len(modalities)):
+        if layout_of(self.case_id) is not ANY_LAYOUT or len(self.images) >= min(2, len(modalities)):
             return True
-        return Path(self.folder).name == self.case_id and not self.bare
+        return (Path(self.folder).name == self.case_id and not self.bare) or self.layout.name == "nnunet"
 
     def missing(self, modalities: Sequence[str]) -> list[str]:
         """Return the modalities without a file."""

@@ -63,6 +63,11 @@ def other_form(folder: str | Path, files: Sequence[str] | dict[str, list[str]]) 
     images = Path(folder).name.startswith("images") and any(map(is_image_name, files))
     if task and not any(map(parse_name, files)) and (images or (task == Path(folder) and (task / "imagesTr").is_dir())):
         return _task(task)
+    if images and Path(folder).name in ("imagesTr", "imagesTs") and not any(map(parse_name, files)):
+        example = next(filter(is_image_name, files))
+        problem = f"contains images such as {example} in {folder} without a {DATASET_JSON}, which says what they show"
+        advice = "download it again with this file, then run brats3d convert"
+        return OtherForm(problem, f"{Path(folder).parent / DATASET_JSON} of the Decathlon's task", advice)
     return None
 
 

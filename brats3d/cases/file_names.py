@@ -7,7 +7,9 @@ the image. To accept another word, add it to one of the tables; docs/data.md lis
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from brats3d.cases.text import readable_name
 from brats3d.files import strip_image_ending
@@ -32,13 +34,15 @@ class FileName:
     form: str = ""
 
 
+@lru_cache(maxsize=2**16)
 def parse_name(name: str) -> FileName | None:
     """Return the meaning of an image file's name; None if it states no sequence and no segmentation."""
     stem = strip_image_ending(name)
     if stem == name:
         return None
     stem = readable_name(stem)
-    return _parse_bids(stem) or _parse(stem)
+    bids = _BIDS.fullmatch(stem)
+    return _parse_bids(bids) if bids else _parse(stem)
 
 
 def parse_file_name(name: str) -> tuple[str, str] | None:
@@ -93,12 +97,14 @@ _SEQUENCES = {
     "flair": "flair fla fl t2f t2-flair t2w-flair t2-fla flair-t2",
 }
 
-# Processing: words after the sequence, with regular expressions for those with variable parts.
-_PROCESSING = (
-    # space and grid
+# Processing: words after the sequence, as regular expressions for their variants.
+_SPACES = (
     r"(?:to|2|in)[_-]?(?:sri(?:24)?|mni(?:152)?|t1(?:ce|c|w|n|gd)?|t2w?|flair|atlas|brats|template)",
     r"r?sri(?:24)?(?:[_-]?space)?|mni(?:152)?|lps|ras|rai|r2s|atlas|iso|1mm(?:[_-]?iso)?|brats(?:[_-]?space)?",
     r"(?:co)?reg(?:istered)?(?:[_-]?(?:to|2)[_-]?[a-z0-9]+)?|registration|aligned|warped|resampled?|reoriented|cropped",
+)
+_PROCESSING = (
+    *_SPACES,
     # brain extraction
     r"(?:de)?skull[_-]?strip(?:ped)?|stripped|ss|(?:no|without|with)[_-]?skull|skull|skullstripping",
     r"brain(?:[_-]?(?:only|extracted|extraction))?|(?:hd[_-]?)?bet|hdbet|synthstrip|masked",
@@ -143,12 +149,18 @@ def _alternatives(words: str) -> str:
 
 _KINDS = {**{kind: _alternatives(words) for kind, words in _SEQUENCES.items()}, SEGMENTATION: "|".join(_SEGMENTATIONS)}
 
-_WORDS = rf"(?:{'|'.join(_PROCESSING)})(?:[_-](?:{'|'.join(_PROCESSING)}))*"
+
+def _repeated(patterns: Sequence[str]) -> str:
+    return rf"(?:{'|'.join(patterns)})(?:[_-](?:{'|'.join(patterns)}))*"
+
+
+_WORDS = _repeated(_PROCESSING)
 
 # The shortest identifier wins: X_T2_FLAIR is the FLAIR of X, not that of X_T2.
 _NAMES = {
     kind: re.compile(
-        rf"(?:(?P<case_id>.+?)[_-])??(?P<word>{names})" + rf"(?:[_-](?P<form>{_WORDS}))?" * (kind != SEGMENTATION),
+        rf"(?:(?P<case_id>.+?)[_-])??(?P<word>{names})"
+        rf"(?:[_-](?P<form>{_repeated(_SPACES if kind == SEGMENTATION else _PROCESSING)}))?",
         re.IGNORECASE,
     )
     for kind, names in _KINDS.items()
@@ -167,8 +179,7 @@ def _parse(stem: str) -> FileName | None:
     for kind, pattern in _NAMES.items():
         if match := pattern.fullmatch(stem):
             case_id = match["case_id"] or ""
-            form = "" if kind == SEGMENTATION else (match["form"] or "").lower()
-            found.append(FileName(case_id, kind, match["word"].lower(), form))
+            found.append(FileName(case_id, kind, match["word"].lower(), (match["form"] or "").lower()))
     if not found:
         return None
     name = min(found, key=lambda each: len(each.case_id))
@@ -177,11 +188,8 @@ def _parse(stem: str) -> FileName | None:
     return name
 
 
-def _parse_bids(stem: str) -> FileName | None:
+def _parse_bids(match: re.Match[str]) -> FileName | None:
     """Parse names such as ``sub-01_ses-02_ce-gadolinium_T1w``: only subject and session identify the case."""
-    match = _BIDS.fullmatch(stem)
-    if match is None:
-        return None
     entities, suffix = match["entities"].lower(), match["suffix"].lower()
     if suffix in ("mask", "dseg", "roi"):
         if _BIDS_TUMOUR.search(entities):

@@ -51,6 +51,10 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
         unnamed = [name for name in unknown if is_image_name(name)]
         if unnamed or not files:  # an interrupted download leaves empty folders
             return [CaseFiles(folder_name, folder, unnamed=unnamed)]
+    for other in [case for case in cases.values() if not case.images and layout_of(case.case_id) is ANY_LAYOUT]:
+        if any(other.case_id.startswith(case.case_id) for case in with_images):  # X_brain_seg, beside the images of X
+            unknown |= {Path(path).name: [path] for paths in other.files.values() for path in paths}
+            del cases[other.case_id]
     for name, paths in unknown.items() if with_images else ():
         stem = readable_name(strip_image_ending(name))
         if stem not in cases:  # a segmentation that predict wrote beside the images

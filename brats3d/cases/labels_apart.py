@@ -27,7 +27,7 @@ def add_label(copies: list[CaseFiles], loose: Sequence[CaseFiles]) -> list[CaseF
         return copies
     (case,) = with_images
     if case.files.get(SEGMENTATION) or case.stray_segmentations or case.foreign_segmentations:
-        return copies
+        return [copy for copy in copies if copy.images or not _has_other_word(copy)]
     ranked: dict[int, list[str]] = {}
     for path in (path for other in apart for path in other.files.get(SEGMENTATION, [])):
         name = parse_name(Path(path).name)
@@ -38,6 +38,12 @@ def add_label(copies: list[CaseFiles], loose: Sequence[CaseFiles]) -> list[CaseF
     else:
         case.stray_segmentations += best
     return [copy for copy in copies if copy not in apart]
+
+
+def _has_other_word(case: CaseFiles) -> bool:
+    """Return True if no file is named ``seg``, as a copy of the case would be."""
+    names = [parse_name(Path(path).name) for path in case.files.get(SEGMENTATION, [])]
+    return bool(names) and all(name and name.word != SEGMENTATION for name in names)
 
 
 def possible_labels(roots: Sequence[Path], case_ids: Collection[str]) -> Iterator[Path]:

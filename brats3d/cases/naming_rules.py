@@ -6,6 +6,7 @@ Sources: the pages of the releases, listed in ``data/README.md``.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -110,14 +111,14 @@ def layout_of(case_id: str, files: Iterable[str | Path] = ()) -> Layout:
 
     The images of nnU-Net's raw form have a layout of their own, whose label convention comes from dataset.json.
     """
-    paths = [Path(file) for file in files]
+    path_of = {str(file).rpartition(os.sep)[2]: file for file in files}
     layout = next((layout for layout in LAYOUTS if layout.case_id.fullmatch(case_id)), ANY_LAYOUT)
-    channel = next((path for path in paths if split_channel(path.name)), None)
-    if channel and (raw := raw_dataset_of(channel.parent)):
+    channel = next(filter(split_channel, path_of), "")
+    if channel and (raw := raw_dataset_of(Path(path_of[channel]).parent)):
         choices = () if raw.convention else tuple(CONVENTIONS)
         usual = replace(layout, name="nnunet", file=ANY_LAYOUT.file, modalities=())
         return replace(usual, convention=raw.convention, conventions=choices)
-    return ANY_LAYOUT_OF_2023 if layout is ANY_LAYOUT and any(map(_has_suffix_of_2023, paths)) else layout
+    return ANY_LAYOUT_OF_2023 if layout is ANY_LAYOUT and any(map(_has_suffix_of_2023, path_of)) else layout
 
 
 def parse_path(path: Path) -> tuple[str, str] | None:
@@ -142,7 +143,7 @@ def case_id_of(path: Path) -> str:
     return (parsed[0] if parsed else "") or folder_case_id(path.parent)
 
 
-def _has_suffix_of_2023(path: Path) -> bool:
+def _has_suffix_of_2023(name: str) -> bool:
     """Return True for suffixes such as ``-t1n``: BraTS 2023 renamed the sequences and renumbered the labels."""
-    parsed = parse_name(path.name)
+    parsed = parse_name(name)
     return parsed is not None and parsed.word in dict(_NAMES_OF_2023).values()

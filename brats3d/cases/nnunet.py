@@ -38,6 +38,7 @@ class RawDataset:
     problem: str = ""
 
 
+@lru_cache(maxsize=2**16)
 def split_channel(name: str) -> tuple[str, str] | None:
     """Return case identifier and channel of a file's name such as ``case_0000.nii.gz``; None for other names."""
     match = _CHANNEL.fullmatch(stem) if (stem := strip_image_ending(name)) != name else None

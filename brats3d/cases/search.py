@@ -130,7 +130,7 @@ def scan_cases(
         problems += first.problems(modalities, absent_sequences)
         if others:
             folders = [first.folder, *(other.folder for other in others)]
-            text = f"found in {len(folders)} folders: {', '.join(folders)}; expected in one"
+            text = f"found in {len(folders)} folders: {', '.join(folders)}; expected in one: pass the folder to use"
             problems.append(Problem("case twice", case_id, tuple(map(Path, folders)), text))
     cases = tuple(places[case_id][0].to_case(modalities) for case_id in sorted(places, key=natural_key))
     every = [case for copies in places.values() for case in copies]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from brats3d.cases.case_files import CaseFiles
 from brats3d.cases.file_names import SEGMENTATION, parse_name
+from brats3d.cases.naming_rules import ANY_LAYOUT, ANY_LAYOUT_OF_2023
 from brats3d.cases.text import name_some
 from brats3d.labels import MODALITIES, MODALITY_ALIASES
 
@@ -29,8 +31,8 @@ def describe_names(cases: Sequence[CaseFiles]) -> Iterator[str]:
         )
     if unread := [path for case in cases for path in case.unread]:
         yield (
-            f"{_count(unread, 'image file')} beside those of the cases, such as {unread[0]}: not read, since the names "
-            "state none of the sequences (docs/data.md lists the names)"
+            f"{_count(unread, 'image file')} beside those of the cases, such as {unread[0]}: not read, since their "
+            "names state no sequence or their format is not read (see docs/data.md)"
         )
     if apart := [label for case in cases for label in case.files.get(SEGMENTATION, []) if _is_apart(case, label)]:
         yield f"{_count(apart, 'segmentation')} in another folder than the images, such as {apart[0]}: used"
@@ -40,9 +42,11 @@ def _other_words(case: CaseFiles) -> Iterator[tuple[tuple[str, str, str], str]]:
     """Yield (kind, word, form) and file name for names with words that no release of BraTS uses."""
     for kind, paths in case.files.items():
         for path in paths:
-            name = parse_name(Path(path).name)
+            name = parse_name(file := path.rpartition(os.sep)[2])
             if name and (name.form or name.word not in _WORDS_OF_BRATS):
-                yield (kind, name.word, name.form), Path(path).name
+                yield (kind, name.word, name.form), file
+    if len(case.stray_segmentations) == 1 and case.layout in (ANY_LAYOUT, ANY_LAYOUT_OF_2023):
+        yield (SEGMENTATION, "", ""), Path(case.stray_segmentations[0]).name
 
 
 _WORDS_OF_BRATS = {*MODALITIES, *MODALITY_ALIASES, SEGMENTATION}

@@ -368,3 +368,101 @@ def test_files_that_state_no_sequence_are_reported(tmp_path):
     touch(tmp_path / "masks" / CASE_2, "brain.nii.gz")
     touch_case(tmp_path / CASE_2)
     assert [p.case_id for p in scan_cases(tmp_path).problems] == [CASE_1]
+
+
+# --- names of other pipelines
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "T1_to_SRI_brain T1CE_to_SRI_brain T2_to_SRI_brain FL_to_SRI_brain",
+        "T1 CT1 T2 FLAIR",
+        "X_T1 X_T1c X_T2 X_T2_FLAIR",
+        "X_t1_bet X_t1c_bet X_t2_bet X_fla_bet",
+        "sub-01_T1w sub-01_ce-gadolinium_T1w sub-01_T2w sub-01_FLAIR",
+    ],
+)
+def test_all_sequences_are_found_under_other_names(tmp_path, names):
+    folder = touch(tmp_path / "P1", *(f"{name}.nii.gz" for name in names.split()))
+    (case,) = find_cases(tmp_path)
+    assert [path.name.removesuffix(".nii.gz") for path in case.images.values()] == names.split()
+    assert case.case_id in ("P1", "X", "sub-01")
+    assert scan_cases(folder).problems == ()
+
+
+def test_sessions_in_bids_are_cases_with_their_segmentations(tmp_path):
+    for session in ("ses-1", "ses-2"):
+        stem = f"sub-01_{session}"
+        names = [f"{stem}_{suffix}.nii.gz" for suffix in ("T1w", "ce-gd_T1w", "T2w", "run-1_FLAIR")]
+        touch(tmp_path / "sub-01" / session / "anat", *names)
+        touch(tmp_path / "derivatives" / "manual" / "sub-01" / session, f"{stem}_space-T1w_label-tumor_mask.nii.gz")
+    cases = find_cases(tmp_path, require_label=True)
+    assert ids(cases) == ["sub-01_ses-1", "sub-01_ses-2"]
+    assert [case.label.name for case in cases] == [
+        f"{case.case_id}_space-T1w_label-tumor_mask.nii.gz" for case in cases
+    ]
+
+
+def test_a_segmentation_in_another_folder_is_used_and_reported(tmp_path):
+    images = touch_case(tmp_path / "images" / CASE_1, MODALITIES)
+    touch(tmp_path / "automated", f"{CASE_1}_automated_segm.nii.gz")
+    label = touch(tmp_path / "manual", f"{CASE_1}_segm.nii.gz") / f"{CASE_1}_segm.nii.gz"
+    scan = scan_cases(tmp_path)
+    assert (scan.problems, scan.cases[0].label) == ((), label)
+    assert any(str(label) in note for note in scan.notes)
+    own = touch(images, f"{CASE_1}_seg.nii.gz") / f"{CASE_1}_seg.nii.gz"
+    assert scan_cases(tmp_path).cases[0].label == own
+
+
+@pytest.mark.parametrize("name", ["P1_brain_seg", "P1_mask", "../labels/P1"])
+def test_a_file_that_could_be_the_segmentation_is_named(tmp_path, name):
+    folder = touch_case(tmp_path / "P1", MODALITIES)
+    file = (folder / f"{name}.nii.gz").resolve()
+    touch(file.parent, file.name)
+    error = failure(tmp_path, require_label=True)
+    assert str(file) in error.problem
+    assert "datalist.json" in error.advice
+
+
+def test_unusual_names_are_reported_once(tmp_path):
+    for n in range(3):
+        touch_case(tmp_path / f"P{n}")
+        touch(tmp_path / f"P{n}", f"P{n}_DWI.nii.gz", f"P{n}_t1_n4.nii.gz")
+    scan = scan_cases(tmp_path)
+    choice, unread = scan.notes
+    assert "P0_t1.nii.gz and P0_t1_n4.nii.gz" in choice
+    assert "P0_DWI.nii.gz" in unread
+    assert scan.unread["P2"] == (tmp_path / "P2" / "P2_DWI.nii.gz",)
+
+
+def test_names_of_releases_are_not_reported(tmp_path):
+    folder = touch_case(tmp_path / CASE_1, MODALITIES)
+    touch(folder, "W39_1998.09.19_Segm.nii", f"{CASE_1}.nii.gz", f"{CASE_1}.png", "predictions.jsonl")
+    stem = "BraTS-GLI-00001-000"
+    touch(tmp_path / stem, *(f"{stem}-{suffix}.nii.gz" for suffix in ("t1n", "t1c", "t2w", "t2f", "seg")))
+    assert scan_cases(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("a/IM0001", "dcm2niix"),
+        ("BraTS.zip", "unpack"),
+        ("P1/scan.nii.gz", "X_t1ce.nii.gz"),
+        ("P1/t1.npy", "nibabel"),
+        ("imagesTr/BRATS_001.nii.gz", "dataset.json"),
+    ],
+)
+def test_a_folder_without_cases_is_explained_by_what_it_contains(tmp_path, file, words):
+    touch((tmp_path / file).parent, Path(file).name)
+    error = failure(tmp_path)
+    assert Path(file).name in error.problem
+    assert words in str(error)
+
+
+def test_an_archive_in_the_place_of_a_folder_is_to_be_unpacked(tmp_path):
+    touch(tmp_path, "BraTS.zip")
+    with pytest.raises(UsageError) as error:
+        find_cases(tmp_path / "BraTS.zip")
+    assert "unpack" in error.value.advice
