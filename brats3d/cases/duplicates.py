@@ -12,13 +12,13 @@ from typing import IO, cast
 from brats3d.cases.case import Case
 from brats3d.cases.text import natural_key
 from brats3d.errors import DataError
-from brats3d.files import MAX_BYTES, is_packed, regular_file_size
+from brats3d.files import MAX_BYTES, is_packed, regular_file_size, voxel_file
 
 _BLOCK = 1 << 16
 
 
 def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
-    """Return groups of two or more files with the same content; ``.gz`` files are compared unpacked.
+    """Return groups of two or more images with the same content; ``.gz`` files are compared unpacked.
 
     Only files with the same signature are compared in full: the checksum and length at the end of a ``.gz`` file, or
     the length and four blocks of another file. If both kinds are present, the checksums of the others are computed.
@@ -30,7 +30,7 @@ def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
         DataError: if a file cannot be read.
     """
     paths = list(paths)
-    mixed = len({is_packed(path) for path in paths}) > 1
+    mixed = len({is_packed(voxel_file(path)) for path in paths}) > 1
     alike: dict[tuple[object, ...], list[Path]] = {}
     for path in paths:
         try:
@@ -77,6 +77,7 @@ def signature(path: Path, whole: bool = False) -> tuple[object, ...]:
     Raises:
         DataError, OSError: if it is not an ordinary file or cannot be read.
     """
+    path = voxel_file(path)  # the headers of two images can be equal
     size = regular_file_size(path)
     with path.open("rb") as file:
         if is_packed(path):
@@ -107,6 +108,7 @@ def _groups(candidates: list[Path]) -> list[list[Path]]:
 
 
 def _same_content(a: Path, b: Path) -> bool:
+    a, b = voxel_file(a), voxel_file(b)
     if a.samefile(b):
         return True
     try:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from brats3d.data.cache_format import pack_case, unpack_case
-from brats3d.files import first_line, write_whole
+from brats3d.files import first_line, image_files, write_whole
 
 FILE_KEYS = ("image", "label")
 """Keys of an item that hold paths."""
@@ -72,7 +72,7 @@ class DiskCache:
         try:
             files = {key: _absolute(item[key]) for key in FILE_KEYS if item.get(key)}
             values = json.dumps({**item, **files}, sort_keys=True, default=os.fspath)
-            stats = [os.stat(path) for paths in files.values() for path in paths]  # noqa: PTH116 - paths are strings
+            stats = [file.stat() for paths in files.values() for path in paths for file in image_files(Path(path))]
         except (OSError, ValueError, TypeError) as error:
             logger.debug("%s: not stored on disk: %s", item.get("case_id"), error)
             return None

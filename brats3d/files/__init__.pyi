@@ -74,7 +74,7 @@ from .volume import (
     Note as Note,
     Volume as Volume,
 )
-from .voxel_file import is_packed as is_packed, voxel_file as voxel_file
+from .voxel_file import image_files as image_files, is_packed as is_packed, voxel_file as voxel_file
 from .walk import (
     MAX_FOLDER_DEPTH as MAX_FOLDER_DEPTH,
     walk_folders as walk_folders,

@@ -35,6 +35,11 @@ def voxel_file(path: Path) -> Path:
     return path
 
 
+def image_files(path: Path) -> list[Path]:
+    """Return the files of an image: its own, and the one that holds the voxels if that is another."""
+    return list(dict.fromkeys((path, voxel_file(path))))
+
+
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 _HEAD_BYTES = 1 << 16

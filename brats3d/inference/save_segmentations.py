@@ -27,6 +27,7 @@ from brats3d.files import (
     Header,
     Writer,
     WrittenFiles,
+    image_files,
     read_header,
     read_volume,
     remove_temporary,
@@ -216,8 +217,8 @@ class SaveSegmentations:
         digests = {}
         for case_id, source in self._sources.items():
             with suppress(OSError):
-                stats = [(path.name, path.stat()) for path in self.images[case_id].values()]
-                files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+                parts = [part for path in self.images[case_id].values() for part in image_files(path)]
+                files = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
                 content = [common, files, source["images"]]
                 digests[case_id] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
         return digests

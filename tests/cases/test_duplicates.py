@@ -74,3 +74,10 @@ def test_a_file_and_its_packed_copy_are_identical(tmp_path: Path) -> None:
     packed = write(tmp_path / "b.nii.gz", gzip.compress(noise(0)))
     other = write(tmp_path / "c.nii", noise(0)[:-1] + b"!")
     assert identical_files([plain, packed, other]) == [[plain, packed]]
+
+
+def test_headers_that_are_equal_do_not_make_images_of_two_files_identical(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name}.hdr", b"header") for name in "abc"]
+    for path, seed in zip(paths, (0, 1, 0), strict=True):
+        write(path.with_suffix(".img"), noise(seed))
+    assert identical_files(paths) == [[paths[0], paths[2]]]
