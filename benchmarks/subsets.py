@@ -148,7 +148,7 @@ def _cells(scores: Sequence[ScoreRow]) -> list[str]:
 
 
 def _items(folder: str, modalities: Sequence[str], convention: str | None, cases: int | None) -> list[dict[str, Any]]:
-    found = with_convention(find_cases(folder, modalities, require_label=True)[:cases], convention)
+    found, _ = with_convention(find_cases(folder, modalities, require_label=True)[:cases], convention)
     if problems := [problem for case in found for problem in header_problems(case)]:
         raise DataError.of_many(folder, problems)
     return [case_to_item(case) for case in found]

@@ -92,13 +92,11 @@ def test_a_wrong_folder_is_reported_in_one_line(run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--label-convention", "--label_convention"])
-def test_options_are_accepted_with_dashes_or_underscores(run, make_dataset, option: str, tmp_path: Path) -> None:
-    assert (
-        run("split", make_dataset(), "-o", tmp_path / "d.json", option, "brats2024-ped")[0] == 0
-    )  # {1, 2, 4} are valid there
-    assert {e["label_convention"] for e in json.loads((tmp_path / "d.json").read_text())["training"]} == {
-        "brats2024-ped"
-    }
+def test_options_are_accepted_with_dashes_or_underscores(run, write_case, option: str, tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_case(tmp_path / "data" / f"P{number}", seed=number)
+    assert run("split", tmp_path / "data", "-o", tmp_path / "d.json", option, "brats2015")[0] == 0  # {1, 2, 4} fit
+    assert {e["label_convention"] for e in json.loads((tmp_path / "d.json").read_text())["training"]} == {"brats2015"}
 
 
 def test_the_json_of_an_audit_replaces_only_that_of_an_earlier_audit(run, make_dataset, tmp_path: Path) -> None:
@@ -174,7 +172,7 @@ def test_defects_of_files_are_explained(run, make_dataset, write_nifti, tmp_path
     labels = {
         "convention": (
             lambda c: write_nifti(path(c, "seg"), np.where(values(c, "seg") == 4, 3, values(c, "seg"))),
-            "brats2023",
+            "brats2015",
         ),
         "probability": (lambda c: write_nifti(path(c, "seg"), values(c, "seg").astype(np.float32) / 5), "probabilit"),
     }

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from brats3d.audit.finding_kinds import Finding, make_finding
-from brats3d.cases import check_labels, region_voxels, whole_labels
+from brats3d.cases import (
+    Case,
+    LabelledVoxels,
+    LabelSummary,
+    check_labels,
+    describe_fits,
+    label_doubts,
+    name_some,
+    possible_conventions,
+    region_voxels,
+)
 from brats3d.labels import REGIONS_TO_READ, LabelConvention
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledVoxels:
-    """The nonzero voxels of a segmentation.
-
-    Args:
-        where: (n,) flat positions in the volume, x varying fastest.
-        values: (n,) their labels, as returned by :func:`brats3d.cases.whole_labels`.
-        shape: (x, y, z) of the volume.
-    """
-
-    where: np.ndarray
-    values: np.ndarray
-    shape: tuple[int, ...]
-
-    def fingerprint(self) -> tuple[object, ...]:
-        """Return a fingerprint that is equal for equal labels, regardless of the type in which they are stored."""
-        labels = self.values.astype(np.float32)
-        return self.shape, zlib.crc32(labels.view(np.uint8).data, zlib.crc32(self.where.view(np.uint8).data))
-
-    def rounded(self) -> LabelledVoxels:
-        """Return the same voxels with labels rounded to whole numbers; those that become 0 are dropped."""
-        values = np.round(self.values)
-        return LabelledVoxels(self.where[values != 0], values[values != 0], self.shape)
-
-
-def labelled_voxels(values: np.ndarray) -> LabelledVoxels:
-    """Extract the nonzero voxels of a segmentation (x, y, z). Fast if x varies fastest in memory."""
-    flat = values.reshape(-1, order="F")
-    where = np.flatnonzero(flat != 0)  # eight times as fast on booleans as on integers
-    labels = whole_labels(flat[where])
-    return LabelledVoxels(where[labels != 0], labels[labels != 0], values.shape)
-
 
 MAX_ROUNDING = 1e-3
 """Labels this close to a whole number are rounded: conversions through float leave such values."""
@@ -81,9 +56,30 @@ def label_findings(
     try:
         check_labels(voxels.values, convention, str(path))
     except ValueError as error:
-        problem = str(error)  # including the advice, which lists the conventions that fit
-        return [*findings, make_finding("unexpected labels", case_id, path, problem)]
+        return [*findings, make_finding("unexpected labels", case_id, path, error)]
     return findings + _region_findings(case_id, path, voxels, convention)
+
+
+def meaning_findings(
+    cases: Sequence[Case], summaries: Mapping[str, LabelSummary], convention: LabelConvention | None
+) -> list[Finding]:
+    """Return the findings in all segmentations with the same label convention.
+
+    Args:
+        cases: the cases.
+        summaries: case_id -> labels.
+        convention: the convention; None if unknown.
+    """
+    if convention is None:
+        problem = f"the names of {name_some([case.case_id for case in cases])} do not state the meaning of the labels; "
+        fits = describe_fits(summaries, possible_conventions(cases))
+        return [make_finding("unknown label convention", "", None, problem + fits)]
+    findings = []
+    for doubt in label_doubts(summaries, convention):
+        finding = make_finding(doubt.kind, "", None, str(doubt))
+        if doubt.kind != "unexpected labels":  # each file has such a finding
+            findings.append(finding if doubt.serious else replace(finding, severity="warning"))
+    return findings
 
 
 def count_tiny_components(where: np.ndarray, shape: Sequence[int]) -> int:

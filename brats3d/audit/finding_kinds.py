@@ -75,6 +75,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # Segmentations
         "unknown label convention": Kind("error", "pass --label_convention NAME"),
         "unexpected labels": Kind("error", "check the release; if all cases are from it, pass --label_convention NAME"),
+        "one label": Kind("error", "provide segmentations with edema, core and enhancing tumour"),
+        "edema inside the core": Kind("error", "check the release, and pass --label_convention NAME"),
+        "region in no case": Kind("warning", "check the meaning of the labels, unless the tumours are of that kind"),
+        "labelled brain": Kind("error", "provide the segmentation of the tumour"),
         "fractional labels": Kind(
             "error", "provide labels, not probabilities or interpolated labels", "rounds them, if nearly whole"
         ),

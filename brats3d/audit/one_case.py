@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,18 @@ import numpy as np
 
 from brats3d.audit.check_headers import header_findings
 from brats3d.audit.check_images import fingerprint, image_findings, is_background, open_background
-from brats3d.audit.check_labels import LabelledVoxels, label_findings, labelled_voxels
+from brats3d.audit.check_labels import label_findings
 from brats3d.audit.finding_kinds import Finding, make_finding
-from brats3d.cases import Case, region_volumes_ml
+from brats3d.cases import (
+    MIN_LABELLED_FRACTION,
+    Case,
+    LabelledVoxels,
+    LabelSummary,
+    check_extent,
+    labelled_voxels,
+    region_volumes_ml,
+    summarise_labels,
+)
 from brats3d.files import Header, Volume, read_volume
 from brats3d.labels import get_convention
 
@@ -28,7 +38,7 @@ class CaseRecord:
         label: the fingerprint of the segmentation; None if there is none or it cannot be read.
         shape: of the volumes; None if none can be read.
         spacing_mm: of the voxels.
-        unknown_labels: some of the labels, if the label convention is unknown.
+        labels: a summary of the segmentation; None if there is none or it holds no labels.
         volume_ml: region -> volume; empty without a segmentation that follows the label convention.
     """
 
@@ -38,21 +48,20 @@ class CaseRecord:
     label: tuple[object, ...] | None = None
     shape: tuple[int, ...] | None = None
     spacing_mm: tuple[float, ...] | None = None
-    unknown_labels: tuple[float, ...] = ()
+    labels: LabelSummary | None = None
     volume_ml: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
-def audit_case(case: Case, label_convention: str | None = None) -> CaseRecord:
+def audit_case(case: Case) -> CaseRecord:
     """Read and check every file of a case.
 
     Images are read a second time if labels are on their background. An unexpected error becomes a finding about the
     file, so that the audit continues.
 
     Args:
-        case: complete or not.
-        label_convention: the label convention; None derives it from the case's names.
+        case: complete or not, with the label convention of its segmentation if that is known.
     """
-    reader = _CaseReader(case, label_convention or case.convention)
+    reader = _CaseReader(case)
     try:
         return reader.read_all()
     except Exception as error:  # including MemoryError
@@ -61,19 +70,17 @@ def audit_case(case: Case, label_convention: str | None = None) -> CaseRecord:
         return CaseRecord(case, tuple(reader.findings))
 
 
-_MAX_LABELS = 20
-
-
 class _CaseReader:
     """Reads the files of a case one after the other; ``file`` is the last one that was opened."""
 
-    def __init__(self, case: Case, convention: str | None) -> None:
+    def __init__(self, case: Case) -> None:
         self.case = case
-        self.convention = get_convention(convention) if convention else None
+        self.convention = get_convention(case.convention) if case.convention else None
         self.file: Path | None = None
         self.headers: list[Header] = []
         self.findings: list[Finding] = []
         self.fingerprints: dict[str, tuple[object, ...]] = {}
+        self.brain = 0.0  # fraction of the volume, measured only if much of it is labelled
 
     def read_all(self) -> CaseRecord:
         case = self.case
@@ -85,11 +92,15 @@ class _CaseReader:
         if voxels and case.images and outside.any():
             images = (read_volume(path).values for path in case.images.values())
             outside &= open_background(images).reshape(-1, order="F")[voxels.where]
+        if voxels and case.label:
+            try:
+                check_extent(voxels.where.size / math.prod(voxels.shape), self.brain, str(case.label))
+            except ValueError as error:
+                self.findings.append(make_finding("labelled brain", case.case_id, case.label, error))
         if case.images and outside.any():
             problem = f"{np.count_nonzero(outside):,} labelled voxels are outside the brain in every image"
             self.findings.append(make_finding("labels outside the brain", case.case_id, case.label, problem))
         headers = self.headers
-        is_unknown = voxels is not None and self.convention is None
         return CaseRecord(
             case,
             (*(header_findings(case.case_id, headers) if headers else ()), *self.findings),
@@ -97,7 +108,7 @@ class _CaseReader:
             voxels.fingerprint() if voxels else None,
             headers[0].shape if headers else None,
             headers[0].spacing_mm if headers else None,
-            tuple(np.unique(voxels.values)[:_MAX_LABELS].tolist()) if voxels and is_unknown else (),
+            summarise_labels(voxels) if voxels else None,
             volume_ml,
         )
 
@@ -122,6 +133,8 @@ class _CaseReader:
         self.findings += image_findings(self.case.case_id, path, volume.values)
         if voxels is None or volume.values.shape != voxels.shape:
             return False
+        if voxels.where.size > MIN_LABELLED_FRACTION * volume.values.size:
+            self.brain = max(self.brain, float(np.mean(volume.values > 0)))
         return is_background(volume.values, voxels.where)
 
     def _read(self, path: Path) -> Volume | None:

@@ -185,7 +185,7 @@ def _copy_case(case: Case, audit: Audit, out: Path) -> CopiedCase:
             about = tuple(f"{each.kind}: {each.problem}" for each in findings if each.file == path)
             files.append(replace(copied, findings=about))
         if repaired:
-            _check_again(case, {path: out / place for path, place in places.items()}, audit.label_convention)
+            _check_again(case, {path: out / place for path, place in places.items()})
     except ValueError as error:
         shutil.rmtree(out / folder, ignore_errors=True)
         return CopiedCase(case.case_id, dropped=(str(error),))
@@ -196,11 +196,11 @@ _REPAIRED_BY_NAME = ("duplicate files", "case in several folders", "misnamed seg
 """Findings that are repaired by choosing which file is linked, and its name."""
 
 
-def _check_again(case: Case, places: Mapping[Path, Path], label_convention: str | None) -> None:
+def _check_again(case: Case, places: Mapping[Path, Path]) -> None:
     """Audit a case in the copy, because a repair can reveal another defect."""
     images = {modality: places[path] for modality, path in case.images.items()}
     copy = replace(case, images=images, label=places[case.label] if case.label else None)
-    for finding in audit_case(copy, label_convention).findings:
+    for finding in audit_case(copy).findings:
         if finding.severity == "error" or finding.repair:
             raise DataError(case.case_id, f"cannot be repaired: {finding.kind}: {finding.problem}")
 

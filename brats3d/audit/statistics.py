@@ -57,7 +57,6 @@ def dataset_statistics(
     records: Sequence[CaseRecord],
     mapping: NameMapping,
     patient_of: Mapping[str, str],
-    label_convention: str | None = None,
 ) -> Statistics:
     """Return the statistics of a data set.
 
@@ -65,7 +64,6 @@ def dataset_statistics(
         records: one for each case.
         mapping: the name mapping, for the grades that are not in folder names.
         patient_of: case_id -> patient_id.
-        label_convention: the label convention of all cases; None derives it from their names.
     """
     cases = [record.case for record in records]
     patients = Counter(patient_of[case.case_id] for case in cases)
@@ -78,7 +76,7 @@ def dataset_statistics(
         cases_with_segmentation=len(labelled),
         grades=_counts(mapping.grade_of(case) or "unknown" for case in cases),
         layouts=_counts(case.layout for case in cases),
-        label_conventions=_counts(label_convention or case.convention or "unknown" for case in labelled),
+        label_conventions=_counts(case.convention or "unknown" for case in labelled),
         shapes=_counts(" x ".join(map(str, record.shape)) for record in records if record.shape),
         spacings_mm=_counts(" x ".join(f"{s:.3g}" for s in each.spacing_mm) for each in records if each.spacing_mm),
         cases_measured=len(measured),

@@ -5,22 +5,34 @@ Two cases are read at a time, with one volume of each in memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from brats3d import __version__
 from brats3d.audit.check_duplicates import copy_findings
 from brats3d.audit.check_file_names import file_name_findings
+from brats3d.audit.check_labels import meaning_findings
 from brats3d.audit.check_patients import patient_findings, read_folds, read_mappings, training_findings
 from brats3d.audit.finding_kinds import Finding, make_finding
 from brats3d.audit.one_case import CaseRecord, audit_case
 from brats3d.audit.statistics import Statistics, dataset_statistics
-from brats3d.cases import SEGMENTATION, Case, NameMapping, layout_of, parse_file_name, scan_cases, unite_patients
-from brats3d.labels import CONVENTIONS, MODALITIES, get_convention, order_modalities
+from brats3d.cases import (
+    SEGMENTATION,
+    Case,
+    NameMapping,
+    apply_convention,
+    describe_fits,
+    parse_file_name,
+    scan_cases,
+    unite_patients,
+)
+from brats3d.labels import MODALITIES, get_convention, order_modalities
+
+logger = logging.getLogger("brats3d")
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class Audit:
     Args:
         roots: the folders that were searched.
         modalities: the sequences that were checked.
-        label_convention: the one that the user passed; None derives it from the cases' names.
+        label_convention: the one that the user passed, for cases whose names do not state it.
         cases: every case, with the files that it has.
         findings: those about the whole data set first, then case by case.
         statistics: counts, volumes and spacings of the data set.
@@ -74,13 +86,13 @@ def audit_dataset(
     Args:
         dataset_dir: as for :func:`brats3d.cases.find_cases`.
         modalities: the sequences that every case must have; others are ignored.
-        label_convention: the label convention; None derives it from the cases' names.
+        label_convention: the label convention of cases whose names do not state it.
         progress: show a progress bar.
         workers: number of cases that are read at the same time.
 
     Raises:
         NotFoundError: if ``dataset_dir`` does not exist.
-        UsageError: if an argument is outside its valid set.
+        UsageError: if an argument is outside its valid set, or ``label_convention`` contradicts the cases' names.
         DataError: if ``dataset_dir`` holds no case.
     """
     modalities = order_modalities(modalities)
@@ -100,7 +112,10 @@ def audit_dataset(
 
     by_name = list(file_name_findings(scan.problems, scan.cases))
     cases = _with_labels(scan.cases, by_name, listed or ())
-    records = _read_all(cases, label_convention, progress, workers)
+    cases, notes = apply_convention(cases, label_convention)
+    for note in notes:
+        logger.warning("%s", note)
+    records = _read_all(cases, progress, workers)
     of_case: dict[str, list[Finding]] = {case.case_id: [] for case in cases}
     for finding in (
         *by_name,
@@ -109,9 +124,14 @@ def audit_dataset(
         *patient_findings(cases, patient_of, mapping.stated),
     ):
         of_case[finding.case_id].append(finding)
-    findings += _find_unknown_conventions(records, label_convention)
-    findings += [finding for case in cases for finding in of_case[case.case_id]]
-    statistics = dataset_statistics(records, mapping, patient_of, label_convention)
+    of_labels, fits = _find_meanings(records)
+    findings += of_labels
+    for case in cases:
+        for finding in of_case[case.case_id]:
+            is_foreign = finding.kind == "unexpected labels" and case.convention
+            problem = f"{finding.problem}; in all cases, {fits[case.convention]}" if is_foreign else finding.problem
+            findings.append(replace(finding, problem=problem))
+    statistics = dataset_statistics(records, mapping, patient_of)
     return Audit(scan.roots, modalities, label_convention, tuple(cases), tuple(findings), statistics)
 
 
@@ -129,27 +149,31 @@ def _is_segmentation(file: Path) -> bool:
     return parsed is not None and parsed[1] == SEGMENTATION
 
 
-def _read_all(cases: Sequence[Case], label_convention: str | None, progress: bool, workers: int) -> list[CaseRecord]:
+def _read_all(cases: Sequence[Case], progress: bool, workers: int) -> list[CaseRecord]:
     from tqdm import tqdm
 
     pool = ThreadPoolExecutor(workers)  # zlib and numpy release the interpreter's lock
     try:
-        records = pool.map(partial(audit_case, label_convention=label_convention), cases)
+        records = pool.map(audit_case, cases)
         return list(tqdm(records, desc="audit", unit="case", total=len(cases), disable=not progress))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl+C does not wait for the remaining cases
 
 
-def _find_unknown_conventions(records: Sequence[CaseRecord], label_convention: str | None) -> list[Finding]:
-    """Return one finding for all cases whose label convention does not follow from their names."""
-    unknown = [each.case for each in records if each.case.label and not (label_convention or each.case.convention)]
-    if not unknown:
-        return []
-    values = sorted({value for record in records for value in record.unknown_labels})
-    names = {name for case in unknown for name in layout_of(case.case_id).conventions} or set(CONVENTIONS)
-    fitting = [name for name in CONVENTIONS if name in names and CONVENTIONS[name].values >= set(values)]
-    problem = (
-        f"the names of {len(unknown)} case(s), such as {unknown[0].case_id}, do not define the label convention; "
-        f"found {', '.join(f'{v:g}' for v in values)}, which fit {' or '.join(fitting) or 'no known convention'}"
-    )
-    return [make_finding("unknown label convention", "", None, problem)]
+def _find_meanings(records: Sequence[CaseRecord]) -> tuple[list[Finding], dict[str | None, str]]:
+    """Check the segmentations with the same label convention together.
+
+    Returns:
+        The findings; and, for each convention, a clause about the conventions that fit the labels of its cases.
+    """
+    groups: dict[str | None, list[CaseRecord]] = {}
+    for record in records:
+        if record.case.label:
+            groups.setdefault(record.case.convention, []).append(record)
+    findings, fits = [], {}
+    for name, group in groups.items():
+        summaries = {record.case.case_id: record.labels for record in group if record.labels}
+        convention = get_convention(name) if name else None
+        findings += meaning_findings([record.case for record in group], summaries, convention)
+        fits[name] = describe_fits(summaries)
+    return findings, fits

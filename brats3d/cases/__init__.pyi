@@ -3,14 +3,26 @@ from .case import (
     case_to_item as case_to_item,
     check_case_id as check_case_id,
     item_to_case as item_to_case,
-    with_convention as with_convention,
 )
 from .case_files import Problem as Problem
+from .check_segmentations import check_segmentations as check_segmentations
 from .datalist import DATALIST_NAME as DATALIST_NAME, read_datalist as read_datalist
 from .duplicates import identical_files as identical_files, signature as signature
 from .explain_failure import explain_item as explain_item
 from .explain_no_cases import NoCasesError as NoCasesError
 from .file_names import SEGMENTATION as SEGMENTATION, parse_file_name as parse_file_name
+from .label_convention import (
+    apply_convention as apply_convention,
+    possible_conventions as possible_conventions,
+    with_convention as with_convention,
+)
+from .label_evidence import describe_fits as describe_fits, label_doubts as label_doubts
+from .label_summary import (
+    LabelledVoxels as LabelledVoxels,
+    LabelSummary as LabelSummary,
+    labelled_voxels as labelled_voxels,
+    summarise_labels as summarise_labels,
+)
 from .load import load_cases as load_cases, load_fold as load_fold
 from .name_mapping import (
     NameMapping as NameMapping,
@@ -19,6 +31,7 @@ from .name_mapping import (
 )
 from .naming_rules import (
     ANY_LAYOUT as ANY_LAYOUT,
+    ANY_LAYOUT_OF_2023 as ANY_LAYOUT_OF_2023,
     layout_of as layout_of,
     modality_of as modality_of,
     parse_path as parse_path,
@@ -41,4 +54,9 @@ from .valid_headers import (
     spacing_warning as spacing_warning,
     usual_grid as usual_grid,
 )
-from .valid_labels import check_labels as check_labels, whole_labels as whole_labels
+from .valid_labels import (
+    MIN_LABELLED_FRACTION as MIN_LABELLED_FRACTION,
+    check_extent as check_extent,
+    check_labels as check_labels,
+    whole_labels as whole_labels,
+)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brats3d.cases.naming_rules import case_id_of, layout_of, modality_of
-from brats3d.cases.text import name_some
-from brats3d.errors import DataError, UsageError
-from brats3d.labels import MODALITIES, get_convention
+from brats3d.cases.naming_rules import ANY_LAYOUT, case_id_of, layout_of, modality_of
+from brats3d.errors import DataError
+from brats3d.labels import MODALITIES
 
 MAX_CASE_ID_BYTES = 200
 """File systems allow names of 255 bytes. Outputs add a suffix, and temporary files a longer one."""
@@ -29,6 +28,7 @@ class Case:
         label: the segmentation, if there is one.
         layout: name of the layout of its file names.
         convention: name of the label convention; None if the names leave it open.
+        convention_assumed: True if names and datalist.json leave it open, and BraTS 2020's is assumed.
         grade: ``"HGG"`` or ``"LGG"`` if the case lies in a folder with that name (BraTS 2017 to 2019).
 
     Raises:
@@ -42,6 +42,7 @@ class Case:
     layout: str
     convention: str | None = "brats2020"
     grade: str | None = None
+    convention_assumed: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         check_case_id(self.case_id)
@@ -64,27 +65,8 @@ def make_case(
     layout = layout_of(case_id, images.values())
     patient_id = layout.patient_of(case_id) if patient_id is None else patient_id
     ordered = {m: images[m] for m in sorted(images, key=modality_rank)}
-    return Case(case_id, patient_id, ordered, label, layout.name, convention or layout.convention, grade)
-
-
-def with_convention(cases: Sequence[Case], label_convention: str | None) -> list[Case]:
-    """Return the cases with ``label_convention`` or, if it is None, with the convention that their names state.
-
-    Raises:
-        UsageError: if no convention is given and the names of a case leave it open.
-    """
-    if label_convention is not None:
-        name = get_convention(label_convention).name
-        return [replace(case, convention=name) for case in cases]
-    if undecided := [case for case in cases if case.convention is None]:
-        case = undecided[0]
-        raise UsageError(
-            "label_convention",
-            f"the names of {name_some([case.case_id for case in undecided])} do not state the meaning of the labels",
-            expected=" or ".join(layout_of(case.case_id, case.images.values()).conventions),
-            advice="pass --label_convention NAME",
-        )
-    return list(cases)
+    assumed = convention is None and layout is ANY_LAYOUT
+    return Case(case_id, patient_id, ordered, label, layout.name, convention or layout.convention, grade, assumed)
 
 
 def check_case_id(case_id: str) -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from brats3d.cases.case import Case, case_to_item, with_convention
+from brats3d.cases.case import Case, case_to_item
 from brats3d.cases.case_files import Problem
 from brats3d.cases.datalist import read_datalist
 from brats3d.cases.folds import split_patients
+from brats3d.cases.label_convention import with_convention
 from brats3d.cases.name_mapping import read_name_mappings, unmapped_releases
 from brats3d.cases.patient_groups import group_notes, is_unknown, unite_patients
 from brats3d.cases.search import Scan, scan_cases, usable_cases
@@ -69,12 +70,17 @@ def load_fold(
         folds = split_patients(united)
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(folds):
         raise UsageError("fold", expected=f"0 to {len(folds) - 1}, one of {len(folds)} folds", found=fold)
+    # All folds decide together, so that training and validation read the labels alike.
+    decided, notes = with_convention([case for each in folds for case in each], label_convention)
+    remaining = iter(decided)
+    folds = [[next(remaining) for _ in each] for each in folds]
     if section == "validation":
         cases = folds[fold]
     else:
+        for note in notes:
+            logger.warning("%s", note)
         rest = [case for k, cases in enumerate(folds) if k != fold for case in cases]
         cases = sorted(rest, key=lambda case: natural_key(case.case_id))
-    cases = with_convention(cases, label_convention)
     _require_sound_headers(cases, f"{section} cases")
     return [case_to_item(case) for case in cases]
 

@@ -9,10 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from brats3d.cases.case import Case, with_convention
+import numpy as np
+
+from brats3d.cases.case import Case
 from brats3d.cases.datalist import DATALIST_NAME, write_datalist
 from brats3d.cases.duplicates import shared_images
 from brats3d.cases.folds import DEFAULT_FOLDS, check_fold_count, check_folds
+from brats3d.cases.label_convention import with_convention
+from brats3d.cases.label_evidence import label_doubts
+from brats3d.cases.label_summary import LabelSummary, labelled_voxels, summarise_labels
 from brats3d.cases.name_mapping import (
     NameMapping,
     join_overlapping,
@@ -26,7 +31,7 @@ from brats3d.cases.search import scan_cases, usable_cases
 from brats3d.cases.stratify import MeasuredCase, fold_table, stratified_folds
 from brats3d.cases.text import name_some, natural_key
 from brats3d.cases.valid_headers import header_problems
-from brats3d.cases.valid_labels import check_labels, whole_labels
+from brats3d.cases.valid_labels import MIN_LABELLED_FRACTION, check_extent, check_labels, whole_labels
 from brats3d.errors import DataError, UsageError
 from brats3d.files import read_volume, writable_folder
 from brats3d.labels import MODALITIES, get_convention
@@ -79,14 +84,15 @@ def split_dataset(
     root = check_folder(dataset_dir)
     path = _check_output(output)
     scan = scan_cases(root, modalities)
-    labelled = with_convention(usable_cases(scan, require_label=True), label_convention)
+    labelled, remarks = with_convention(usable_cases(scan, require_label=True), label_convention)
     unlabelled = [case for case in usable_cases(scan) if case.label is None]
     mapping = read_name_mappings(root)
     cases, notes = match_patients([*labelled, *unlabelled], mapping)
     notes += scan.notes
     labelled, unlabelled = cases[: len(labelled)], cases[len(labelled) :]
     check_folds(labelled, folds)
-    stratified = stratified_folds(measure_cases(labelled, progress), folds, seed)
+    measured, doubts = measure_cases(labelled, progress)
+    stratified = stratified_folds(measured, folds, seed)
     written = write_datalist(stratified, path, root, unlabelled, modalities, seed, overwrite)
     if len(stratified) < folds:
         notes.append(f"only {len(stratified)} folds instead of {folds}, because there are {len(stratified)} patients")
@@ -96,7 +102,7 @@ def split_dataset(
     if several := len(several_cases(cases)):
         notes.append(f"{several} of {len({case.patient_id for case in cases})} patients have several cases")
     notes += filter(None, (*group_notes(cases, mapping), unmapped_releases(cases, mapping)))
-    return Split(tuple(map(tuple, stratified)), tuple(unlabelled), tuple(notes), written)
+    return Split(tuple(map(tuple, stratified)), tuple(unlabelled), (*notes, *remarks, *doubts), written)
 
 
 def describe_split(split: Split, dataset_dir: str | Path, output: str | Path) -> list[str]:
@@ -130,23 +136,28 @@ def match_patients(cases: Sequence[Case], mapping: NameMapping) -> tuple[list[Ca
     return [replace(case, patient_id=first[case.patient_id]) for case in cases], notes
 
 
-def measure_cases(cases: Sequence[Case], progress: bool = True) -> list[MeasuredCase]:
+def measure_cases(cases: Sequence[Case], progress: bool = True) -> tuple[list[MeasuredCase], list[str]]:
     """Read each segmentation once, check it, and measure its regions.
 
     Args:
         cases: cases with a segmentation and a label convention.
         progress: show a progress bar.
 
+    Returns:
+        The cases with their volumes, and reasons to doubt the meaning of their labels.
+
     Raises:
         DataError: if headers or labels are wrong; lists all of them.
     """
     from tqdm import tqdm  # slow to import; wrong arguments are reported without it
 
-    def measure(case: Case) -> MeasuredCase | str:
+    summaries: dict[str, dict[str, LabelSummary]] = {}
+
+    def measure(case: Case) -> MeasuredCase | DataError:
         try:
-            return MeasuredCase(case, *_volumes_ml(case))
-        except ValueError as error:
-            return str(error)
+            return MeasuredCase(case, *_volumes_ml(case, summaries.setdefault(str(case.convention), {})))
+        except DataError as error:
+            return error
 
     pool = ThreadPoolExecutor(2)  # unpacking and counting release the interpreter's lock
     try:
@@ -154,10 +165,16 @@ def measure_cases(cases: Sequence[Case], progress: bool = True) -> list[Measured
         results = list(bar)
     finally:
         pool.shutdown(cancel_futures=True)
-    if problems := [result for result in results if isinstance(result, str)]:
+    doubts = [doubt for name, each in summaries.items() for doubt in label_doubts(each, get_convention(name))]
+    serious = [doubt for doubt in doubts if doubt.serious]
+    if problems := [result for result in results if isinstance(result, DataError)]:
         advice = "download or convert these cases again, or move them out of the folder"
-        raise DataError.of_many("labels", problems, advice)
-    return [result for result in results if not isinstance(result, str)]
+        # The advice about a single file may not suit the others.
+        texts = [str(each).removesuffix(f"; {each.advice}") for each in problems]
+        raise DataError.of_many("labels", texts, "; ".join(doubt.advice for doubt in serious) or advice)
+    if serious:
+        raise DataError("labels", serious[0].problem, advice=serious[0].advice)
+    return [result for result in results if isinstance(result, MeasuredCase)], list(map(str, doubts))
 
 
 def _check_output(output: str | Path) -> Path:
@@ -170,14 +187,20 @@ def _check_output(output: str | Path) -> Path:
     return path
 
 
-def _volumes_ml(case: Case) -> tuple[float, float, float]:
-    """Return the volumes of WT, TC and ET in a case's segmentation."""
+def _volumes_ml(case: Case, summaries: dict[str, LabelSummary]) -> tuple[float, float, float]:
+    """Return the volumes of WT, TC and ET in a case's segmentation, and add its labels to the summaries."""
     if problems := header_problems(case):
         raise DataError(case.case_id, "; ".join(problems))
     if case.label is None or case.convention is None:
         raise DataError(case.case_id, expected="a segmentation and its label convention", found=case)
     volume = read_volume(case.label)
     convention = get_convention(case.convention)
+    if (summary := summarise_labels(labelled_voxels(volume.values))) is not None:
+        summaries[case.case_id] = summary
     check_labels(volume.values, convention, str(case.label))
+    labelled = np.count_nonzero(volume.values) / volume.values.size
+    if labelled > MIN_LABELLED_FRACTION:
+        brain = np.mean(read_volume(next(iter(case.images.values()))).values > 0)
+        check_extent(labelled, float(brain), str(case.label))
     wt, tc, et = region_volumes_ml(whole_labels(volume.values), convention, volume.header.voxel_ml).values()
     return wt, tc, et

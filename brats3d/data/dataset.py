@@ -19,7 +19,7 @@ from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from brats3d.cases import explain_item, item_to_case, modality_of
+from brats3d.cases import check_extent, explain_item, item_to_case, modality_of
 from brats3d.data.absent_sequences import fill_absent
 from brats3d.data.cache import DiskCache
 from brats3d.data.seeds import derive_seed
@@ -257,13 +257,15 @@ class CaseDataset(Dataset):
         return {**prepared, "image": fill_absent(prepared["image"], known, self.modalities)}
 
     def _check(self, prepared: Mapping[str, Any], item: Mapping[str, Any]) -> None:
-        """Refuse an image that is not finite or has an empty channel; warn if it has no background."""
+        """Refuse images with NaN or an empty channel, and labels of the whole brain; warn if there is no background."""
         image = torch.as_tensor(prepared["image"])
         if not torch.isfinite(image).all():
             raise DataError(prepared["case_id"], "the prepared image has NaN or infinite voxels")
         background = (image == 0).flatten(1).float().mean(1).tolist()  # fraction of each channel's voxels
         if 1 in background:
             raise DataError(prepared["case_id"], f"channel {background.index(1)} of the image is 0 everywhere")
+        if "label" in prepared and len(label := torch.as_tensor(prepared["label"])) == 1:  # not yet regions
+            check_extent(label.count_nonzero().item() / label.numel(), 1 - min(background), str(item["label"]))
         with_skull = [channel for channel, fraction in enumerate(background) if fraction < MIN_BACKGROUND_FRACTION]
         if self.warn and with_skull:
             logger.warning(

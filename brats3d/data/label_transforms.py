@@ -15,7 +15,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from brats3d.cases import check_labels
+from brats3d.cases import check_labels, whole_labels
 from brats3d.errors import UsageError
 from brats3d.labels import BRATS2020, CONVENTIONS, REGIONS, LabelConvention, get_convention
 
@@ -24,7 +24,8 @@ def labels_to_regions(label: torch.Tensor, convention: LabelConvention) -> torch
     """Convert labels to one channel for each region.
 
     Args:
-        label: integer voxel values, shape (1, H, W, D).
+        label: integer voxel values, shape (1, H, W, D). Values that the convention does not have belong to no region;
+            :class:`LabelsToRegionsd` refuses them.
         convention: the convention of the values.
 
     Returns:
@@ -35,7 +36,8 @@ def labels_to_regions(label: torch.Tensor, convention: LabelConvention) -> torch
     """
     if label.shape[0] != 1:
         raise ValueError(f"label: expected one channel (1, H, W, D), got shape {tuple(label.shape)}")
-    channels = [reduce(torch.logical_or, (label == v for v in convention.regions[region])) for region in REGIONS]
+    masks = {value: label == value for value in convention.labels}
+    channels = [reduce(torch.logical_or, (masks[value] for value in convention.regions[region])) for region in REGIONS]
     return torch.cat(channels).to(torch.uint8)
 
 
@@ -45,7 +47,8 @@ def regions_to_labels(regions: torch.Tensor, convention: LabelConvention) -> tor
     The innermost region wins, so an enhancing voxel outside the predicted core is still labelled as enhancing.
 
     Args:
-        regions: bool or {0, 1}, shape (3, H, W, D), channels in the order of ``labels.REGIONS``.
+        regions: bool or {0, 1}, shape (3, H, W, D), channels in the order of ``labels.REGIONS``. Anything above 0
+            counts as 1; :class:`RegionsToLabelsd` refuses other values.
         convention: the convention of the returned values.
 
     Returns:
@@ -135,7 +138,7 @@ class _Convertd(MapTransform):
         allow_missing_keys: skip missing keys.
     """
 
-    convert: Callable[[torch.Tensor, LabelConvention], torch.Tensor]
+    convert: Callable[[torch.Tensor, LabelConvention, str], torch.Tensor]
 
     def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -144,20 +147,50 @@ class _Convertd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = keep_meta(self.convert(torch.as_tensor(out[key]), self.convention), out[key])
+            source = str(getattr(out[key], "meta", {}).get("filename_or_obj", key))
+            out[key] = keep_meta(self.convert(torch.as_tensor(out[key]), self.convention, source), out[key])
         return out
 
 
 class LabelsToRegionsd(_Convertd):
-    """Dictionary form of :func:`labels_to_regions`: labels (1, H, W, D) become regions (3, H, W, D)."""
+    """Dictionary form of :func:`labels_to_regions`: labels (1, H, W, D) become regions (3, H, W, D).
 
-    convert = staticmethod(labels_to_regions)
+    Raises:
+        DataError: when called, if a value is outside the convention.
+    """
+
+    @staticmethod
+    def convert(label: torch.Tensor, convention: LabelConvention, source: str) -> torch.Tensor:
+        """Convert labels that the convention has."""
+        regions = labels_to_regions(label, convention)
+        known = regions[[REGIONS.index("WT")]].bool()
+        for value in convention.labels.keys() - set(convention.regions["WT"]):
+            known |= label == value
+        if torch.equal(known, label != 0):
+            return regions
+        values = label.cpu().numpy()
+        check_labels(values, convention, source)
+        return labels_to_regions(torch.from_numpy(whole_labels(values)).to(label.device), convention)
 
 
 class RegionsToLabelsd(_Convertd):
-    """Dictionary form of :func:`regions_to_labels`: regions (3, H, W, D) become labels (1, H, W, D)."""
+    """Dictionary form of :func:`regions_to_labels`: regions (3, H, W, D) become labels (1, H, W, D).
 
-    convert = staticmethod(regions_to_labels)
+    Raises:
+        UsageError: when called, if a value is neither 0 nor 1, such as a probability.
+    """
+
+    @staticmethod
+    def convert(regions: torch.Tensor, convention: LabelConvention, source: str) -> torch.Tensor:
+        """Convert regions of 0 and 1."""
+        if regions.dtype != torch.bool and not torch.equal(regions != 0, regions == 1):
+            raise UsageError(
+                source,
+                f"values from {regions.min():.4g} to {regions.max():.4g}",
+                expected="regions of 0 and 1",
+                advice="apply a threshold first, such as AsDiscreted(threshold=0.5)",
+            )
+        return regions_to_labels(regions, convention)
 
 
 def _standard_labels(volume: torch.Tensor, convention: LabelConvention, source: str) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 
 from brats3d.cases import item_to_case, spacing_warning
 from brats3d.files import Failures, read_header
+from brats3d.inference.label_warning import label_warning
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.networks import check_flag, compare_windows, load_weights
 from brats3d.training import refuse_idle_processes
@@ -70,6 +71,8 @@ def run_inference(
             "(--skip_done False segments them again)"
         )
         logger.info(text, done, len(cases) + len(failures))
+    if meaning := label_warning(map(item_to_case, cases), saver.convention):
+        logger.warning("%s", meaning)
     for case in map(item_to_case, cases):
         if case.case_id not in skipped:
             with failures.catch(case.case_id):

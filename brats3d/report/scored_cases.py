@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from brats3d.cases import Case, name_some, read_datalist, scan_cases
-from brats3d.labels import get_convention
+from brats3d.cases import Case, apply_convention, name_some, read_datalist, scan_cases
 from brats3d.report.run_results import Run
 
 Folders = str | Path | Sequence[str | Path]
@@ -86,12 +85,11 @@ def find_files(
 
 
 def _find_cases(run: Run, where: Folders, moved: bool) -> dict[str, Case]:
-    """Find every case of the data set. The label convention in the run's settings overrides that of the case names."""
+    """Find every case of the data set. The label convention in the run's settings is used as the run used it."""
     folds = read_datalist(where, run.modalities, _find_datalist(run, where, moved))
     cases = scan_cases(where, run.modalities).cases if folds is None else [case for fold in folds for case in fold]
-    convention = run.settings.get("label_convention")
-    name = get_convention(convention).name if convention else None
-    return {case.case_id: replace(case, convention=name or case.convention) for case in cases}
+    cases, _ = apply_convention(cases, run.settings.get("label_convention") or None)
+    return {case.case_id: case for case in cases}
 
 
 def _find_datalist(run: Run, where: Folders, moved: bool) -> str | Path | None:

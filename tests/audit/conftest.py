@@ -135,6 +135,18 @@ def _without_labels(root: Path) -> None:
         _path(root, "seg", case_id).unlink()
 
 
+def _change_all_labels(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        for path in sorted(root.rglob("*_seg.nii.gz")):
+            _change(path, change)
+
+    return spoil
+
+
+def _of_hd_glio(label: np.ndarray) -> np.ndarray:
+    return np.where(label == 4, 2, label > 0).astype(np.uint8)
+
+
 DEFECTS: dict[str, Callable[[Path], object]] = {
     "missing sequence": lambda root: _path(root, "t2").unlink(),
     "duplicate files": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1n")),
@@ -173,6 +185,10 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "noisy background": _change_voxels("t2", _noisy),
     "unknown label convention": lambda root: _rename(root, CASE, "BraTS-PED-00007-000"),
     "unexpected labels": _change_voxels("seg", lambda label: np.where(label == 4, 3, label).astype(np.uint8)),
+    "one label": _change_all_labels(lambda label: (label > 0).astype(np.uint8)),
+    "edema inside the core": _change_all_labels(_of_hd_glio),
+    "region in no case": _change_all_labels(lambda label: np.where(label == 4, 1, label).astype(np.uint8)),
+    "labelled brain": _change_voxels("seg", _with((slice(2, 14), slice(2, 14), slice(1, 11)), 2)),
     "fractional labels": _change_voxels("seg", lambda label: np.where(label, label + 4e-4, 0).astype(np.float32)),
     "labels outside the brain": _change_voxels("seg", _with((0, 0, slice(5)), 2)),
     "no tumour": _change_voxels("seg", np.zeros_like),

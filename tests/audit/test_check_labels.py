@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from brats3d.audit.check_labels import count_tiny_components, label_findings, labelled_voxels
-from brats3d.cases.region_volumes import region_voxels
+from brats3d.audit.check_labels import count_tiny_components, label_findings
+from brats3d.cases import labelled_voxels, region_voxels
 from brats3d.labels import BRATS2020, BRATS2024_GLI
 
 SHAPE = (20, 20, 10)

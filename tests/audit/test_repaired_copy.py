@@ -22,7 +22,7 @@ from brats3d.audit.whole_dataset import Audit, audit_dataset
 from brats3d.cases.name_mapping import read_name_mappings
 from brats3d.errors import DataError, UsageError
 
-OF_DATASET = ("unreadable name mapping", "unknown label convention")
+OF_DATASET = ("unreadable name mapping", "unknown label convention", "one label", "edema inside the core")
 """Errors of the whole data set, with which no copy is written."""
 
 SPOILED = [kind for kind in KINDS if kind not in OF_DATASET]

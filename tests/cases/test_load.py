@@ -101,7 +101,7 @@ def test_an_undecided_convention_must_be_given(tmp_path, write_case):
     with pytest.raises(UsageError) as error:
         load_fold(tmp_path, "training")
     assert error.value.subject == "label_convention"
-    assert error.value.expected == "brats2023 or brats2024-ped"
+    assert error.value.expected == "brats2024-ped"  # label 4 does not occur in 2023
     assert set(conventions(tmp_path, label_convention="brats2024-ped").values()) == {"brats2024-ped"}
     assert len(load_cases(tmp_path)) == 2  # inference needs no labels
 
@@ -113,7 +113,7 @@ def test_files_named_as_in_2023_under_unknown_identifiers_leave_the_convention_u
             (folder / f"{case_id}_{old}.nii.gz").rename(folder / f"{case_id}-{new}.nii.gz")
     with pytest.raises(UsageError) as error:
         load_fold(tmp_path, "training")
-    assert error.value.expected == "brats2023 or brats2024-gli or brats2024-ped"
+    assert error.value.expected == "brats2020 or brats2015 or brats2024-gli or brats2024-ped"
 
 
 def test_an_unknown_convention_is_refused(make_dataset):

@@ -90,6 +90,16 @@ def in_memory(data: CaseDataset) -> int:
     return len(data._prepared)
 
 
+def test_labels_of_the_whole_brain_are_refused_with_their_file(make_dataset, write_nifti):
+    items = items_of(make_dataset(1))
+    label = np.zeros((16, 16, 12), np.uint8)
+    label[2:14, 2:14, 1:11] = 1
+    write_nifti(Path(items[0]["label"]), label)
+    with pytest.raises(DataError) as error:
+        CaseDataset(items, pipeline())[0]
+    assert error.value.subject == items[0]["label"]
+
+
 KEYS = [(epoch, index) for epoch in (1, 2) for index in range(3)]
 
 # --- the cache in memory

@@ -17,7 +17,7 @@ from brats3d.data.label_transforms import (
     labels_to_regions,
     regions_to_labels,
 )
-from brats3d.errors import UsageError
+from brats3d.errors import DataError, UsageError
 from brats3d.labels import BRATS2020, BRATS2023, CONVENTIONS, REGIONS
 
 TC, WT, ET = (REGIONS.index(region) for region in ("TC", "WT", "ET"))
@@ -163,6 +163,31 @@ def test_the_dictionary_transforms_are_inverse_and_keep_geometry_and_applied_ope
     for out in (regions["label"], back["label"]):
         assert torch.equal(out.affine, affine) and out.applied_operations == label.applied_operations
     assert torch.equal(back["label"].as_tensor(), label.as_tensor().to(torch.uint8))
+
+
+@pytest.mark.parametrize("convention", ["brats2020", "brats2024-gli", "hd-glio"])
+def test_labels_outside_the_convention_are_not_converted_to_regions(convention):
+    transform = LabelsToRegionsd("label", convention)
+    known = sorted(transform.convention.values)
+    assert transform({"label": line(*known)})["label"].shape == (3, len(known), 1, 1)
+    for value in (7, -1):
+        with pytest.raises(DataError) as error:
+            transform({"label": line(*known, value)})
+        assert error.value.subject == "label"
+    with pytest.raises(DataError):
+        transform({"label": torch.tensor([0, 1, 0.5])[None, :, None, None]})
+
+
+def test_labels_slightly_off_are_rounded_before_they_become_regions():
+    label = torch.tensor([0, 0.9999998, 3.9999998])[None, :, None, None]
+    assert LabelsToRegionsd("label", "brats2020")({"label": label})["label"][ET].flatten().tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("value", [0.01, 0.5, -3.0, 255.0, float("nan")])
+def test_values_other_than_0_and_1_are_not_converted_to_labels(value):
+    with pytest.raises(UsageError) as error:
+        RegionsToLabelsd("pred", "brats2020")({"pred": torch.full((3, 2, 1, 1), value)})
+    assert error.value.subject == "pred"
 
 
 def test_plain_tensors_stay_plain_tensors():
