@@ -16,7 +16,9 @@ from brats3d.files import MAX_FOLDER_DEPTH, is_image_name, walk_folders
 
 
 class NoCasesError(DataError):
-    """A folder contains no BraTS case."""
+    """A folder contains no BraTS case. ``is_known_form`` is true if it contains a known form of a data set."""
+
+    is_known_form = False
 
 
 def no_cases(root: Path) -> NoCasesError:
@@ -24,7 +26,9 @@ def no_cases(root: Path) -> NoCasesError:
     found = _Contents(root)
     for folder, files in walk_folders(root):
         if form := other_form(folder, files):
-            return NoCasesError(root, form.problem, expected=form.expected, advice=form.advice)
+            error = NoCasesError(root, form.problem, expected=form.expected, advice=form.advice)
+            error.is_known_form = True
+            return error
         found.add(files)
     return found.explain()
 
@@ -37,13 +41,11 @@ class OtherForm:
         problem: what the folder contains.
         expected: what it should contain.
         advice: what to do.
-        converts: True if ``brats3d convert`` converts it.
     """
 
     problem: str
     expected: str
     advice: str
-    converts: bool = False
 
 
 def other_form(folder: str | Path, files: Sequence[str] | dict[str, list[str]]) -> OtherForm | None:
@@ -55,7 +57,7 @@ def other_form(folder: str | Path, files: Sequence[str] | dict[str, list[str]]) 
     """
     if h5 := next(filter(_H5_SLICE.fullmatch, files), ""):
         problem = f"contains HDF5 slices such as {h5}: Kaggle's HDF5 form of BraTS 2020"
-        return OtherForm(problem, "NIfTI files", _convert(folder), converts=True)
+        return OtherForm(problem, "NIfTI files", _convert(folder))
     channels = [name for name in files if split_channel(name)]
     if channels and not any(map(parse_name, files)):
         return _unusable_channels(folder, channels)
@@ -73,11 +75,11 @@ def other_form(folder: str | Path, files: Sequence[str] | dict[str, list[str]]) 
 
 def _task(task: Path) -> OtherForm | None:
     """Return the Decathlon's form, unless the images have nnU-Net's channels."""
-    images = (name for folder in task.glob("images*") for name in map(str, folder.glob("*")))
-    if any(split_channel(Path(name).name) for name in images):
+    names = [image.name for folder in task.glob("images*") for image in folder.glob("*")]
+    if any(map(split_channel, names)) or not any(map(is_image_name, names)):
         return None  # the folder of the images is explained itself
     problem = f"contains a task of the Medical Segmentation Decathlon ({task}): all sequences in one file"
-    return OtherForm(problem, "one file per sequence", _convert(task), converts=True)
+    return OtherForm(problem, "one file per sequence", _convert(task))
 
 
 def _convert(folder: str | Path) -> str:
@@ -91,7 +93,8 @@ def _unusable_channels(folder: str | Path, channels: Sequence[str]) -> OtherForm
         return None
     example = '{"channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"}}, in the order of your channels'
     problem = f"contains channels without names, such as {channels[0]} in {folder}: nnU-Net's raw form"
-    expected = f"{Path(folder).parent / DATASET_JSON} with {example}"
+    above = Path(folder).parent if Path(folder).name.startswith("images") else Path(folder)
+    expected = f"{above / DATASET_JSON} with {example}"
     if raw:
         return OtherForm(f"{problem}; {raw.problem}", "", f"correct {raw.file}: only it says which channel is which")
     return OtherForm(problem, expected, "copy the dataset.json of the data set there, or write these lines yourself")
@@ -126,7 +129,7 @@ class _Contents:
 
     def _found(self) -> str:
         formats = count_other_formats(self.others)
-        parts = [f"{len(names):,} {form.name} such as {names[0]}" for form, names in formats.items()]
+        parts = [f"{_many(names)}{form.name} such as {names[0]}" for form, names in formats.items()]
         if self.images:
             parts.insert(0, f"{len(self.images):,} image(s) whose names state no sequence, such as {self.images[0]}")
         if self.named:
@@ -149,6 +152,10 @@ class _Contents:
                 yield "pass the folder that contains them"
             for form in formats:
                 yield f"{form.name} are not read: {form.advice}"
+
+
+def _many(names: Sequence[str]) -> str:
+    return f"{len(names):,} " if len(names) > 1 else ""
 
 
 _H5_SLICE = re.compile(r"volume_\d+_slice_\d+\.h5")

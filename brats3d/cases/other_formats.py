@@ -42,7 +42,7 @@ OTHER_FORMATS = (
     OtherFormat("MINC files", r".*\.mnc(\.gz)?", "convert them with mnc2nii"),
     OtherFormat("Philips PAR/REC files", r".*\.(par|rec)", "convert them with dcm2niix"),
     OtherFormat("AFNI files", r".*\.(head|brik(\.gz)?)", "convert them with 3dAFNItoNIFTI"),
-    OtherFormat("Analyze voxels without a header", r".*\.img(\.gz)?", "add the .hdr file of each .img file"),
+    OtherFormat("Analyze files (.img) without headers", r".*\.img(\.gz)?", "add the .hdr file of each .img file"),
     OtherFormat(
         "pictures",
         r".*\.(png|jpe?g|tiff?|bmp)",
@@ -60,7 +60,7 @@ def other_format_of(name: str) -> OtherFormat | None:
 def is_other_volume(name: str) -> bool:
     """Return True for files of a format that is not read and holds volumes: not for pictures."""
     other = other_format_of(name)
-    return other is not None and other.name not in ("pictures", "Analyze voxels without a header")
+    return other is not None and other.name not in ("pictures", "Analyze files (.img) without headers")
 
 
 def count_other_formats(names: Sequence[str]) -> Mapping[OtherFormat, list[str]]:

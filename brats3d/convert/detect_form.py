@@ -85,8 +85,7 @@ def _no_form(root: Path, names: Sequence[str]) -> DataError:
     try:
         case = scan_cases(root, absent_sequences=True).cases[0]
     except NoCasesError as error:
-        if (root.parent / "dataset.json").is_file() and root.name.startswith("images"):
-            return DataError(root, "is part of a data set", expected=expected, advice=f"pass {root.parent}")
+        expected = error.expected if error.is_known_form else expected
         return DataError(root, error.problem, expected=expected, advice=error.advice)
     except ValueError as error:
         return DataError(root, str(error))
