@@ -16,8 +16,17 @@ from pathlib import Path
 from brats3d.audit.one_case import audit_case
 from brats3d.audit.repair_case import RepairedVolume, repair_case
 from brats3d.audit.repaired_datalist import datalist_of_copy
+from brats3d.audit.repaired_patients import write_patients
 from brats3d.audit.whole_dataset import Audit
-from brats3d.cases import DATALIST_NAME, SEGMENTATION, Case, check_path_syntax, layout_of, read_name_mappings
+from brats3d.cases import (
+    DATALIST_NAME,
+    PATIENTS_NAME,
+    SEGMENTATION,
+    Case,
+    check_path_syntax,
+    layout_of,
+    read_name_mappings,
+)
 from brats3d.errors import DataError, UsageError
 from brats3d.files import (
     explain_full_disk,
@@ -151,6 +160,8 @@ def write_repaired_copy(audit: Audit, out: str | Path, progress: bool = True) ->
         if all(case.dropped for case in cases):
             raise DataError(audit.roots[0], f"no case can be kept: {cases[0].case_id}: {cases[0].dropped[0]}")
         other_files = [_link(path, hidden, Path(name)) for name, path in _tables(audit).items()]
+        if write_patients(audit, {case.case_id for case in cases if not case.dropped}, hidden):
+            other_files.append(CopiedFile(PATIENTS_NAME, "rewritten", str(audit.roots[0] / PATIENTS_NAME)))
         datalists, notes = _copy_datalist(audit, cases, hidden)
         manifest = {
             "schema": SCHEMA,
@@ -245,7 +256,8 @@ def _tables(audit: Audit) -> dict[str, Path]:
     folders = dict.fromkeys(
         each for each in (*audit.roots, *beside) if any(each.is_relative_to(root) for root in audit.roots)
     )
-    files = [path for folder in folders for path in sorted(folder.glob("[!.]*.csv")) if path.is_file()]
+    found = (path for folder in folders for path in sorted(folder.glob("[!.]*.csv")) if path.is_file())
+    files = [path for path in found if path.name != PATIENTS_NAME]  # write_patients writes the copy's own
     tables: dict[str, Path] = {}
     for path in dict.fromkeys((*read_name_mappings(audit.roots).files, *files)):
         name, n = path.name, 1

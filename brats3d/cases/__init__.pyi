@@ -40,10 +40,11 @@ from .nnunet import raw_convention_of as raw_convention_of, split_channel as spl
 from .paths import check_folder as check_folder, check_path_syntax as check_path_syntax
 from .patient_groups import (
     is_unknown as is_unknown,
+    several_cases as several_cases,
     unite_patients as unite_patients,
     unknown_cases as unknown_cases,
 )
-from .patients_table import PATIENTS_NAME as PATIENTS_NAME
+from .patients_table import PATIENTS_COLUMNS as PATIENTS_COLUMNS, PATIENTS_NAME as PATIENTS_NAME
 from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxels as region_voxels
 from .search import find_cases as find_cases, scan_cases as scan_cases
 from .split import describe_split as describe_split, split_dataset as split_dataset

@@ -25,8 +25,8 @@ STEPS = (
     r"smooth(?:ed)?|filtered|blur(?:red)?|nois[ey]|aug(?:mented|mentation)?|flip(?:ped)?(?:[ _.-]?(?:lr|ud|[xyz]))?|"
     r"rot(?:ated?)?|mirror(?:ed)?|elastic|scaled?|shift(?:ed)?|gamma|crop(?:ped)?|pad(?:ded)?|defaced?|masked|clean(?:ed)?|"
     r"anon(?:ymi[sz]ed)?|raw|orig(?:inal)?|(?:pre|post)?[ _.-]?proc(?:essed)?|converted|nifti|nii|dicom|dcm|anat|final|"
-    r"cop(?:y|ie)|kopie|backup|bak|dup(?:licate)?|old|new|manual|edited|version|ver|rev|synth(?:etic)?|ax(?:ial)?|"
-    r"sag(?:ittal)?|cor(?:onal)?|(?<!\d)[123]d|(?<!\d)[137]t|\(\d+\)"
+    r"cop(?:y|ie)(?:[ _]of)?|kopie|backup|bak|dup(?:licate)?|old|new|manual|edited|version|ver|rev|synth(?:etic)?|"
+    r"ax(?:ial)?|sag(?:ittal)?|cor(?:onal)?|(?<!\d)[123]d|(?<!\d)[137]t|\(\d+\)"
 )
 """Words for a step of processing or a copy; a number may follow: ``N4``, ``registered``, ``aug_2``, ``(1)``."""
 

@@ -32,7 +32,7 @@ from brats3d.cases.name_words import (
     without_times,
 )
 from brats3d.cases.naming_rules import ANY_LAYOUT, layout_of
-from brats3d.cases.patients_table import COLUMNS, PATIENTS_NAME
+from brats3d.cases.patients_table import PATIENTS_COLUMNS, PATIENTS_NAME
 from brats3d.cases.text import name_some, natural_key, readable_name
 from brats3d.files import is_image_name
 
@@ -54,7 +54,7 @@ def unite_patients(
     stated = {**mapping.stated, **stated}
     names = _patient_names(cases)
     patients = [stated.get(case.case_id, case.patient_id) for case in cases]
-    for group, keys in _groups(cases, names):
+    for group, keys in _groups(cases, names) if any(map(is_unknown, cases)) else ():
         free = [i for i in group if cases[i].case_id not in stated and is_unknown(cases[i])]
         fixed = {patients[i] for i in group if i not in free}
         united = fixed.pop() if len(fixed) == 1 else _shared_name([names[i] for i in group], keys)
@@ -89,7 +89,7 @@ def group_notes(cases: Sequence[Case], mapping: NameMapping) -> list[str]:
         notes.append(
             f"{count} several cases, according to names that no release defines: {one}; all cases of a patient are "
             f"kept in one fold; if these are different patients, state them in a {PATIENTS_NAME} in the data folder, "
-            f"with the columns {', '.join(COLUMNS)}"
+            f"with the columns {', '.join(PATIENTS_COLUMNS)}"
         )
     if strangers := unknown_cases(cases, mapping):
         notes.append(f"{PATIENTS_NAME} lists cases that were not found: {name_some(strangers)}; check their names")
@@ -111,14 +111,14 @@ def several_cases(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 _MOST_CASES = 30
-"""If patients had more cases on average, their names would be those of data sets, or numbers that recur every day."""
+"""A name shared by more cases than this is that of a data set, unless other names are shared alike."""
 
 _MOST_TAILS = 10
-"""The same for numbers and letters at the end of names, which are weaker evidence."""
+"""If names with the same beginning were more on average, it would be that of a site rather than of a patient."""
 
 _TAIL = re.compile(
     r"(?P<stem>.*\d|(?:.*_)?(?:patient|pat|subject|subj|case)_?[a-z])"
-    r"(?:_(?P<number>\d{1,3}|(?:19|20)\d\d)|_(?P<word>[^\W\d_]+(?:_[^\W\d_]+)*)|(?P<letter>(?<=\d)[a-h]))"
+    r"(?:_(?P<number>\d{1,3}|(?:19|20)\d\d)|_(?P<word>[^\W\d_]+(?:_[^\W\d_]+)*\d{0,2})|(?P<letter>(?<=\d)[a-h]))"
 )
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
@@ -138,20 +138,23 @@ def _patient_names(cases: Sequence[Case]) -> list[str]:
     top = _top(cases)
     ids = [_own_name(case, top) for case in cases]
     names = [without_times(name) for name in ids]
-    keys = {_key(name) for name in names if has_number(name) or has_words(name)}
-    most = (
-        len(keys) * max(_MOST_CASES, len(keys)) if len(keys) == 1 or all(key.isdigit() for key in keys) else len(cases)
-    )
-    few = len(cases) > most or (len(keys) == 1 and not any(map(has_number, keys)))
+    too_few = _are_too_few({_key(name) for name in names if has_number(name) or has_words(name)}, len(cases))
     for i, (case, name) in enumerate(zip(cases, names, strict=True)):
         if not is_unknown(case):
             names[i] = case.patient_id
             continue
-        if name != ids[i] and (few or not (has_number(name) or has_words(name))):
+        if name != ids[i] and (too_few or not (has_number(name) or has_words(name))):
             name = without_times(ids[i], numbers=False)
             name = name if has_number(name) or has_words(name) else ids[i]
         names[i] = layout_of(name).patient_of(name)
     return names
+
+
+def _are_too_few(names: Collection[str], cases: int) -> bool:
+    """Return True if names cannot be those of patients: one word for all cases, or numbers that recur every day."""
+    if len(names) == 1:
+        return cases > _MOST_CASES or not any(map(has_number, names))
+    return all(map(str.isdigit, names)) and cases > len(names) * max(_MOST_CASES, len(names))
 
 
 def _top(cases: Sequence[Case]) -> Path:
@@ -207,7 +210,10 @@ def _without_tails(keys: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Yield index and stem of the names that end with a time point rather than with a patient's number."""
     families: dict[tuple[str, str | None], list[tuple[int, re.Match[str]]]] = {}
     for i, key in enumerate(keys):
-        if (match := _TAIL.fullmatch(key)) and (has_number(match["stem"]) or not match["stem"][-1].isdigit()):
+        match = _TAIL.fullmatch(key)
+        if not match or is_person(match["word"] or ""):
+            continue
+        if has_number(match["stem"]) or not match["stem"][-1].isdigit():
             families.setdefault((_shape(match["stem"]), match.lastgroup), []).append((i, match))
     for members in families.values():
         stems = {match["stem"] for _, match in members}
@@ -217,9 +223,10 @@ def _without_tails(keys: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def _are_patients(stems: Collection[str], tails: Sequence[re.Match[str]]) -> bool:
     """Return True if there are few names per stem, with no longer numbers at their ends, and the stems are no years."""
-    widths = [len(re.findall(r"\d+", stem)[-1]) for stem in stems if stem[-1].isdigit()]
-    are_short = not widths or max(widths) >= min(len(match["number"] or "") for match in tails)
-    are_short &= all(len(match["number"] or "") < 4 for match in tails)
+    numbers = [match["number"] or "" for match in tails]
+    width = max(len(re.findall(r"\d*", stem)[-2]) for stem in stems)
+    are_short = any(len(number) <= width or re.fullmatch(r"[1-9]?\d?", number) for number in numbers)
+    are_short &= all(len(number) < 4 for number in numbers)
     are_years = not any(has_number(_YEAR.sub("", stem)) or not stem[-1].isdigit() for stem in stems)
     return len(tails) <= len(stems) * max(_MOST_TAILS, len(stems)) and are_short and not are_years
 

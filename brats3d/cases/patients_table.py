@@ -11,7 +11,7 @@ from brats3d.errors import DataError
 
 PATIENTS_NAME = "patients.csv"
 
-COLUMNS = ("case_id", "patient_id")
+PATIENTS_COLUMNS = ("case_id", "patient_id")
 
 
 def read_patients(folders: Iterable[Path]) -> dict[str, str]:
@@ -40,17 +40,18 @@ def _read_rows(path: Path) -> list[tuple[int, str, str]]:
     try:
         header, *rows = read_table(path)
     except (OSError, ValueError, csv.Error) as error:
-        expected = f"the columns {' and '.join(COLUMNS)}"
+        expected = f"the columns {' and '.join(PATIENTS_COLUMNS)}"
         raise DataError(path, f"cannot be read as CSV: {error}", expected=expected, advice=advice) from error
     columns = [name.casefold() for name in header[1]]
-    if not set(columns).issuperset(COLUMNS):
-        expected = f"a first line such as {','.join(COLUMNS)}"
+    if not set(columns).issuperset(PATIENTS_COLUMNS):
+        expected = f"a first line such as {','.join(PATIENTS_COLUMNS)}"
         raise DataError(path, f"has the columns {', '.join(header[1])[:200]}", expected=expected, advice=advice)
-    places = [columns.index(name) for name in COLUMNS]
+    places = [columns.index(name) for name in PATIENTS_COLUMNS]
     result = []
     for line, row in rows:
         cells = [row[i] if i < len(row) else "" for i in places]
         if not all(cells):
-            raise DataError(path, f"line {line} lacks a {' or a '.join(COLUMNS)}", expected="both", advice=advice)
+            problem = f"line {line} lacks a {' or a '.join(PATIENTS_COLUMNS)}"
+            raise DataError(path, problem, expected="both", advice=advice)
         result.append((line, cells[0], cells[1]))
     return result

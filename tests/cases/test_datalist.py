@@ -181,3 +181,18 @@ def test_an_entry_with_files_of_two_cases_is_refused(make_dataset, key):
     write_datalist(root / "datalist.json", training=[first | {key: other}, third | {"fold": 1}])
     (problem,) = problems(root)
     assert "several cases: BraTS20_Training_001, BraTS20_Training_002" in problem
+
+
+def test_entries_without_a_patient_are_grouped_by_name_and_others_are_as_stated(tmp_path, write_case):
+    for name in ("A1_FU1", "A1_FU2", "A2_FU1"):
+        write_case(tmp_path / name)
+    listed = entries(tmp_path)
+    unstated = [{key: value for key, value in item.items() if key != "patient_id"} for item in listed]
+    write_datalist(tmp_path / "datalist.json", training=unstated)
+    (problem,) = problems(tmp_path)
+    assert problem == "patient A1 is in folds 0 and 1"
+    write_datalist(tmp_path / "datalist.json", training=listed)  # each case is a patient of its own
+    assert [case.patient_id for fold in read_datalist(tmp_path) for case in fold] == ["A1_FU1", "A1_FU2", "A2_FU1"]
+    write_datalist(tmp_path / "datalist.json", training=unstated)
+    (tmp_path / "patients.csv").write_text("case_id,patient_id\nA1_FU1,a\nA1_FU2,b\n")
+    assert [case.patient_id for fold in read_datalist(tmp_path) for case in fold] == ["a", "b", "A2_FU1"]

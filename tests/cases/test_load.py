@@ -208,3 +208,19 @@ def test_complete_cases_are_loaded_without_a_warning(make_dataset, log):
     root = make_dataset(2)
     assert load_cases(root, absent_sequences=True) == load_cases(root)
     assert log.messages == []
+
+
+def test_time_points_under_unknown_names_stay_together_and_are_reported(tmp_path, write_case, log):
+    for name in ("A1_11", "A1_21", "A2_11", "A3_11"):
+        write_case(tmp_path / name)
+    write_case(tmp_path / "A3_21", label=False)
+    folds = [load_fold(tmp_path, "validation", fold=k) for k in range(3)]
+    assert sorted(sorted(item["case_id"] for item in fold) for fold in folds) == [
+        ["A1_11", "A1_21"],
+        ["A2_11"],
+        ["A3_11"],
+    ]
+    assert not log.messages
+    load_fold(tmp_path, "training")
+    (warning,) = log.messages
+    assert "A1_11, A1_21" in warning and "patients.csv" in warning

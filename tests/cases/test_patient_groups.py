@@ -55,6 +55,7 @@ ONE_AND_ANOTHER = {
     "T0": "P01T0 P01T1 P02T0",
     "baseline": "001-BL 001-M06 002-BL",
     "numbers": "subject1_1 subject1_10 subject2_1",
+    "longer numbers": "A1_11 A1_21 A2_11",
     "years": "P01_2019 P01_2020 P02_2019",
     "padded numbers": "case1_001 case1_002 case2_001",
     "letters": "P01a P01b P02a",

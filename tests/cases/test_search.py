@@ -466,3 +466,31 @@ def test_an_archive_in_the_place_of_a_folder_is_to_be_unpacked(tmp_path):
     with pytest.raises(UsageError) as error:
         find_cases(tmp_path / "BraTS.zip")
     assert "unpack" in error.value.advice
+
+
+# --- folders called alike
+
+
+def test_bare_names_in_folders_called_alike_are_different_cases(tmp_path):
+    for patient in ("pat01", "pat02"):
+        touch(tmp_path / patient / "anat", *(f"{m}.nii.gz" for m in MODALITIES))
+    assert ids(find_cases(tmp_path)) == ["pat01_anat", "pat02_anat"]
+    assert ids(find_cases(tmp_path / "pat02")) == ids(find_cases(tmp_path / "pat02" / "anat")) == ["pat02_anat"]
+
+
+def test_bare_names_in_copies_of_a_patients_folder_are_told_apart(tmp_path):
+    for folder in ("a/pat01", "b/pat01", "a/pat02"):
+        touch(tmp_path / folder, *(f"{m}.nii.gz" for m in MODALITIES))
+    assert ids(find_cases(tmp_path)) == ["a_pat01", "b_pat01", "pat02"]
+
+
+def test_names_of_time_points_under_two_patients_are_told_apart(tmp_path):
+    for patient in ("pat01", "pat02"):
+        touch_case(tmp_path / patient / "week-044", MODALITIES)
+    assert ids(find_cases(tmp_path)) == ["pat01_week-044", "pat02_week-044"]
+
+
+def test_a_named_case_in_two_folders_is_still_refused(tmp_path):
+    for folder in ("a", "b"):
+        touch_case(tmp_path / folder / "pat01", MODALITIES)
+    assert "found in 2 folders" in problem(tmp_path)
