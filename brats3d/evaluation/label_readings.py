@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from brats3d.errors import DataError
-from brats3d.evaluation.pair_scores import PairScores
+from brats3d.evaluation.pair_scores import MAX_LABEL, PairScores
 from brats3d.labels import CONVENTIONS, REGIONS_TO_READ, LabelConvention, get_convention
 
 MIN_GAIN = 0.2
@@ -82,40 +82,37 @@ def _present(pairs: Sequence[PairScores], axis: int) -> set[int]:
     return {int(label) for label in np.flatnonzero(total.sum(axis=1 - axis)) if label}
 
 
-def _depth(label: int, convention: LabelConvention) -> int:
-    """Return the number of nested regions with a label: 1 in WT only, 2 in TC too, 3 in ET."""
-    return sum(label in labels for labels in convention.regions.values())
-
-
 def _depths(pairs: Sequence[PairScores], axis: int = 0, reading: LabelConvention | None = None) -> np.ndarray:
-    """Count voxels by depth of their labels in reference and prediction, shape (cases, 4, 4).
+    """Count voxels by depth in reference and prediction: 1 in WT only, 2 in TC too, 3 in ET. Shape (cases, 4, 4).
 
     Args:
         pairs: the cases.
         axis: the folder that has another meaning.
         reading: that meaning; None keeps the convention of every file.
     """
-    depths = np.zeros((len(pairs), 4, 4))
-    for case, pair in enumerate(pairs):
-        conventions = [get_convention(pair.ref_convention), get_convention(pair.pred_convention)]
-        if reading:
-            conventions[axis] = reading
-        for ref, pred in np.argwhere(pair.counts):
-            depths[case, _depth(ref, conventions[_REF]), _depth(pred, conventions[_PRED])] += pair.counts[ref, pred]
-    return depths
+    ref = [_depth_of_labels(reading if reading and axis == _REF else pair.ref_convention) for pair in pairs]
+    pred = [_depth_of_labels(reading if reading and axis == _PRED else pair.pred_convention) for pair in pairs]
+    return np.stack([r.T @ pair.counts @ p for r, pair, p in zip(ref, pairs, pred, strict=True)])
+
+
+def _depth_of_labels(meaning: LabelConvention | str) -> np.ndarray:
+    """Return an array (labels, 4) with a 1 at the depth of each label."""
+    convention = get_convention(meaning) if isinstance(meaning, str) else meaning
+    depths = [sum(label in labels for labels in convention.regions.values()) for label in range(MAX_LABEL + 1)]
+    return np.eye(4, dtype=int)[depths]
 
 
 def _readings(pairs: Sequence[PairScores], axis: int) -> Iterator[LabelConvention]:
-    """Yield meanings of the labels of one folder: conventions that have all of them, then exchanges of two labels."""
-    labels = _present(pairs, axis)
+    """Yield meanings of the labels of one folder: conventions that have all labels, then the labels in other orders."""
+    labels = sorted(_present(pairs, axis))
     names = {(pair.ref_convention, pair.pred_convention)[axis] for pair in pairs}
     yield from (convention for convention in CONVENTIONS.values() if convention.values.issuperset(labels))
-    for a, b in itertools.combinations(sorted(labels), 2) if len(names) == 1 else ():
+    for order in itertools.permutations(labels) if len(names) == 1 else ():
         usual = get_convention(*names)
-        other = {a: b, b: a}
-        regions = {name: tuple(other.get(label, label) for label in of) for name, of in usual.regions.items()}
-        meanings = {other.get(label, label): meaning for label, meaning in usual.labels.items()}
-        yield LabelConvention(f"{a} and {b}", meanings, regions)
+        number = dict(zip(labels, order, strict=True))
+        regions = {region: tuple(number.get(label, label) for label in of) for region, of in usual.regions.items()}
+        meanings = {number.get(label, label): meaning for label, meaning in usual.labels.items()}
+        yield LabelConvention("", meanings, regions)
 
 
 def _mean_dice(depths: np.ndarray) -> dict[str, float]:
@@ -131,13 +128,15 @@ def _mean_dice(depths: np.ndarray) -> dict[str, float]:
 def _is_far_better(depths: np.ndarray, usual: np.ndarray) -> bool:
     """Return True if another reading scores far better, and not by chance.
 
-    Each of two or more parts of the references has to be predicted mostly as that part: a prediction of one label fits
-    better wherever its region is larger. The reading may not empty a region, which would score 1.
+    Each part of the references has to be predicted mostly as that part, or if no case is, as one further outside; else
+    predictions of few labels fit better wherever a region is larger. The reading may not empty a region, which would
+    score 1.
     """
     parts = depths.sum(axis=0)[1:, 1:]
-    is_in_both = parts.any(axis=0) & parts.any(axis=1)
-    is_matched = parts.argmax(axis=1) == np.arange(len(parts))
-    if is_in_both.sum() < 2 or not is_matched[is_in_both].all() or _occurring(depths) < _occurring(usual):
+    of_ref, of_pred = parts.any(axis=1), parts.any(axis=0)
+    nearest, own = parts.argmax(axis=1), np.arange(len(parts))
+    is_plausible = np.where(of_pred, nearest == own, nearest < own)
+    if (of_ref & of_pred).sum() < 2 or not is_plausible[of_ref].all() or _occurring(depths) < _occurring(usual):
         return False
     before, after = _mean_dice(usual), _mean_dice(depths)
     gains = {region: after[region] - before[region] for region in REGIONS_TO_READ}
@@ -172,8 +171,8 @@ def _best_reading(pairs: Sequence[PairScores], axis: int) -> tuple[float, str] |
 
 def _way_out(reading: LabelConvention, axis: int, pairs: Sequence[PairScores]) -> str:
     """Return the options under which one folder has another meaning and the other folder keeps its own."""
-    if reading.name not in CONVENTIONS:
-        return f"exchange labels {reading.name} in the files"
+    if not reading.name:
+        return "renumber the files"
     if axis == _PRED:
         return f"pass --pred-labels {reading.name}"
     keep = sorted({pair.pred_convention for pair in pairs if pair.assumed})

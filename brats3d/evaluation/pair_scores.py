@@ -16,7 +16,16 @@ from brats3d.evaluation.case_scores import score_case
 from brats3d.evaluation.challenge_rules import Rules
 from brats3d.evaluation.find_segmentation_files import Segmentation
 from brats3d.evaluation.score_rows import ScoreRow
-from brats3d.files import Header, Volume, marked_convention, read_volume, same_grid, strip_image_ending, to_grid
+from brats3d.files import (
+    Header,
+    Volume,
+    format_affine,
+    marked_convention,
+    read_volume,
+    same_grid,
+    strip_image_ending,
+    to_grid,
+)
 from brats3d.labels import CONVENTIONS, get_convention
 
 MAX_LABEL = max(value for convention in CONVENTIONS.values() for value in convention.values)
@@ -137,11 +146,12 @@ def _other_grid(header: Header, expected: Header) -> DataError:
     """Return the error for a prediction on another grid, with the command that places it on the reference's."""
     _, problem = grid_difference(header, expected) or ("", "")
     problem = problem.removeprefix(f"{header.path}: ")
-    lost = [each.path.name for each in (header, expected) if _is_guess(each) or _is_placeholder(each)]
+    lost = [each for each in (header, expected) if _is_guess(each) or _is_placeholder(each)]
     how = "resample it with nearest neighbour and replace the file"
     change = "i=s.Resample(i,r,s.Transform(),s.sitkNearestNeighbor)"
     if header.shape == expected.shape and lost:
-        problem += f"; {lost[0]} does not state its place in space: a program has dropped the affine"
+        problem = f"its grid is not that of {expected.path.name}: {lost[0].path.name} has lost its affine"
+        problem += f" ({format_affine(header.affine)} against {format_affine(expected.affine)})"
         how = "if its voxels are in the reference's order, copy the reference's affine and replace the file"
         change = "i.CopyInformation(r)"
     out = header.path.with_name(f"{strip_image_ending(header.path.name)}_placed.nii.gz")

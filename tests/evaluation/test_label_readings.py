@@ -47,9 +47,12 @@ def test_labels_of_hd_glio():
     assert "--pred-labels hd-glio" in warning and "--ref-labels" not in warning
 
 
-def test_an_exchange_that_is_no_convention():
-    warning = better_readings([renumbered({1: 1, 2: 3, 3: 2})])
-    assert "exchange labels 2 and 3 in the files" in warning
+def test_an_order_of_labels_that_is_no_convention():
+    for numbers, meaning in (
+        ({1: 1, 2: 3, 3: 2}, "1 = NCR, 2 = ET, 3 = SNFH"),
+        ({1: 3, 2: 1, 3: 2}, "1 = SNFH, 2 = ET, 3 = NCR"),
+    ):
+        assert f"renumber the files if the predictions have {meaning}" in better_readings([renumbered(numbers)])
 
 
 @pytest.mark.parametrize(
@@ -62,8 +65,9 @@ def test_an_exchange_that_is_no_convention():
         {(label, pred): voxels // 4 for label, voxels in REFERENCE.items() for pred in range(4)},
         {(0, 2): 50_000, (1, 3): 3000, (2, 2): 9000, (3, 1): 1000, (3, 3): 3000},
         {(1, 1): 3000, (2, 2): 9000, (3, 1): 4000},
+        {(1, 3): 3000, (2, 2): 9000, (3, 3): 1000},
     ],
-    ids=["right", "empty", "one label", "another label", "random", "too much edema", "no ET"],
+    ids=["right", "empty", "one label", "another label", "random", "too much edema", "no ET", "no necrosis"],
 )
 def test_ordinary_predictions_raise_no_warning(table):
     assert better_readings([case(table, assumed=True)]) == ""
