@@ -12,10 +12,13 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from brats3d.config_reader import installed_bundle as installed_bundle, read_knobs
 from brats3d.errors import UsageError
+from brats3d.files import cause_of
+from brats3d.knob_checks import PATHS, check_knobs
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
@@ -100,7 +103,7 @@ def misread_paths(overrides: Mapping[str, Any]) -> list[UsageError]:
 
     errors = []
     for name, value in overrides.items():
-        if not name.endswith(("_dir", "checkpoint", "datalist")):
+        if not name.endswith(PATHS):
             continue
         for path in value if isinstance(value, list | tuple) else [value]:
             try:
@@ -110,8 +113,27 @@ def misread_paths(overrides: Mapping[str, Any]) -> list[UsageError]:
     return errors
 
 
+def check_config(files: Sequence[str]) -> None:
+    """Check the command line and the knobs before anything is built. Called first by ``initialize`` of the configs.
+
+    Under ``python -m monai.bundle run``, the cause of an error is repeated after the traceback, in which MONAI's own
+    message comes last.
+
+    Args:
+        files: names of the config files with the knobs, such as ``["train.yaml"]``.
+
+    Raises:
+        UsageError: if a knob has a value of another kind or outside its range, or MONAI would read a path of the
+            command line as syntax.
+    """
+    if _command_line_configs():
+        sys.excepthook = _print_error
+    check_command_line()
+    check_knobs(files)
+
+
 def check_command_line() -> None:
-    """Warn about ids in ``python -m monai.bundle run ...`` that no config has. The configs call this first.
+    """Warn about ids in ``python -m monai.bundle run ...`` that no config has.
 
     MONAI ignores unknown ids silently: ``--epochz 9`` trains for 300 epochs.
 
@@ -137,7 +159,7 @@ def prepare_run(
     augment_on_device: bool = False,
     num_workers: int = 0,
 ) -> None:
-    """Check the knobs and prepare the process before anything is built. Called by ``initialize`` of the configs.
+    """Prepare the process before anything is built. Called by ``initialize`` of the configs.
 
     Args:
         device: the device of the run. The value is not used. A distributed run joins its process group when MONAI
@@ -149,7 +171,7 @@ def prepare_run(
         num_workers: processes for augmentation.
 
     Raises:
-        UsageError: if a knob is outside its range, or MONAI would read a path of the command line as syntax.
+        UsageError: if a knob is outside its range.
     """
     from monai.utils import set_determinism
 
@@ -157,7 +179,6 @@ def prepare_run(
     from brats3d.networks import check_flag, check_window
 
     use_huge_pages()
-    check_command_line()
     if patch_size is not None:
         check_window("patch_size", patch_size)
     check_window("roi_size", roi_size)
@@ -233,6 +254,12 @@ def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
     run.run()
     run.finalize()
     return run
+
+
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.__excepthook__(kind, error, trace)
+    if (cause := cause_of(error)) is not error:
+        print(f"\nbrats3d: error: {cause}", file=sys.stderr)
 
 
 def _quoted(text: str) -> str:

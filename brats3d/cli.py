@@ -30,6 +30,7 @@ from brats3d.bundle import (
 from brats3d.config_reader import Knob, read_knobs
 from brats3d.errors import ExplainedError, UsageError
 from brats3d.files import cause_of, check_replaceable, writable_folder
+from brats3d.knob_checks import WORDS
 from brats3d.labels import CONVENTION_ALIASES, CONVENTIONS, get_convention, order_modalities
 
 EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
@@ -374,7 +375,6 @@ def _parse_knobs(arguments: Sequence[str], knobs: Sequence[Knob]) -> tuple[list[
     """
     from fire.parser import DefaultParseValue
 
-    words = {"true": True, "false": False, "null": None, "none": None}
     flags = {knob.name for knob in knobs if knob.default in ("true", "false")}
     paths, overrides = [], {}
     left = list(arguments)
@@ -392,7 +392,7 @@ def _parse_knobs(arguments: Sequence[str], knobs: Sequence[Knob]) -> tuple[list[
                 raise UsageError(f"--{name}", expected="a value")
             else:
                 value = left.pop(0)
-        overrides[name] = words[value.lower()] if value.lower() in words else DefaultParseValue(value)
+        overrides[name] = WORDS[value.lower()] if value.lower() in WORDS else DefaultParseValue(value)
     return paths, overrides
 
 

@@ -89,10 +89,14 @@ def knob_values(files: Sequence[str]) -> dict[str, Any]:
     Raises:
         RuntimeError: if no config is being resolved.
     """
-    parser = _parser()
+    parser = current_parser()
+    return {knob.name: parser.get_parsed_content(knob.name) for knob in read_knobs(config_paths(parser, files))}
+
+
+def config_paths(parser: ConfigParser, files: Sequence[str]) -> list[Path]:
+    """Return the paths of config files: in the bundle that is being resolved, else in the installed one."""
     roots = [Path(str(parser.get_parsed_content("bundle_root"))), installed_bundle()]
-    paths = [next(path for root in roots if (path := root / "configs" / name).is_file()) for name in files]
-    return {knob.name: parser.get_parsed_content(knob.name) for knob in read_knobs(paths)}
+    return [next(path for root in roots if (path := root / "configs" / name).is_file()) for name in files]
 
 
 def config_text(ids: Sequence[str]) -> str:
@@ -107,7 +111,7 @@ def config_text(ids: Sequence[str]) -> str:
     Raises:
         RuntimeError: if no config is being resolved.
     """
-    parser = _parser()
+    parser = current_parser()
     parts: dict[str, Any] = {}
     left = [id_.replace("#", "::") for id_ in ids]
     while left:
@@ -129,7 +133,7 @@ def _references(config: Any) -> Iterable[str]:
         yield from _REFERENCE.findall(config)
 
 
-def _parser() -> ConfigParser:
+def current_parser() -> ConfigParser:
     """Return the parser that is resolving a config.
 
     It is searched for in the calling frames, because MONAI (1.6) gives a component no access to the rest of its config.

@@ -121,3 +121,21 @@ def test_a_run_starts_by_checking_sizes_and_seeding_every_generator(arguments, m
 def test_knobs_that_an_overlay_lists_as_unused_are_unknown() -> None:
     errors = bundle.unknown_ids(["fold", "learning_rate", "pool"], bundle.config_files("pretrain"))
     assert [error.subject for error in errors] == ["--fold"]
+
+
+def test_monais_command_repeats_the_cause_of_an_error_last(arguments, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(bundle, "check_knobs", lambda files: None)
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    arguments("run")
+    bundle.check_config(["train.yaml"])
+    assert sys.excepthook is sys.__excepthook__, "only MONAI's command is changed"
+    arguments("run", "--config_file", bundle.config_files("train")[0])
+    bundle.check_config(["train.yaml"])
+    try:
+        raise RuntimeError("Failed to instantiate component") from UsageError(
+            "epochs", expected="an integer", found="x"
+        )
+    except RuntimeError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[-1] == "brats3d: error: epochs: expected an integer, got 'x'"

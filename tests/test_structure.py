@@ -29,6 +29,7 @@ ORDER = [
     "inference",
     "config_reader",
     "report",
+    "knob_checks",
     "bundle",
     "api",
     "cli",

@@ -1,0 +1,131 @@
+"""Checks of the knobs of a config, before anything is built, and numbers that YAML reads as text.
+
+YAML 1.1 reads ``1e-3`` as text, because it has no dot, and MONAI's command reads ``--amp false`` as text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from brats3d.config_reader import Knob, config_paths, current_parser, read_knobs
+from brats3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "null": None, "none": None}
+"""Values of knobs that may be given as text, in any case."""
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "patches_per_case": (1, math.inf),
+    "learning_rate": (0, math.inf),
+    "warmup": (0, 1),
+    "weight_decay": (0, math.inf),
+    "bce_weight": (0, math.inf),
+    "val_interval": (1, math.inf),
+    "full_every": (0, math.inf),
+    "overlap": (0, 1),
+    "threshold": (0, 1),
+    "num_workers": (0, math.inf),
+}
+"""Smallest and largest value of knobs. A knob in this table whose default is an integer must be an integer."""
+
+PER_AXIS = ("overlap",)
+"""Knobs that may be a list of three numbers, too."""
+
+PATHS = ("_dir", "checkpoint", "datalist")
+"""Endings of the ids that are paths."""
+
+_EXPONENT = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\s*")
+
+
+def check_knobs(files: Sequence[str]) -> None:
+    """Check the knobs of the config that is being resolved.
+
+    Numbers with an exponent that YAML has read as text are replaced by numbers, in the whole config.
+
+    Args:
+        files: names of the config files with the knobs; see :func:`brats3d.config_reader.knob_values`.
+
+    Raises:
+        UsageError: naming every knob with a value of another kind than its default, or outside its range.
+        RuntimeError: if no config is being resolved.
+    """
+    parser = current_parser()
+    _read_exponents(parser, parser.get())
+    errors = []
+    for knob in read_knobs(config_paths(parser, files)):
+        given = parser.get(knob.name)
+        try:
+            value = check_value(knob, given)
+        except UsageError as error:
+            errors.append(error)
+        else:
+            if value is not given:
+                _replace(parser, parser.get(), knob.name, knob.name, value)
+    if errors:
+        raise errors[0] if len(errors) == 1 else UsageError.of_many("knobs", list(map(str, errors)))
+
+
+def check_value(knob: Knob, value: Any) -> Any:
+    """Return the value of a knob; text becomes the number, bool or None that it stands for.
+
+    Raises:
+        UsageError: if the value is of another kind than the knob's default, or outside its range.
+    """
+    import yaml
+
+    default = yaml.safe_load(knob.default)
+    if isinstance(value, str):
+        if value.startswith(("$", "@", "%")):  # computed later
+            return value
+        value = WORDS.get(value.strip().lower(), value)
+    if knob.name in PER_AXIS and isinstance(value, list | tuple) and len(value) == 3:
+        return [check_value(knob, part) for part in value]
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise UsageError(knob.name, expected="true or false", found=value)
+    elif isinstance(default, int | float) and value is not None:
+        least, most = RANGES.get(knob.name, (-math.inf, math.inf))
+        must_be_integer = isinstance(default, int) and knob.name in RANGES
+        number = _number(value)
+        if number is None or not least <= number <= most or (must_be_integer and not isinstance(number, int)):
+            kind = "an integer" if must_be_integer else "a number"
+            limits = f" from {least}" if least > -math.inf else ""
+            limits += f" to {most}" if most < math.inf else ""
+            raise UsageError(knob.name, expected=f"{kind}{limits}, such as {default}", found=value)
+        return number if must_be_integer or isinstance(value, str) else value
+    return value
+
+
+def _number(value: Any) -> int | float | None:
+    """Return a number, an integer if it is one; None if the value is not a finite number."""
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return None
+    return int(number) if number == int(number) else number
+
+
+def _read_exponents(parser: ConfigParser, config: Any, prefix: str = "") -> None:
+    """Replace text such as ``1e-3`` by the number, in the config and in all that it contains."""
+    for key, id_, value in list(parser.ref_resolver.iter_subconfigs(prefix, config)):
+        if isinstance(value, dict | list):
+            _read_exponents(parser, value, id_)
+        elif isinstance(value, str) and _EXPONENT.fullmatch(value) and not id_.endswith(PATHS):
+            _replace(parser, config, key, id_, float(value))
+
+
+def _replace(parser: ConfigParser, config: Any, key: Any, id_: str, value: Any) -> None:
+    """Change a value in the config, and where MONAI's parser has copied it to."""
+    config[key] = value
+    if (item := parser.ref_resolver.items.get(id_)) is not None:
+        item.update_config(value)
+    parser.ref_resolver.remove_resolved_content(id_)
