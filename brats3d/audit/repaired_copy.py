@@ -163,6 +163,7 @@ def write_repaired_copy(audit: Audit, out: str | Path, progress: bool = True) ->
         if write_patients(audit, {case.case_id for case in cases if not case.dropped}, hidden):
             other_files.append(CopiedFile(PATIENTS_NAME, "rewritten", str(audit.roots[0] / PATIENTS_NAME)))
         datalists, notes = _copy_datalist(audit, cases, hidden)
+        notes += _label_notes(audit)
         manifest = {
             "schema": SCHEMA,
             **audit.settings,
@@ -266,6 +267,15 @@ def _tables(audit: Audit) -> dict[str, Path]:
             name = f"{path.stem}_{n}{path.suffix}"
         tables[name] = path
     return tables
+
+
+def _label_notes(audit: Audit) -> list[str]:
+    """Return a note for each label convention that only nnU-Net's dataset.json states, not the copy."""
+    stated = {case.convention for case in audit.cases if case.layout == "nnunet" and case.label and case.convention}
+    return [
+        f"the names in the copy do not state the meaning of the labels: pass --label_convention {name} to train"
+        for name in sorted(stated)
+    ]
 
 
 def _copy_datalist(audit: Audit, cases: Sequence[CopiedCase], out: Path) -> tuple[list[CopiedFile], list[str]]:

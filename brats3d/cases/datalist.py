@@ -200,7 +200,7 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
         raise DataError(long[:100], "is too long for a path")
     images: dict[str, Path] = {}
     for path in paths:
-        modality = modality_of(path)
+        modality = modality_of(root / path)
         if modality is None:
             raise DataError(path, "does not state its modality", expected="a name such as BraTS20_Training_001_t1.nii")
         if modality in images:

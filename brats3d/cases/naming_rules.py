@@ -116,8 +116,9 @@ def layout_of(case_id: str, files: Iterable[str | Path] = ()) -> Layout:
     channel = next(filter(split_channel, path_of), "")
     if channel and (raw := raw_dataset_of(Path(path_of[channel]).parent)):
         choices = () if raw.convention else tuple(CONVENTIONS)
-        usual = replace(layout, name="nnunet", file=ANY_LAYOUT.file, modalities=())
-        return replace(usual, convention=raw.convention, conventions=choices)
+        # Copies need names that leave the labels open: without dataset.json, the option must state their meaning.
+        open_names = replace(layout, file=ANY_LAYOUT_OF_2023.file, modalities=ANY_LAYOUT_OF_2023.modalities)
+        return replace(open_names, name="nnunet", convention=raw.convention, conventions=choices)
     return ANY_LAYOUT_OF_2023 if layout is ANY_LAYOUT and any(map(_has_suffix_of_2023, path_of)) else layout
 
 

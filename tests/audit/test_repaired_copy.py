@@ -20,6 +20,7 @@ from brats3d.audit.repair_case import RepairedVolume
 from brats3d.audit.repaired_copy import RepairedCopy, check_copy_folder, write_repaired_copy
 from brats3d.audit.whole_dataset import Audit, audit_dataset
 from brats3d.cases.name_mapping import read_name_mappings
+from brats3d.cases.search import find_cases
 from brats3d.errors import DataError, UsageError
 
 OF_DATASET = ("unreadable name mapping", "unknown label convention", "one label", "edema inside the core")
@@ -398,3 +399,20 @@ def test_an_interrupted_repair_leaves_nothing(make_dataset, tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         repair(make_dataset(root=tmp_path / "data"), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_the_copy_of_nnunets_raw_form_leaves_the_labels_open(make_dataset, tmp_path):
+    source, root = make_dataset(cases=2), tmp_path / "raw"
+    (root / "imagesTr").mkdir(parents=True)
+    (root / "labelsTr").mkdir()
+    for case in find_cases(source):
+        for channel, path in enumerate(case.images.values()):
+            shutil.copy(path, root / "imagesTr" / f"{case.case_id[-3:]}_{channel:04d}.nii.gz")
+        label = np.array([0, 2, 1, 0, 3], np.uint8)[values(case.label)]
+        nib.save(nib.Nifti1Image(label, nib.load(case.label).affine), root / "labelsTr" / f"{case.case_id[-3:]}.nii.gz")
+    names = {"channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"}}
+    labels = {"labels": {"background": 0, "edema": 1, "core": 2, "enhancing": 3}}
+    (root / "dataset.json").write_text(json.dumps(names | labels))
+    copy = repair(root, tmp_path / "copy")
+    assert any("decathlon" in note for note in copy.notes)
+    assert [(case.case_id, case.convention) for case in find_cases(copy.folder)] == [("001", None), ("002", None)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from brats3d.cases.case import case_to_item, item_to_case
+from brats3d.cases.datalist import read_datalist
 from brats3d.cases.explain_no_cases import NoCasesError
 from brats3d.cases.naming_rules import case_id_of, modality_of
 from brats3d.cases.nnunet import raw_convention_of
@@ -94,3 +95,19 @@ def test_channels_without_names_are_never_guessed(tmp_path, content, folder):
     assert "_0000" in error.value.problem
     assert "dataset.json" in str(error.value)
     assert "convert" not in error.value.advice
+
+
+def test_a_datalist_may_list_channels(tmp_path):
+    root = raw(tmp_path, channel_names=CHANNELS)
+    entries = [
+        {
+            "image": [f"{folder}/{stem}_{channel:04d}.nii.gz" for channel in range(4)],
+            "label": f"{stem}.nii",
+            "fold": fold,
+        }
+        for fold, (folder, stem) in enumerate([("imagesTr", "A"), ("imagesTs", "B_T1")])
+    ]
+    (root / "datalist.json").write_text(json.dumps({"training": entries}))
+    (first,), (second,) = read_datalist(root)
+    assert (first.case_id, second.case_id) == ("A", "B_T1")
+    assert first.images["t1ce"] == root / "imagesTr" / "A_0002.nii.gz"
