@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from brats3d.errors import DataError
-from brats3d.files.nifti_header import make_header
-from brats3d.files.volume import EXPECTED, Header, Note, Volume, spatial_shape
+from brats3d.files.nifti_header import guessed_orientation, make_header
+from brats3d.files.volume import EXPECTED, Header, Volume, spatial_shape
 
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 
@@ -53,8 +53,7 @@ def _open(path: Path) -> tuple[Any, Header]:
     affine[:3, 3] = reader.GetOrigin()[:3]
     affine = np.diag([-1, -1, 1, 1]) @ affine  # ITK's axes point to L and P, NIfTI's to R and A
     if not _states_orientation(path):
-        text = "its orientation is unknown (the header does not state it); LPS is assumed, so left and right may be"
-        notes += (Note("no affine", f"{text} exchanged"),)
+        notes += (guessed_orientation("the header does not state it", affine),)
     dtypes = {getattr(sitk, f"sitk{name}"): np.dtype(name.lower()) for name in _DTYPES}
     dtype = dtypes.get(reader.GetPixelID())
     if dtype is None:

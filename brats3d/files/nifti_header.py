@@ -54,7 +54,7 @@ def parse_mgh(path: Path, head: bytes) -> Stored:
     mgh = MGHHeader(head[:size])
     shape, notes = spatial_shape(path, tuple(map(int, mgh.get_data_shape())))
     if not int.from_bytes(head[28:30], "big"):  # goodRASFlag
-        notes += (_guessed("the header does not state it", mgh.get_affine()),)
+        notes += (guessed_orientation("the header does not state it", mgh.get_affine()),)
     return Stored(make_header(path, shape, mgh.get_affine(), mgh.get_data_dtype(), notes), DATA_OFFSET)
 
 
@@ -110,6 +110,14 @@ def make_header(
     return header
 
 
+def guessed_orientation(reason: str, affine: np.ndarray) -> Note:
+    """Return the note about an assumed orientation."""
+    from nibabel.orientations import aff2axcodes
+
+    axes = "".join(code or "?" for code in aff2axcodes(affine)) if is_invertible(affine) else "?"
+    return Note("no affine", f"its orientation is unknown ({reason}); {axes} is assumed, which may mirror the image")
+
+
 _MAX_OFFSET = 1 << 24  # of the first voxel: nibabel reads everything before it, such as a DICOM header
 
 
@@ -127,7 +135,7 @@ def _parse_analyze(path: Path, head: bytes) -> Stored:
     analyze = AnalyzeHeader(head)
     shape, notes = spatial_shape(path, tuple(map(int, analyze.get_data_shape())))
     affine = analyze.get_base_affine()
-    notes += (_guessed("Analyze headers do not state it", affine),)
+    notes += (guessed_orientation("Analyze headers do not state it", affine),)
     header = make_header(path, shape, affine, analyze.get_data_dtype(), notes)
     return Stored(header, int(analyze.get_data_offset()), in_two_files=True)
 
@@ -157,12 +165,4 @@ def _find_affine(nifti: Any) -> tuple[np.ndarray, tuple[Note, ...]]:
     if sform_code or qform_code:
         found = "neither sform nor qform is valid"
         nifti["sform_code"] = nifti["qform_code"] = 0
-    return affine, (_guessed(found, affine),)
-
-
-def _guessed(reason: str, affine: np.ndarray) -> Note:
-    from nibabel.orientations import aff2axcodes
-
-    axes = "".join(code or "?" for code in aff2axcodes(affine)) if is_invertible(affine) else "?"
-    text = f"its orientation is unknown ({reason}); {axes} is assumed, so left and right may be exchanged"
-    return Note("no affine", text)
+    return affine, (guessed_orientation(found, affine),)

@@ -27,6 +27,7 @@ from brats3d.files import (
     Header,
     Writer,
     WrittenFiles,
+    first_line,
     image_files,
     read_header,
     read_volume,
@@ -177,7 +178,12 @@ class SaveSegmentations:
             return
         header = read_header(like)
         if self.preview:
-            self._draw(case_id, label, write)
+            try:
+                self._draw(case_id, label, write)
+            except OSError:  # such as a full disk
+                raise
+            except Exception as error:  # the segmentation is written; it does not fail for a picture
+                logger.warning("%s: no preview: %s", case_id, first_line(error))
         if self.stats:
             write_json(self.output_dir / f"{case_id}.json", self._describe(case_id, label, header), write)
         self.saved.add(case_id)

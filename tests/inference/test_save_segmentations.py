@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from brats3d.cases import find_cases
 from brats3d.errors import UsageError
+from brats3d.files import write_whole
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.labels import MODALITIES
 
@@ -100,6 +101,25 @@ def test_a_preview_of_a_case_without_some_sequences_shows_the_others_and_the_ref
     assert imread(run.out / f"{run.ids[0]}.png").shape[1] == shown  # two sequences, reference, prediction
     image = nib.load(run.out / f"{run.ids[0]}.nii.gz")
     assert np.array_equal(np.asanyarray(image.dataobj), run.pred)
+
+
+def test_a_preview_shows_a_reference_of_another_byte_order(segment):
+    native = segment(preview=True, empty=True, label=True)
+    for path in (native.out.parent / "data_out").rglob("*_seg.nii.gz"):
+        image = nib.load(path)
+        header = nib.Nifti1Header(endianness=">")
+        header.set_data_dtype(">i2")
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj).astype(">i2"), image.affine, header), path)
+    native.handler._draw(native.ids[0], np.zeros((16, 16, 12), np.uint8), write_whole)
+    assert blue_pixels(native.out / f"{native.ids[0]}.png") > 500
+
+
+def test_a_case_without_a_preview_is_segmented_nevertheless(segment, monkeypatch, log):
+    monkeypatch.setattr("brats3d.files.save_preview", lambda *args, **kwargs: 1 / 0)
+    run = segment(preview=True)
+    assert run.handler.saved == set(run.ids)
+    assert all((run.out / f"{case_id}.nii.gz").exists() for case_id in run.ids)
+    assert [record.levelname for record in log.records if "no preview" in record.getMessage()] == ["WARNING"] * 2
 
 
 def test_a_preview_searches_a_folder_with_many_cases_only_once(segment, monkeypatch, tmp_path):
