@@ -91,8 +91,8 @@ def segmentation_rank(word: str) -> int:
 # Sequences. A "-" stands for an optional separator: "t1-ce" is t1ce, t1_ce and t1-ce.
 _SEQUENCES = {
     "t1ce": "t1c t1-ce t1-gd t1-gad t1-gado t1-gadolinium t1-post t1-contrast t1-km t1-ct ct1 ce-t1 ct1w ce-t1w gd-t1 "
-    "post-t1 t1wc t1w-ce t1w-gd t1w-gad t1w-post t1w-contrast t1-post-contrast t1w-post-contrast t1-postcontrast",
-    "t1": "t1 t1n t1w t1-pre t1w-pre t1-native t1-pre-contrast t1-precontrast pre-t1",
+    "t1wc t1w-ce t1w-gd t1w-gad t1w-post t1w-contrast t1-post-contrast t1w-post-contrast t1-postcontrast",
+    "t1": "t1 t1n t1w t1-pre t1w-pre t1-native t1-pre-contrast t1-precontrast",
     "t2": "t2 t2w",
     "flair": "flair fla fl t2f t2-flair t2w-flair t2-fla flair-t2",
 }
@@ -166,6 +166,9 @@ _NAMES = {
     for kind, names in _KINDS.items()
 }
 
+_BARE_CONTRAST = re.compile(r"(pre|post)[_-]?t1w?", re.IGNORECASE)
+"""After a case's name, pre and post are time points: ``P01_post_t1`` is the T1 of P01_post, beside ``P01_post_t2``."""
+
 _BIDS = re.compile(
     r"(?P<case_id>sub-[^_]+(?:_ses-[^_]+)?)(?P<entities>(?:_(?!ses-)[a-z]+-[^_]+)+)_(?P<suffix>[a-z0-9]+)",
     re.IGNORECASE,
@@ -175,6 +178,8 @@ _BIDS_TUMOUR = re.compile(rf"_(?:label|desc|seg)-[a-z0-9]*{_TUMOUR}", re.IGNOREC
 
 
 def _parse(stem: str) -> FileName | None:
+    if match := _BARE_CONTRAST.fullmatch(stem):
+        return FileName("", "t1" if match[1].lower() == "pre" else "t1ce", stem.lower())
     found = []
     for kind, pattern in _NAMES.items():
         if match := pattern.fullmatch(stem):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from brats3d.cases.case_files import CaseFiles
@@ -40,6 +42,7 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
     for name, paths in files.items():
         if parsed := parse_name(name) or _parse_channel(name, raw):
             groups.setdefault(parsed.case_id or bare_id, []).append((parsed, paths))
+    _move_to_time_point_2(groups)
     read = {path for group in groups.values() for _, paths in group for path in paths}
     rest = {name: paths for name, paths in files.items() if read.isdisjoint(paths)}
     unknown = {name: paths for name, paths in rest.items() if is_image_name(name) or (read and is_other_volume(name))}
@@ -61,6 +64,19 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
             owner = max(with_images, key=lambda case: len(case.case_id) if stem.startswith(case.case_id) else 0)
             owner.unread += paths
     return list(cases.values())
+
+
+def _move_to_time_point_2(groups: dict[str, list[Named]]) -> None:
+    """Move ``P01_T2_flair`` from P01 to P01_T2, if other files in the folder name several sequences of P01_T2."""
+    for case_id, group in list(groups.items()):
+        for named in [named for named in group if re.match(r"t2w?[_-]", named[0].word)]:
+            start = re.compile(rf"{re.escape(case_id)}[_-]{named[0].word[:2]}", re.IGNORECASE)
+            longer = next(filter(start.fullmatch, groups), "")
+            if longer and len({name.kind for name, _ in groups[longer]} - {SEGMENTATION}) > 1:
+                groups[longer].append((replace(named[0], case_id=longer, word=named[0].word[3:]), named[1]))
+                group.remove(named)
+        if not group:
+            del groups[case_id]
 
 
 def _parse_channel(name: str, raw: RawDataset | None) -> FileName | None:

@@ -183,6 +183,15 @@ def test_an_entry_with_files_of_two_cases_is_refused(make_dataset, key):
     assert "several cases: BraTS20_Training_001, BraTS20_Training_002" in problem
 
 
+def test_a_case_named_t2_is_read(tmp_path, write_case):
+    for name in ("P01_T1", "P01_T2", "P02_T2"):
+        write_case(tmp_path / name)
+    write_datalist(
+        tmp_path / "datalist.json", training=[item | {"fold": k} for k, item in zip((0, 0, 1), entries(tmp_path))]
+    )
+    assert [case.case_id for fold in read_datalist(tmp_path) for case in fold] == ["P01_T1", "P01_T2", "P02_T2"]
+
+
 def test_entries_without_a_patient_are_grouped_by_name_and_others_are_as_stated(tmp_path, write_case):
     for name in ("A1_FU1", "A1_FU2", "A2_FU1"):
         write_case(tmp_path / name)

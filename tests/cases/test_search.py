@@ -494,3 +494,11 @@ def test_a_named_case_in_two_folders_is_still_refused(tmp_path):
     for folder in ("a", "b"):
         touch_case(tmp_path / folder / "pat01", MODALITIES)
     assert "found in 2 folders" in problem(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["P01_pre", "P01_post", "P01-post", "P01_T2", "P01-t2"])
+def test_a_time_point_in_a_cases_name_is_no_word_for_a_sequence(tmp_path, name):
+    touch_case(tmp_path / name)
+    (case,) = find_cases(tmp_path, require_label=True)
+    assert (case.case_id, list(case.images)) == (name, list(MODALITIES))
+    assert case.images["t1"].name == f"{name}_t1.nii.gz"
