@@ -33,6 +33,15 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 logger = logging.getLogger("brats3d")
 
 
+def read_score(best: Path) -> tuple[float, int]:
+    """Return the unrounded score of a ``best.pt`` and its epoch; -1 and -1 without one."""
+    try:
+        card = read_card(best)
+        return float(card["best_metric"]), int(card["epoch"])
+    except (OSError, ValueError, KeyError):
+        return -1.0, -1
+
+
 def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[str, Any]) -> None:
     """Restore what :class:`KeepCheckpoints` saved, so that the run continues as if it had not been interrupted.
 
@@ -67,7 +76,7 @@ def restore_run(run: RunState, trainer: Trainer, path: Path, content: Mapping[st
     except Exception as error:  # any other file can raise nearly anything here
         raise DataError(path, f"does not fit this run ({first_line(error)})") from error
     run.resumed_from = path
-    ahead = _read_score(run.checkpoints / BEST)  # newer than this state if the run was killed between the two saves
+    ahead = read_score(run.checkpoints / BEST)  # newer than this state if the run was killed between the two saves
     best = max(best, ahead, key=lambda score: score[0])
     run.evaluator.state.best_metric, run.evaluator.state.best_metric_epoch = best
 
@@ -174,15 +183,6 @@ class KeepCheckpoints:
             "scores": {name: round(float(value), 6) for name, value in scores.items() if math.isfinite(value)},
             **self.run.provenance(),
         }
-
-
-def _read_score(best: Path) -> tuple[float, int]:
-    """Return the unrounded score of a ``best.pt`` and its epoch; -1 and -1 without one."""
-    try:
-        card = read_card(best)
-        return float(card["best_metric"]), int(card["epoch"])
-    except (OSError, ValueError, KeyError):
-        return -1.0, -1
 
 
 def _restore_schedule(optimizer: torch.optim.Optimizer, lr_scheduler: Any, content: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from brats3d.cases import item_to_case, signature
 from brats3d.errors import DataError, UsageError
 from brats3d.files import write_whole
 from brats3d.networks import read_content
-from brats3d.training.checkpoints import LAST, PREVIOUS
+from brats3d.training.checkpoints import BEST, LAST, PREVIOUS, read_score
 from brats3d.training.run_state import RunState
 
 logger = logging.getLogger("brats3d")
@@ -38,7 +38,8 @@ def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, An
         The file and its content, as :class:`brats3d.training.KeepCheckpoints` saved it; None if the folder has no run.
 
     Raises:
-        UsageError: if ``resume`` is unknown, or is ``never`` and the folder holds a run.
+        UsageError: if ``resume`` is unknown, or is ``never`` and the folder holds a run; or if the folder has the best
+            weights of a run whose state was removed.
         DataError: if every checkpoint is damaged.
     """
     if resume not in RESUME:
@@ -47,6 +48,11 @@ def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, An
     files = [file for name in (LAST, PREVIOUS) if (file := output_dir / "checkpoints" / name).is_file()]
     if files and resume == "never":
         raise UsageError("output_dir", f"{output_dir} holds a run, and resume is 'never'", advice=advice)
+    best = output_dir / "checkpoints" / BEST
+    # Only a run that was killed in its first epoch can have best.pt alone; it starts again.
+    if not files and best.is_file() and (resume == "never" or read_score(best)[1] != 1):
+        advice = f"choose another --output_dir, or move {best} away"
+        raise UsageError("output_dir", f"{output_dir} holds {BEST} of a run, but no {LAST} to resume", advice=advice)
     damages: list[Exception] = []
     for file in files:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -15,6 +16,7 @@ from brats3d.networks import load_weights
 from brats3d.training.checkpoints import BEST, restore_run
 from brats3d.training.distributed import refuse_idle_processes
 from brats3d.training.resume import find_run, refuse_changes, run_record, save_record
+from brats3d.training.run_lock import lock_run
 from brats3d.training.run_state import RunState
 from brats3d.training.stop_signals import RunEvents, RunStopped, StopRun
 
@@ -34,7 +36,8 @@ def run_training(trainer: Trainer, run: RunState, checkpoint: str | Path | None 
         resume: what to do with a run in the folder, see :data:`brats3d.training.RESUME`.
 
     Raises:
-        UsageError: if the folder cannot be written, or holds a run with other settings or data.
+        UsageError: if the folder cannot be written, is being trained by another process, or holds a run with other
+            settings or data.
         DataError: if the checkpoint is damaged or does not fit.
         SystemExit: after a signal.
     """
@@ -42,7 +45,18 @@ def run_training(trainer: Trainer, run: RunState, checkpoint: str | Path | None 
         logger.setLevel(logging.WARNING)  # only the first process reports
     if (cases := getattr(trainer.data_loader.dataset, "data", None)) is not None:
         refuse_idle_processes(len(cases), "training cases")
-    _prepare_folder(run)
+    run.output_dir = writable_folder(run.output_dir)
+    is_first = idist.get_rank() == 0
+    with lock_run(run.output_dir) if is_first else nullcontext():
+        idist.barrier()  # the others read nothing before the first has the lock
+        if is_first:
+            for folder in (run.output_dir, run.checkpoints):
+                remove_temporary(folder)  # those of a killed process
+        _run(trainer, run, checkpoint, resume)
+
+
+def _run(trainer: Trainer, run: RunState, checkpoint: str | Path | None, resume: str) -> None:
+    """Start, resume or report the run of a folder that no other process trains in."""
     record = run_record(run, trainer)
     if saved := find_run(run.output_dir, resume):
         path, content = saved
@@ -58,15 +72,9 @@ def run_training(trainer: Trainer, run: RunState, checkpoint: str | Path | None 
         logger.info("training in %s; watch it with: tensorboard --logdir %s", run.output_dir, run.output_dir)
     save_record(run, record)
     if _train(trainer, run):
-        logger.info("finished: %s; weights in %s", _best(run), run.checkpoints / BEST)
-
-
-def _prepare_folder(run: RunState) -> None:
-    """Create the folder, and remove temporary files of a killed process."""
-    run.output_dir = writable_folder(run.output_dir)
-    if idist.get_rank() == 0:
-        for folder in (run.output_dir, run.checkpoints):
-            remove_temporary(folder)
+        best = run.checkpoints / BEST
+        weights = f"weights in {best}" if best.is_file() else f"no {BEST}, since no validation has given a score"
+        logger.info("finished: %s; %s", _best(run), weights)
 
 
 def _is_finished(trainer: Trainer, run: RunState) -> bool:

@@ -29,6 +29,7 @@ from brats3d.evaluation.folder_scores import score_folders
 from brats3d.files.failures import cause_of
 from brats3d.labels import MODALITIES, REGIONS_TO_READ
 from brats3d.report.curves import read_curves
+from brats3d.training.run_lock import LOCK_NAME
 
 Workflow = Callable[..., ConfigWorkflow]
 TINY_NETWORK = {"network_def#channels": [4, 8, 8, 8, 8], "roi_size": [48, 48, 48], "device": "cpu"}
@@ -50,7 +51,7 @@ def test_training_writes_the_documented_files_and_nothing_else(trained: Path) ->
     events = {f for f in files if "events.out.tfevents" in f}
     assert files - events == {
         "settings.json", "metrics.json", "checkpoints/best.pt", "checkpoints/best.json", "checkpoints/last.pt",
-        "checkpoints/last.json", "checkpoints/previous.pt",
+        "checkpoints/last.json", "checkpoints/previous.pt", LOCK_NAME,
     }  # fmt: skip
     assert {Path(f).parent.name for f in events} == {"tensorboard"}
     assert len(events) == 1
@@ -75,9 +76,9 @@ def test_the_last_epoch_is_always_validated(trained: Path) -> None:
 def test_a_finished_run_is_reported_and_not_changed(
     trained: Path, phantoms: Path, workflow: Workflow, log: pytest.LogCaptureFixture
 ) -> None:
-    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.name != LOCK_NAME}
     workflow("train", dataset_dir=phantoms, output_dir=trained).run()
-    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.name != LOCK_NAME} == before
     assert "is finished: epoch 2" in log.text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,13 +15,17 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from filelock import FileLock
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from brats3d.errors import DataError, UsageError
 from brats3d.files import cause_of
+from brats3d.labels import MODALITIES, REGIONS
 from brats3d.report.curves import read_curves, read_scalars
 from brats3d.training import checkpoints as checkpoints
+from brats3d.training.resume import find_run
+from brats3d.training.run_lock import LOCK_NAME
 from brats3d.training.stop_signals import RunEvents
 
 Workflow = Callable[..., ConfigWorkflow]
@@ -253,6 +258,44 @@ def test_resume_never_refuses_a_folder_with_a_run_and_force_accepts_other_settin
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["weight_decay"] == 0.1
     train(weight_decay=0.1, learning_rate=1e-5).run()  # the settings are now those of the run
     assert "is finished: epoch 3" in log.text
+
+
+def test_a_folder_that_another_process_trains_in_is_refused_untouched(train: Workflow, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    half = folder / "checkpoints" / ".last.pt.0123456789ab.tmp"
+    half.write_bytes(b"being written")
+    with FileLock(folder / LOCK_NAME):
+        assert refusal(train()).subject == "output_dir"
+    assert {path.name for path in folder.iterdir()} == {"checkpoints", LOCK_NAME} and half.exists()
+
+
+@pytest.mark.parametrize(("epoch", "refused"), [(1, False), (2, True), (None, True)])
+def test_best_weights_without_a_state_to_resume_are_not_replaced(
+    epoch: int | None, refused: bool, tmp_path: Path
+) -> None:
+    best = tmp_path / "checkpoints" / "best.pt"
+    best.parent.mkdir()
+    best.write_bytes(b"weights")
+    if epoch is not None:  # a run that was killed in its first epoch may have no state
+        card = {"modalities": list(MODALITIES), "regions": list(REGIONS), "network_def": {"_target_": "UNet"}}
+        best.with_suffix(".json").write_text(json.dumps({**card, "best_metric": 0.5, "epoch": epoch}))
+    for resume, is_refused in (("auto", refused), ("force", refused), ("never", True)):
+        if is_refused:
+            with pytest.raises(UsageError) as caught:
+                find_run(tmp_path, resume)
+            assert caught.value.subject == "output_dir"
+        else:
+            assert find_run(tmp_path, resume) is None
+
+
+def test_a_run_without_scores_does_not_claim_to_have_weights(train: Workflow, tmp_path: Path, log) -> None:
+    built = train(epochs=1)
+    built.evaluator.add_event_handler(Events.COMPLETED, lambda engine: setattr(engine.state, "best_metric", math.nan))
+    built.run()
+    assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+    (message,) = [r.getMessage() for r in log.records if "finished" in r.getMessage()]
+    assert "weights in" not in message
 
 
 def test_an_unknown_value_of_resume_is_refused(train: Workflow) -> None:
