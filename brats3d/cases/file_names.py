@@ -41,6 +41,8 @@ def parse_name(name: str) -> FileName | None:
     if stem == name:
         return None
     stem = readable_name(stem)
+    if of_2015 := _NAME_OF_2015.fullmatch(stem):
+        return _parse(of_2015["sequence"] or SEGMENTATION)
     bids = _BIDS.fullmatch(stem)
     return _parse_bids(bids) if bids else _parse(stem)
 
@@ -168,6 +170,8 @@ _NAMES = {
 
 _BARE_CONTRAST = re.compile(r"(pre|post)[_-]?t1w?", re.IGNORECASE)
 """After a case's name, pre and post are time points: ``P01_post_t1`` is the T1 of P01_post, beside ``P01_post_t2``."""
+
+_NAME_OF_2015 = re.compile(r"VSD\.Brain.*\.(?:MR_(?P<sequence>T1c?|T2|Flair)|OT)\.\d+", re.IGNORECASE)
 
 _BIDS = re.compile(
     r"(?P<case_id>sub-[^_]+(?:_ses-[^_]+)?)(?P<entities>(?:_(?!ses-)[a-z]+-[^_]+)+)_(?P<suffix>[a-z0-9]+)",

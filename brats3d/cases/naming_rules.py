@@ -71,6 +71,12 @@ ANY_LAYOUT_OF_2023 = _since_2023(
 """File names as in BraTS 2023 with an unknown case identifier. The meaning of the labels is unknown."""
 
 LAYOUTS = (
+    Layout(
+        "brats2015",
+        re.compile(r"brats_(?P<patient>(2013|tcia)_pat\d+)_\d+", re.IGNORECASE),
+        convention="brats2015",
+        patient="{patient}",
+    ),
     Layout("brats2017", re.compile(r"Brats17_(?P<patient>.+)_\d+", re.IGNORECASE), patient="{patient}"),
     Layout("brats2018", re.compile(r"Brats18_(?P<patient>.+)_\d+", re.IGNORECASE), patient="{patient}"),
     Layout("brats2019", re.compile(r"BraTS19_(?P<patient>.+)_\d+", re.IGNORECASE), patient="{patient}"),

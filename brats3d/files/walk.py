@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def walk_folders(
     """Yield each folder at and below ``root`` once, with its files.
 
     Links are followed. Hidden files and folders, ``__MACOSX`` and ``lost+found`` are skipped. A folder named like a
-    NIfTI file stands for the images in it, as some of Kaggle's archives unpack.
+    NIfTI file stands for the images in it, as some of Kaggle's archives unpack;
+    so does each folder of BraTS 2015.
 
     Args:
         root: the folder to start from.
@@ -49,9 +51,10 @@ def walk_folders(
         for entry in _list(folder, skip_unreadable):
             if not _is_folder(entry):
                 files[entry.name] = [entry.path]
-            elif has_nifti_name(Path(entry.name)):
+            elif has_nifti_name(Path(entry.name)) or _FOLDER_OF_2015.fullmatch(entry.name):
                 inside = _list(entry.path, skip_unreadable)
-                files[entry.name] = [inner.path for inner in inside if is_image_name(inner.name)]
+                name = f"{entry.name}.mha" if _FOLDER_OF_2015.fullmatch(entry.name) else entry.name
+                files[name] = [inner.path for inner in inside if is_image_name(inner.name)]
             elif entry.name not in _SKIPPED and depth < max_depth:
                 target = os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
                 subfolders.append((entry.is_symlink(), entry.path, target))
@@ -59,6 +62,9 @@ def walk_folders(
         # A stack pops in reverse: real folders come before links to them, both in the order of their names.
         stack += [(path, target, depth + 1) for _, path, target in sorted(subfolders, reverse=True)]
 
+
+_FOLDER_OF_2015 = re.compile(r"VSD\.Brain.*\.\d+")
+"""BraTS 2015 has a folder for each file: ``VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha``."""
 
 _SKIPPED = ("__MACOSX", "lost+found")
 

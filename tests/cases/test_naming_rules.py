@@ -15,6 +15,7 @@ from brats3d.labels import CONVENTIONS, MODALITIES
 @pytest.mark.parametrize(
     ("case_id", "layout", "patient", "convention"),
     [
+        ("brats_tcia_pat117_0010", "brats2015", "tcia_pat117", "brats2015"),
         ("Brats17_2013_10_1", "brats2017", "2013_10", "brats2020"),
         ("Brats18_CBICA_AAB_1", "brats2018", "CBICA_AAB", "brats2020"),
         ("BraTS19_TCIA01_131_1", "brats2019", "TCIA01_131", "brats2020"),

@@ -373,6 +373,18 @@ def test_files_that_state_no_sequence_are_reported(tmp_path):
 # --- names of other pipelines
 
 
+def test_brats_2015_has_a_folder_for_each_file(tmp_path):
+    case = tmp_path / "HGG" / "brats_2013_pat0001_1"
+    for number, name in enumerate(("MR_T1", "MR_T1c", "MR_T2", "MR_Flair", "OT")):
+        stem = f"VSD.Brain.XX.O.{name}.5451{number}"
+        touch(case / stem, f"{stem}.mha", f"{stem}.txt")
+    (found,) = find_cases(tmp_path, require_label=True)
+    assert (found.case_id, found.patient_id, found.convention) == (case.name, "2013_pat0001", "brats2015")
+    assert found.images["t1ce"] == case / "VSD.Brain.XX.O.MR_T1c.54511" / "VSD.Brain.XX.O.MR_T1c.54511.mha"
+    assert found.label == case / "VSD.Brain.XX.O.OT.54514" / "VSD.Brain.XX.O.OT.54514.mha"
+    assert (found.grade, scan_cases(tmp_path).notes) == ("HGG", ())
+
+
 @pytest.mark.parametrize(
     "names",
     [
