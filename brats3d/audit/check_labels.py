@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +73,11 @@ def meaning_findings(
         problem = f"the names of {name_some([case.case_id for case in cases])} do not state the meaning of the labels; "
         fits = describe_fits(summaries, possible_conventions(cases))
         return [make_finding("unknown label convention", "", None, problem + fits)]
-    findings = []
-    for doubt in label_doubts(summaries, convention):
-        finding = make_finding(doubt.kind, "", None, str(doubt))
-        if doubt.kind != "unexpected labels":  # each file has such a finding
-            findings.append(finding if doubt.serious else replace(finding, severity="warning"))
-    return findings
+    return [
+        make_finding(doubt.kind, "", None, str(doubt))
+        for doubt in label_doubts(summaries, convention)
+        if doubt.kind != "unexpected labels"  # each file has such a finding
+    ]
 
 
 def count_tiny_components(where: np.ndarray, shape: Sequence[int]) -> int:

@@ -77,6 +77,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "unexpected labels": Kind("error", "check the release; if all cases are from it, pass --label_convention NAME"),
         "one label": Kind("error", "provide segmentations with edema, core and enhancing tumour"),
         "edema inside the core": Kind("error", "check the release, and pass --label_convention NAME"),
+        "doubtful edema": Kind("warning", "check whether all cases have the labels of the same release"),
         "region in no case": Kind("warning", "check the meaning of the labels, unless the tumours are of that kind"),
         "labelled brain": Kind("error", "provide the segmentation of the tumour"),
         "fractional labels": Kind(

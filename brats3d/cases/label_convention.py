@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from brats3d.cases.case import Case
-from brats3d.cases.label_evidence import describe_fits, fits, fitting_conventions
+from brats3d.cases.label_evidence import describe_fits, fitting_conventions, gravity
 from brats3d.cases.label_summary import LabelSummary, labelled_voxels, summarise_labels
 from brats3d.cases.naming_rules import ANY_LAYOUT_OF_2023, layout_of
 from brats3d.cases.text import name_some
@@ -45,8 +45,8 @@ def apply_convention(
 ) -> tuple[list[Case], list[str]]:
     """Fill in the label convention where the names of a case, or a datalist.json, do not state it.
 
-    Cases that state another one keep it, unless their segmentations contradict it and fit the option: a release that
-    somebody has relabelled.
+    Cases that state another one keep it, unless their segmentations fit the option better: a release that somebody has
+    relabelled.
 
     Args:
         cases: the cases.
@@ -67,9 +67,8 @@ def apply_convention(
         if case.label and case.convention not in (None, name) and not case.convention_assumed:
             stated.setdefault((case.layout, str(case.convention)), []).append(case)
     found = {key: summarise_cases(group) for key, group in stated.items()}
-    relabelled = {
-        key for key, each in found.items() if not fits(each, CONVENTIONS[key[1]]) and fits(each, CONVENTIONS[name])
-    }
+    doubts = {key: gravity(each, CONVENTIONS[key[1]]) for key, each in found.items()}
+    relabelled = {key for key, each in found.items() if gravity(each, CONVENTIONS[name]) < doubts[key]}
     kept = [(key, name_some([case.case_id for case in stated[key]])) for key in stated if key not in relabelled]
     if kept and sum(len(stated[key]) for key, _ in kept) == sum(case.label is not None for case in cases):
         raise UsageError.of_many(
@@ -78,7 +77,8 @@ def apply_convention(
                 f"{name} contradicts the names of {of}, which state {key[1]}; {describe_fits(found[key])}"
                 for key, of in kept
             ],
-            f"omit --{option}; if these cases were relabelled, state the label_convention of each in a datalist.json",
+            f"{'pass one that fits' if 2 in doubts.values() else f'omit --{option}'}; if these cases were relabelled, "
+            "state the label_convention of each in a datalist.json",
         )
     notes = [
         f"{name_some([case.case_id for case in stated[key]])}: the names state {key[1]}, which the segmentations "

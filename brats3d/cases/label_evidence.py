@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from brats3d.cases.label_summary import LabelSummary
-from brats3d.cases.text import name_some
+from brats3d.cases.text import name_some, natural_key
 from brats3d.labels import CONVENTIONS, HD_GLIO, LabelConvention
 
 MARGIN = 0.3
@@ -31,7 +31,7 @@ class Doubt:
     """A reason to doubt what the labels of a data set mean.
 
     Args:
-        kind: one of the kinds of :data:`brats3d.audit.finding_kinds.KINDS`.
+        kind: a key of :data:`brats3d.audit.finding_kinds.KINDS`: an error there if serious, else a warning.
         serious: True if training would learn something wrong; False if the data may be as they should.
         problem: what was found.
         advice: what the user can do.
@@ -55,10 +55,11 @@ def label_doubts(summaries: Mapping[str, LabelSummary], convention: LabelConvent
         summaries: case_id -> labels, of cases with the same convention.
         convention: the convention.
     """
-    labelled = {case_id: summary for case_id, summary in summaries.items() if summary.voxels}
+    labelled = {case_id: summaries[case_id] for case_id in sorted(summaries, key=natural_key)}
+    labelled = {case_id: summary for case_id, summary in labelled.items() if summary.voxels}
     if not labelled:
         return []
-    for find in (_foreign_labels, _single_label, _edema_inside):
+    for find in (_single_label, _foreign_labels, _edema_inside):
         if doubts := find(labelled, convention):
             return doubts
     return _absent_regions(labelled, convention)
@@ -70,9 +71,9 @@ def is_sound(summaries: Mapping[str, LabelSummary], convention: LabelConvention)
     return len(agree) >= max(3, 10 * len(contradict)) and not label_doubts(summaries, convention)
 
 
-def fits(summaries: Mapping[str, LabelSummary], convention: LabelConvention) -> bool:
-    """Return True if the convention has all labels of the cases, and neither masks nor anatomy contradict it."""
-    return not any(doubt.serious for doubt in label_doubts(summaries, convention))
+def gravity(summaries: Mapping[str, LabelSummary], convention: LabelConvention) -> int:
+    """Return 2 for a serious doubt that all segmentations follow the convention, 1 for another doubt, 0 for none."""
+    return max((1 + doubt.serious for doubt in label_doubts(summaries, convention)), default=0)
 
 
 def fitting_conventions(summaries: Mapping[str, LabelSummary], possible: Collection[str] = ()) -> list[str]:
@@ -134,11 +135,12 @@ def _foreign_labels(labelled: Mapping[str, LabelSummary], convention: LabelConve
 def _single_label(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
     """Find sets whose segmentations all have the same single label, except a whole lesion in HD-GLIO's convention."""
     values = _values(labelled.values())
-    if len(values) > 1 or len(labelled) < 2 or (convention is HD_GLIO and values == {1}):
+    if len(values) != 1 or len(labelled) < MIN_MASKS or (convention is HD_GLIO and values == {1}):
         return []
     (value,) = values
+    meaning = convention.labels.get(value, "none")
     problem = (
-        f"all {len(labelled)} segmentations have only label {value}, {convention.labels[value]} in {convention.name}: "
+        f"all {len(labelled)} segmentations have only label {value}, {meaning} in {convention.name}: "
         "masks of the whole tumour or of the brain?"
     )
     store = "" if value == 1 else "store it as 1 and "
@@ -146,7 +148,7 @@ def _single_label(labelled: Mapping[str, LabelSummary], convention: LabelConvent
         "provide segmentations with edema, core and enhancing tumour; to train on whole tumours alone, "
         f"{store}pass --label_convention hd-glio"
     )
-    return [Doubt("one label", len(labelled) >= MIN_MASKS, problem, advice)]
+    return [Doubt("one label", True, problem, advice)]
 
 
 def _edema_inside(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
@@ -160,14 +162,14 @@ def _edema_inside(labelled: Mapping[str, LabelSummary], convention: LabelConvent
     )
     if len(contradict) < 4 * len(agree):
         problem = problem.removesuffix(f", such as {contradict[0]}") + f": {name_some(contradict)}"
-        advice = "check whether these cases have the labels of another release"
-        return [Doubt("edema inside the core", False, problem, advice, tuple(contradict))]
+        advice = "if they have the labels of another release, state their label_convention in a datalist.json"
+        return [Doubt("doubtful edema", False, problem, advice, tuple(contradict))]
     for name in fitting_conventions(labelled):
         agree, contradict = _vote(labelled, CONVENTIONS[name])
         if len(agree) > 4 * len(contradict):
             problem += f"; under {name}, it lies around the core in {len(agree)} of {len(agree) + len(contradict)}"
             return [Doubt("edema inside the core", True, problem, f"pass --label_convention {name}")]
-    return [Doubt("edema inside the core", False, problem, "check the meaning of the labels")]
+    return [Doubt("doubtful edema", False, problem, "check the meaning of the labels")]
 
 
 def _absent_regions(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
@@ -213,6 +215,7 @@ def _contradicts(summaries: Mapping[str, LabelSummary], convention: LabelConvent
 
 def _implausibility(summaries: Mapping[str, LabelSummary], convention: LabelConvention) -> tuple[float, ...]:
     return (
+        bool(_single_label(summaries, convention)),
         _contradicts(summaries, convention),
         *(not _cases_with(summaries, convention, part) for part in _PARTS),
         len(convention.labels.keys() - _values(summaries.values())),

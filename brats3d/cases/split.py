@@ -169,8 +169,8 @@ def measure_cases(cases: Sequence[Case], progress: bool = True) -> tuple[list[Me
     serious = [doubt for doubt in doubts if doubt.serious]
     if problems := [result for result in results if isinstance(result, DataError)]:
         advice = "download or convert these cases again, or move them out of the folder"
-        # The advice about a single file may not suit the others.
-        texts = [str(each).removesuffix(f"; {each.advice}") for each in problems]
+        # Advice about a single file may not suit the others.
+        texts = [str(each).removesuffix(f"; {each.advice}") if serious else str(each) for each in problems]
         raise DataError.of_many("labels", texts, "; ".join(doubt.advice for doubt in serious) or advice)
     if serious:
         raise DataError("labels", serious[0].problem, advice=serious[0].advice)

@@ -147,6 +147,11 @@ def _of_hd_glio(label: np.ndarray) -> np.ndarray:
     return np.where(label == 4, 2, label > 0).astype(np.uint8)
 
 
+def _exchanged(root: Path) -> None:
+    for case_id in (CASE, LAST):
+        _change(_path(root, "seg", case_id), lambda label: np.array([0, 2, 1, 3, 4], np.uint8)[label])
+
+
 DEFECTS: dict[str, Callable[[Path], object]] = {
     "missing sequence": lambda root: _path(root, "t2").unlink(),
     "duplicate files": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1n")),
@@ -187,6 +192,7 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "unexpected labels": _change_voxels("seg", lambda label: np.where(label == 4, 3, label).astype(np.uint8)),
     "one label": _change_all_labels(lambda label: (label > 0).astype(np.uint8)),
     "edema inside the core": _change_all_labels(_of_hd_glio),
+    "doubtful edema": _exchanged,
     "region in no case": _change_all_labels(lambda label: np.where(label == 4, 1, label).astype(np.uint8)),
     "labelled brain": _change_voxels("seg", _with((slice(2, 14), slice(2, 14), slice(1, 11)), 2)),
     "fractional labels": _change_voxels("seg", lambda label: np.where(label, label + 4e-4, 0).astype(np.float32)),

@@ -73,6 +73,11 @@ def test_a_relabelled_release_is_read_by_the_option_that_fits(make_cases, labels
     assert "brats2020" in note
 
 
+def test_a_convention_that_a_warning_offers_is_accepted(make_cases) -> None:
+    cases = make_cases("BraTS-GLI-00001-100", "BraTS-GLI-00002-100")  # 4 would be a cavity, and 3 never occurs
+    assert conventions(apply_convention(cases, "brats2020")[0]) == ["brats2020", "brats2020"]
+
+
 def test_edema_inside_the_core_shows_that_a_release_was_relabelled(make_cases) -> None:
     cases = make_cases(*(f"BraTS-GLI-0000{i}-000" for i in range(3)), labels="decathlon")
     assert conventions(apply_convention(cases, "nnunet")[0]) == ["decathlon"] * 3
