@@ -55,8 +55,10 @@ def _fill_nan_background(volume: Volume) -> Volume:
     corners = values[np.ix_((0, -1), (0, -1), (0, -1))]
     if np.count_nonzero(np.isnan(corners)) <= corners.size // 2:
         return volume
-    filled = values.copy(order="F")
     is_nan = np.isnan(values)
+    if is_nan.all():
+        return volume
+    filled = values.copy(order="F")
     filled[is_nan] = 0
     text = f"{np.count_nonzero(is_nan):,} of {values.size:,} voxels, the background, are NaN; read as 0"
     header = replace(volume.header, notes=(*volume.header.notes, Note("NaN background", text)))

@@ -91,10 +91,13 @@ def spatial_shape(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, ...], 
     if len(shape) > 3 and set(shape[3:]) == {1}:
         return shape[:3], (Note("one frame", f"has shape {shape}; read as {shape[:3]}"),)
     if len(shape) != 3:
-        advice = f"write the frame of one sequence to its own file: nib-roi -t 0:1 {path.name} OUT.nii.gz for the first"
+        advice = ""
+        if len(shape) == 4 and shape[0] == 1:
+            advice = "save it without its first axis: nibabel.Nifti1Image(image.dataobj[0], image.affine)"
+        elif len(shape) == 4:
+            advice = f"write each frame to a file of its own, the first one with nib-roi -t 0:1 {path.name} OUT.nii.gz"
         expected = "3-D: one file for each sequence"
-        problem = f"is {len(shape)}-D, of shape {shape}"
-        raise DataError(path, problem, expected=expected, advice=advice if len(shape) == 4 else "")
+        raise DataError(path, f"is {len(shape)}-D, of shape {shape}", expected=expected, advice=advice)
     return shape, ()
 
 
@@ -112,4 +115,12 @@ def check_size(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 def is_invertible(affine: np.ndarray | None) -> bool:
     """Return True if an affine places each voxel at a point of its own; False for None."""
-    return affine is not None and bool(np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]))
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(edges_mm.min() > _MIN_EDGE_MM and abs(np.linalg.det(affine[:3, :3])) > _MIN_VOLUME * edges_mm.prod())
+
+
+_MIN_EDGE_MM = 1e-4  # headers in metres have edges of about 1e-3
+
+_MIN_VOLUME = 1e-6  # of a voxel, as a fraction of the product of its edges
