@@ -36,12 +36,11 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
         files: name -> paths, as :func:`brats3d.files.walk_folders` yields them.
     """
     folder_name = readable_name(Path(folder).name)
-    bare_id = folder_case_id(folder)
     raw = raw_dataset_of(folder) if any(map(split_channel, files)) else None
     groups: dict[str, list[Named]] = {}
     for name, paths in files.items():
         if parsed := parse_name(name) or _parse_channel(name, raw):
-            groups.setdefault(parsed.case_id or bare_id, []).append((parsed, paths))
+            groups.setdefault(parsed.case_id or folder_case_id(folder), []).append((parsed, paths))
     _move_to_time_point_2(groups)
     read = {path for group in groups.values() for _, paths in group for path in paths}
     rest = {name: paths for name, paths in files.items() if read.isdisjoint(paths)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 TIMES = (
     r"baseline|bl|follow[ _.-]?ups?|fu|time[ _.-]?points?|tp|sessions?|sess?|visits?|days?|weeks?|wks?|months?|mon|mo|"
@@ -68,6 +69,7 @@ _PERSON = _compile(
 _BIDS = _compile(r"(?:.*[\W_])?sub-[^\W_]+(?=_|$)")
 
 
+@lru_cache(maxsize=10_000)
 def without_times(name: str, numbers: bool = True) -> str:
     """Return a name without its dates and without its words for time points and processing.
 

@@ -52,9 +52,9 @@ def unite_patients(
             names. A case that is not stated joins the stated ones of its group if they agree.
     """
     stated = {**mapping.stated, **stated}
-    names = _patient_names(cases)
     patients = [stated.get(case.case_id, case.patient_id) for case in cases]
-    for group, keys in _groups(cases, names) if any(map(is_unknown, cases)) else ():
+    names = _patient_names(cases) if any(map(is_unknown, cases)) else []
+    for group, keys in _groups(cases, names) if names else ():
         free = [i for i in group if cases[i].case_id not in stated and is_unknown(cases[i])]
         fixed = {patients[i] for i in group if i not in free}
         united = fixed.pop() if len(fixed) == 1 else _shared_name([names[i] for i in group], keys)
