@@ -32,6 +32,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "overlap": (0, 1),
     "threshold": (0, 1),
     "num_workers": (0, math.inf),
+    "fold": (0, math.inf),
 }
 """Smallest and largest value of knobs. A knob in this table whose default is an integer must be an integer."""
 
