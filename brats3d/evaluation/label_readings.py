@@ -128,20 +128,22 @@ def _mean_dice(depths: np.ndarray) -> dict[str, float]:
 def _is_far_better(depths: np.ndarray, usual: np.ndarray) -> bool:
     """Return True if another reading scores far better, and not by chance.
 
-    Each part of the references has to be predicted mostly as that part, or if no case is, as one further outside; else
-    predictions of few labels fit better wherever a region is larger. The reading may not empty a region, which would
-    score 1.
+    More parts of the references have to be predicted mostly as that part: predictions of few labels fit better wherever
+    a region is larger. The reading may not empty a region, which would score 1.
     """
-    parts = depths.sum(axis=0)[1:, 1:]
-    of_ref, of_pred = parts.any(axis=1), parts.any(axis=0)
-    nearest, own = parts.argmax(axis=1), np.arange(len(parts))
-    is_plausible = np.where(of_pred, nearest == own, nearest < own)
-    if (of_ref & of_pred).sum() < 2 or not is_plausible[of_ref].all() or _occurring(depths) < _occurring(usual):
+    matched = _matched_parts(depths)
+    if matched < 2 or matched <= _matched_parts(usual) or _occurring(depths) < _occurring(usual):
         return False
     before, after = _mean_dice(usual), _mean_dice(depths)
     gains = {region: after[region] - before[region] for region in REGIONS_TO_READ}
     best = max(gains, key=lambda region: gains[region])
     return gains[best] >= MIN_GAIN and after[best] >= MIN_DICE and min(gains.values()) >= -MAX_LOSS
+
+
+def _matched_parts(depths: np.ndarray) -> int:
+    """Return how many of edema, core without ET, and ET are predicted more often as themselves than as another part."""
+    parts = depths.sum(axis=0)[1:, 1:]
+    return int(np.count_nonzero(parts.any(axis=1) & (parts.argmax(axis=1) == np.arange(len(parts)))))
 
 
 def _occurring(depths: np.ndarray) -> int:
