@@ -35,11 +35,13 @@ class Segmentation:
         case_id: the case.
         path: its file.
         convention: label convention, if it follows from the names of the case's files.
+        assumed: True if the convention is only assumed, since the names do not state it.
     """
 
     case_id: str
     path: Path
     convention: str | None = None
+    assumed: bool = False
 
 
 def find_segmentations(folder: str | Path, name: str = "folder", with_cases: bool = False) -> dict[str, Segmentation]:
@@ -113,7 +115,11 @@ def _from_cases(root: Path) -> list[Segmentation]:
     if unclear:
         problems = [f"{problem.case_id}: {problem.text}" for problem in unclear]
         raise DataError.of_many(root, problems, "keep one segmentation for each case")
-    return [Segmentation(case.case_id, case.label, case.convention) for case in scan.cases if case.label]
+    return [
+        Segmentation(case.case_id, case.label, case.convention, case.convention_assumed)
+        for case in scan.cases
+        if case.label
+    ]
 
 
 def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:

@@ -13,7 +13,12 @@ from brats3d.errors import DataError, UsageError
 from brats3d.evaluation.case_pairing import describe_renamed, pair_cases
 from brats3d.evaluation.challenge_rules import get_rules
 from brats3d.evaluation.find_segmentation_files import find_segmentations
-from brats3d.evaluation.label_readings import better_readings, describe_labels, refuse_suspicious_labels
+from brats3d.evaluation.label_readings import (
+    better_readings,
+    check_conventions,
+    describe_labels,
+    refuse_suspicious_labels,
+)
 from brats3d.evaluation.pair_scores import PairScores, score_pair
 from brats3d.evaluation.score_files import write_csv, write_scores
 from brats3d.evaluation.score_rows import ScoreRow
@@ -98,7 +103,8 @@ def score_folders(
         progress: show a progress bar.
 
     Raises:
-        UsageError: if an argument is outside its valid set or a folder does not exist.
+        UsageError: if an argument is outside its valid set, a folder does not exist, or nothing states the label
+            convention of references.
         DataError: if a folder holds no segmentation or several of one case, if the folders have no case in common or it
             is unclear which files belong together, or if files cannot be used; it lists all of them.
     """
@@ -113,6 +119,9 @@ def score_folders(
     rules = get_rules(convention or _default_rules(list(refs)))
     pairs = pair_cases(list(preds), list(refs), pred_dir, ref_dir)
     absent = tuple(case_id for case_id in refs if case_id not in pairs)
+    chosen = [*pairs, *(absent if missing == "zero" else ())]
+    if ref_labels is None:
+        check_conventions([refs[case_id] for case_id in chosen])
 
     def attempt(case_id: str) -> PairScores | str:
         try:
@@ -120,7 +129,6 @@ def score_folders(
         except (ValueError, OSError) as error:
             return f"{case_id}: {error}"
 
-    chosen = [*pairs, *(absent if missing == "zero" else ())]
     with ThreadPoolExecutor(workers) as pool:  # zlib, scipy and NumPy release the interpreter's lock
         hidden = None if progress else True
         results = list(tqdm(pool.map(attempt, chosen), desc="score", unit="case", total=len(chosen), disable=hidden))

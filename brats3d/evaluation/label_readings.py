@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from brats3d.cases import Case, with_convention
 from brats3d.errors import DataError
+from brats3d.evaluation.find_segmentation_files import Segmentation
 from brats3d.evaluation.pair_scores import MAX_LABEL, PairScores
+from brats3d.files import marked_convention
 from brats3d.labels import CONVENTIONS, REGIONS_TO_READ, LabelConvention, get_convention
 
 MIN_GAIN = 0.2
@@ -31,6 +34,23 @@ def describe_labels(pairs: Sequence[PairScores]) -> str:
     preds = {pair.pred_convention + " (as the reference)" * pair.assumed for pair in pairs if pair.pred_convention}
     refs = {pair.ref_convention for pair in pairs}
     return f"predictions {', '.join(sorted(preds))}, reference {', '.join(sorted(refs))}"
+
+
+def check_conventions(refs: Sequence[Segmentation]) -> None:
+    """Refuse references whose names and headers do not state the meaning of their labels.
+
+    Raises:
+        UsageError: with the conventions that have all their labels.
+    """
+    unknown = [ref for ref in refs if ref.convention is None and not _is_marked(ref.path)]
+    with_convention([Case(ref.case_id, ref.case_id, {}, ref.path, "", None) for ref in unknown], None, "ref-labels")
+
+
+def _is_marked(path: Path) -> bool:
+    try:
+        return marked_convention(path) is not None
+    except (ValueError, OSError):  # reported where the file is read
+        return True
 
 
 def refuse_suspicious_labels(pred_dir: str | Path, pairs: Sequence[PairScores]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brats3d.cases import check_labels, grid_difference, layout_of, whole_labels
+from brats3d.cases import check_labels, grid_difference, whole_labels
 from brats3d.data import labels_to_regions
 from brats3d.errors import DataError
 from brats3d.evaluation.case_scores import score_case
@@ -79,8 +79,7 @@ def score_pair(
     ref_mark = marked_convention(ref.path)
     ref_convention = ref_labels or _known(ref_mark, ref.path) or ref.convention
     if ref_convention is None:
-        names = " or ".join(layout_of(ref.case_id).conventions) or "such as brats2020"
-        raise DataError(ref.path, "its label convention is unknown", advice=f"pass --ref-labels {names}")
+        raise DataError(ref.path, "its label convention is unknown", advice="pass --ref-labels NAME")
     ref_volume = read_volume(ref.path)
     header = ref_volume.header
     ref_values = _labels(ref_volume.values, ref.path, ref_convention, "--ref-labels")
@@ -102,7 +101,7 @@ def score_pair(
         grid_note,
         *(f"{side}: {note.text}" for side, each in sides for note in each.notes),
         _overridden("--ref-labels", ref_labels, ref_mark, "the reference's header"),
-        _overridden("--ref-labels", ref_labels, ref.convention, "the reference's name"),
+        _overridden("--ref-labels", ref_labels, None if ref.assumed else ref.convention, "the reference's name"),
         _overridden("--pred-labels", pred_labels, pred_mark, "the prediction's header"),
     ]
     return PairScores(

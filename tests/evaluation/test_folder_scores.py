@@ -141,6 +141,17 @@ def test_score_writes_json_and_csv_and_prints_the_table(folders, tmp_path, capsy
     assert cli.main(["score", *map(str, folders), "--output", str(file)]) == 0  # replaces an earlier scoring
 
 
+def test_references_of_an_unknown_convention_are_refused_with_those_that_fit(samples, tmp_path):
+    pred, ref = tmp_path / "pred", tmp_path / "labelsTr"
+    label = np.array([0, 2, 1, 0, 3], np.uint8)[samples.tumour()]  # the Decathlon's
+    for folder in (pred, ref):
+        samples.save(folder / "B_001.nii.gz", label)
+    with pytest.raises(UsageError) as error:
+        score(pred, ref)
+    assert error.value.expected.startswith("decathlon or ") and "brats2020" not in error.value.expected
+    assert {row.dice for row in score(pred, ref, ref_labels="decathlon").rows} == {1.0}
+
+
 def test_what_was_paired_flipped_or_misread_is_noted(folders, samples, tmp_path, caplog, capsys):
     pred, _ = folders
     ref = tmp_path / "ref_2023"
