@@ -48,7 +48,7 @@ from .patients_table import PATIENTS_COLUMNS as PATIENTS_COLUMNS, PATIENTS_NAME 
 from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxels as region_voxels
 from .search import find_cases as find_cases, scan_cases as scan_cases
 from .split import describe_split as describe_split, split_dataset as split_dataset
-from .text import name_some as name_some, natural_key as natural_key, readable_name as readable_name
+from .text import is_utf8 as is_utf8, name_some as name_some, natural_key as natural_key, readable_name as readable_name
 from .valid_headers import (
     grid_difference as grid_difference,
     header_problems as header_problems,

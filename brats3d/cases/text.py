@@ -22,6 +22,15 @@ def name_some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def is_utf8(name: str) -> bool:
+    """Return True unless the name of a file or folder has bytes that are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python has a surrogate for each such byte
+        return False
+    return True
+
+
 def readable_name(name: str) -> str:
     """Return the name of a file or folder as text that can be written anywhere.
 

@@ -24,6 +24,8 @@ from monai.utils.enums import CommonKeys as Keys
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from brats3d.cases import is_utf8, readable_name
+from brats3d.errors import UsageError
 from brats3d.evaluation import mean_dice_by_case
 from brats3d.files import best_slice, explain_full_disk, overlay, to_rgb
 from brats3d.labels import order_modalities
@@ -45,11 +47,17 @@ class TrackRun:
     Args:
         run: the state of the run; the event file goes to ``tensorboard`` in its folder.
         metric: name under which :class:`brats3d.evaluation.ValidationScores` is attached to the evaluator.
+
+    Raises:
+        UsageError: if the folder's path has bytes that are not UTF-8: TensorBoard cannot write there.
     """
 
     def __init__(self, run: RunState, metric: str = "val_mean_dice") -> None:
         self.run = run
         self.folder = run.output_dir / "tensorboard"
+        if not is_utf8(str(self.folder)):
+            problem = f"{self.folder} is not UTF-8, so that TensorBoard cannot write to it"
+            raise UsageError("output_dir", problem, advice="choose another folder")
         modalities = order_modalities(run.settings["modalities"])
         self.channel = modalities.index("flair") if "flair" in modalities else 0
         self.metric = metric
@@ -188,5 +196,5 @@ def _memory_gib(device: torch.device) -> float:
 
 
 def _hyperparameter(value: Any) -> bool | int | float | str:
-    """Convert to a type that TensorBoard accepts as a hyperparameter."""
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    """Convert to a type that TensorBoard accepts as a hyperparameter; paths may have bytes that are not UTF-8."""
+    return value if isinstance(value, bool | int | float) else readable_name(str(value))

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from brats3d.errors import UsageError
 from brats3d.networks.checkpoint_file import read_content
 from brats3d.training import tensorboard as tensorboard
 from brats3d.training.checkpoints import restore_run
@@ -138,6 +139,20 @@ def test_the_settings_are_hyperparameters_in_the_same_file(toy_run, tmp_path):
     assert start.hparams["epochs"].number_value == 1 and start.hparams["modalities"].string_value == "['t1']"
     experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
     assert [metric.name.tag for metric in experiment.metric_infos] == ["val_mean_dice"]
+
+
+def test_paths_that_are_not_utf8(toy_run, tmp_path):
+    name = b"M\xfcller".decode(errors="surrogateescape")
+    run = toy_run(epochs=1, output=tmp_path, tensorboard=True)
+    run.state.settings = {**run.state.settings, "dataset_dir": f"/data/{name}"}
+    run.trainer.run()
+    plugin = read(tmp_path).PluginTagToContent("hparams")
+    start = HParamsPluginData.FromString(plugin["_hparams_/session_start_info"]).session_start_info
+    assert start.hparams["dataset_dir"].string_value == "/data/M\u00fcller"
+    run.state.output_dir = tmp_path / name
+    with pytest.raises(UsageError) as error:
+        tensorboard.TrackRun(run.state)
+    assert error.value.subject == "output_dir"
 
 
 @pytest.mark.parametrize("iteration", [3, 4, 6], ids=["between epochs", "within one", "in the last"])
