@@ -5,6 +5,7 @@ from .case import (
     item_to_case as item_to_case,
 )
 from .case_files import Problem as Problem
+from .case_folders import folder_case_id as folder_case_id
 from .check_segmentations import check_segmentations as check_segmentations
 from .datalist import DATALIST_NAME as DATALIST_NAME, read_datalist as read_datalist
 from .duplicates import identical_files as identical_files, signature as signature

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from brats3d.cases.case_files import CaseFiles
+from brats3d.cases.case_folders import folder_case_id
 from brats3d.cases.file_names import (
     SEGMENTATION,
     FileName,
@@ -17,7 +18,6 @@ from brats3d.cases.file_names import (
     shows_other_than_tumour,
     without_processing,
 )
-from brats3d.cases.folder_case_id import folder_case_id
 from brats3d.cases.naming_rules import ANY_LAYOUT, layout_of
 from brats3d.cases.nnunet import RawDataset, find_raw_label, raw_dataset_of, split_channel
 from brats3d.cases.other_formats import is_other_volume

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from brats3d.cases.case_folders import folder_case_id
 from brats3d.cases.file_names import SEGMENTATION, parse_file_name, parse_name
-from brats3d.cases.folder_case_id import folder_case_id
 from brats3d.cases.nnunet import raw_dataset_of, raw_modality_of, split_channel
 from brats3d.labels import CONVENTIONS
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from brats3d.cases.case import Case
+from brats3d.cases.case_folders import folder_case_id
 from brats3d.cases.file_names import parse_file_name
-from brats3d.cases.folder_case_id import folder_case_id
 from brats3d.cases.name_mapping import NameMapping, join_overlapping
 from brats3d.cases.name_words import (
     has_number,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from brats3d.cases.case import Case
 from brats3d.cases.case_files import CaseFiles, Problem
+from brats3d.cases.case_folders import tell_apart
 from brats3d.cases.explain_no_cases import no_cases
 from brats3d.cases.file_names import SEGMENTATION
-from brats3d.cases.folder_case_id import tell_apart
 from brats3d.cases.group_files import group_by_case
 from brats3d.cases.labels_apart import add_label, possible_labels
 from brats3d.cases.name_words import states_patient

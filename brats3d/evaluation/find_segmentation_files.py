@@ -14,6 +14,7 @@ from brats3d.cases import (
     ANY_LAYOUT,
     SEGMENTATION,
     NoCasesError,
+    folder_case_id,
     layout_of,
     name_some,
     natural_key,
@@ -136,7 +137,7 @@ def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:
             if (parts and parts[1] != SEGMENTATION) or (has_images and not parts and not is_prediction):
                 continue
             case_id = parts[0] if parts else stem
-            case_id = case_id if has_case_id(case_id) else readable_name(Path(folder).name)
+            case_id = case_id if has_case_id(case_id) else folder_case_id(folder)
             layout = layout_of(case_id)
             by_name = None if layout is ANY_LAYOUT else layout.convention
             convention = raw_convention_of(Path(folder)) or by_name

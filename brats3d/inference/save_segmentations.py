@@ -99,7 +99,7 @@ class SaveSegmentations:
         self._state = OutputState()
         self._sources: dict[str, dict[str, Any]] = {}
         self._made_from: dict[str, str] = {}
-        self._labels: dict[Path, dict[str, Path]] = {}
+        self._labels: dict[Path, dict[Path, Path]] = {}
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -254,10 +254,11 @@ class SaveSegmentations:
 
     def _reference(self, case_id: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return the regions of the case's reference segmentation; None if there is none or it cannot be used."""
-        folder = next(iter(self.images[case_id].values())).parent
+        image = next(iter(self.images[case_id].values()))
+        folder = image.parent
         if folder not in self._labels:  # many cases may share a folder
             self._labels[folder] = self._find_labels(folder)
-        path = self._labels[folder].get(case_id)
+        path = self._labels[folder].get(image)
         if path is None:
             return None
         try:
@@ -271,9 +272,10 @@ class SaveSegmentations:
             return None
         return labels_to_regions(torch.from_numpy(label)[None], self.convention).numpy()
 
-    def _find_labels(self, folder: Path) -> dict[str, Path]:
+    def _find_labels(self, folder: Path) -> dict[Path, Path]:
+        """Return image -> segmentation. A case may have another identifier if its folder is searched on its own."""
         try:
             cases = find_cases(folder, self.modalities, absent_sequences=True)
         except (ValueError, OSError):
             return {}
-        return {case.case_id: case.label for case in cases if case.label is not None}
+        return {image: case.label for case in cases if case.label for image in case.images.values()}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from brats3d.cases.case import Case, make_case
-from brats3d.cases.folder_case_id import folder_case_id
+from brats3d.cases.case_folders import folder_case_id
 from brats3d.cases.folds import split_patients
 from brats3d.cases.name_mapping import NameMapping, read_name_mappings
 from brats3d.cases.patient_groups import group_notes, several_cases, unite_patients, unknown_cases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brats3d.cases.folder_case_id import folder_case_id, tell_apart
+from brats3d.cases.case_folders import folder_case_id, tell_apart
 
 
 @pytest.mark.parametrize(
