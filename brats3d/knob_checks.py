@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brats3d.config_reader import Knob, config_paths, current_parser, read_knobs
@@ -19,22 +20,68 @@ if TYPE_CHECKING:
 WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "null": None, "none": None}
 """Values of knobs that may be given as text, in any case."""
 
-RANGES: Mapping[str, tuple[float, float]] = {
-    "epochs": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "patches_per_case": (1, math.inf),
-    "learning_rate": (0, math.inf),
-    "warmup": (0, 1),
-    "weight_decay": (0, math.inf),
-    "bce_weight": (0, math.inf),
-    "val_interval": (1, math.inf),
-    "full_every": (0, math.inf),
-    "overlap": (0, 1),
-    "threshold": (0, 1),
-    "num_workers": (0, math.inf),
-    "fold": (0, math.inf),
+
+@dataclass(frozen=True)
+class Range:
+    """The valid numbers of a knob.
+
+    Args:
+        least, most: the smallest and the largest value.
+        above, below: limits that are not valid themselves.
+        integer: True if the number must be an integer.
+        or_null: True if null is valid, too.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    integer: bool = False
+    or_null: bool = False
+
+    def __contains__(self, number: float) -> bool:
+        """Return True if the number is valid."""
+        inside = self.least <= number <= self.most and self.above < number < self.below
+        return inside and (isinstance(number, int) or not self.integer)
+
+    def __str__(self) -> str:
+        limits = {"from": self.least, "above": self.above, "to": self.most, "and below": self.below}
+        words = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+        return " ".join(["an integer" if self.integer else "a number", *words])
+
+
+COUNT = Range(1, integer=True)
+FRACTION = Range(0, 1)
+
+RANGES: Mapping[str, Range] = {
+    "seed": Range(integer=True, or_null=True),
+    "epochs": COUNT,
+    "epoch_length": COUNT,
+    "minutes": Range(above=0, or_null=True),
+    "checkpoint_minutes": Range(above=0, or_null=True),
+    "batch_size": COUNT,
+    "patches_per_case": COUNT,
+    "learning_rate": Range(0),
+    "warmup": FRACTION,
+    "weight_decay": Range(0),
+    "max_norm": Range(above=0, or_null=True),
+    "bce_weight": Range(0),
+    "ema_decay": Range(0, below=1),
+    "val_interval": COUNT,
+    "full_every": Range(0, integer=True),
+    "overlap": Range(0, below=1),
+    "threshold": Range(above=0, below=1),
+    "num_workers": Range(0, integer=True),
+    "cache": FRACTION,
+    "fold": Range(0, integer=True),
+    "healthy": FRACTION,
+    "all_present": FRACTION,
+    "without_t1ce": FRACTION,
+    "pool": COUNT,
+    "patches_per_phantom": Range(1),
+    "val_cases": COUNT,
 }
-"""Smallest and largest value of knobs. A knob in this table whose default is an integer must be an integer."""
+"""The valid values of the knobs that are numbers."""
 
 PER_AXIS = ("overlap",)
 """Knobs that may be a list of three numbers, too."""
@@ -91,16 +138,14 @@ def check_value(knob: Knob, value: Any) -> Any:
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise UsageError(knob.name, expected="true or false", found=value)
-    elif isinstance(default, int | float) and value is not None:
-        least, most = RANGES.get(knob.name, (-math.inf, math.inf))
-        must_be_integer = isinstance(default, int) and knob.name in RANGES
+        return value
+    valid = RANGES.get(knob.name, Range(or_null=True))
+    if (knob.name in RANGES or isinstance(default, int | float)) and not (value is None and valid.or_null):
         number = _number(value)
-        if number is None or not least <= number <= most or (must_be_integer and not isinstance(number, int)):
-            kind = "an integer" if must_be_integer else "a number"
-            limits = f" from {least}" if least > -math.inf else ""
-            limits += f" to {most}" if most < math.inf else ""
-            raise UsageError(knob.name, expected=f"{kind}{limits}, such as {default}", found=value)
-        return number if must_be_integer or isinstance(value, str) else value
+        if number is None or number not in valid:
+            example = f", such as {default}" if isinstance(default, int | float) else ""
+            raise UsageError(knob.name, expected=f"{valid}{example}", found=value)
+        return number if valid.integer or isinstance(value, str) else value
     return value
 
 

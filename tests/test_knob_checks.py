@@ -48,14 +48,62 @@ def test_a_count_is_an_integer(value):
         ("epochs", "300", -1, "an integer from 1, such as 300"),
         ("epochs", "300", 1.5, "an integer from 1, such as 300"),
         ("num_workers", "0", "two", "an integer from 0, such as 0"),
-        ("threshold", "0.5", 50, "a number from 0 to 1, such as 0.5"),
+        ("threshold", "0.5", 50, "a number above 0 and below 1, such as 0.5"),
         ("learning_rate", "0.001", "-1e-3", "a number from 0, such as 0.001"),
+        ("warmup", "0.05", 1.5, "a number from 0 to 1, such as 0.05"),
+        ("max_norm", "null", 0, "a number above 0"),
+        ("batch_size", "$1 if cpu else 2", 0, "an integer from 1"),
     ],
 )
 def test_a_knob_outside_its_range_is_refused(name, default, value, expected):
     with pytest.raises(UsageError) as caught:
         check_value(knob(name, default), value)
     assert (caught.value.subject, caught.value.expected) == (name, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("overlap", 1),
+        ("overlap", [0.5, 1, 0.5]),
+        ("threshold", 0),
+        ("threshold", 1),
+        ("minutes", 0),
+        ("minutes", "five"),
+        ("checkpoint_minutes", -1),
+        ("cache", -0.5),
+        ("seed", 0.5),
+        ("epoch_length", 0),
+        ("val_cases", 1.5),
+        ("epochs", None),
+        ("batch_size", None),
+        ("num_workers", None),
+        ("patches_per_case", 2.5),
+    ],
+)
+def test_a_knob_that_cannot_be_trained_with_is_refused(name, value):
+    for workflow in ("train", "pretrain"):
+        for each in read_knobs(config_files(workflow)):
+            if each.name == name:
+                with pytest.raises(UsageError) as caught:
+                    check_value(each, value)
+                assert caught.value.subject == name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("minutes", None),
+        ("minutes", 0.5),
+        ("max_norm", None),
+        ("checkpoint_minutes", None),
+        ("full_every", 0),
+        ("warmup", 0),
+    ],
+)
+def test_limits_that_are_valid_are_kept(name, value):
+    (each,) = [each for each in read_knobs(config_files("train")) if each.name == name]
+    assert check_value(each, value) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("TRUE", True)])
@@ -98,7 +146,7 @@ def test_the_defaults_of_all_configs_are_valid() -> None:
 
 
 def test_every_range_belongs_to_a_knob() -> None:
-    names = {each.name for name in ("train", "predict") for each in read_knobs(config_files(name))}
+    names = {each.name for name in ("train", "pretrain", "predict") for each in read_knobs(config_files(name))}
     assert set(RANGES) <= names
 
 

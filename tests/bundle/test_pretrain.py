@@ -21,6 +21,7 @@ from brats3d.files import cause_of
 from brats3d.labels import MODALITIES
 from brats3d.phantoms import phantom_datasets as stream
 from brats3d.report.curves import read_curves
+from brats3d.training.run_lock import LOCK_NAME
 
 SMALL: dict[str, Any] = {
     "size": "small",
@@ -63,7 +64,7 @@ def test_a_pretraining_writes_what_a_training_writes(pretrained: Path) -> None:
     files = {p.relative_to(pretrained).as_posix() for p in pretrained.rglob("*") if p.is_file()}
     assert {f for f in files if "events.out.tfevents" not in f} == {
         "settings.json", "metrics.json", "checkpoints/best.pt", "checkpoints/best.json", "checkpoints/last.pt",
-        "checkpoints/last.json", "checkpoints/previous.pt",
+        "checkpoints/last.json", "checkpoints/previous.pt", LOCK_NAME,
     }  # fmt: skip
     curves = read_curves(pretrained)
     assert {tag: [step for step, _ in points] for tag, points in curves.items()} == {
