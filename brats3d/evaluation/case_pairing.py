@@ -29,7 +29,7 @@ def pair_cases(preds: Sequence[str], refs: Sequence[str], pred_dir: str | Path, 
     Raises:
         DataError: if no case is in both, or if several predictions or references have the same form.
     """
-    pairs = {case_id: case_id for case_id in refs if case_id in set(preds)}
+    pairs = {case_id: case_id for case_id in set(refs) & set(preds)}
     for pred_form, ref_form in _STEPS:
         open_preds = _by_form(pred_form, set(preds) - set(pairs.values()))
         open_refs = _by_form(ref_form, set(refs) - pairs.keys())
