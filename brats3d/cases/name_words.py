@@ -9,12 +9,13 @@ TIMES = (
     r"baseline|bl|follow[ _.-]?ups?|fu|time[ _.-]?points?|tp|sessions?|sess?|visits?|days?|weeks?|wks?|months?|mon|mo|"
     r"years?|yrs?|date|initial|first|second|third|latest|last|early|late|before|after|prior|current|diagnosis|dx|"
     r"recurren(?:ce|t)|progression|relapse|nadir|(?:pre|post|intra)(?:[ _.-]?(?:operat(?:ive|ion)|op|surg(?:ery|ical)|"
-    r"resection|treatment|treat|therapy|tx|rt|radio(?:therapy)?|radiation|chemo|biopsy))?"
+    r"resection|treatment|treat|therapy|tx|rt|radio(?:therapy)?|radiation|chemo|biopsy))?|"
+    r"(?<![^\W_])\d+(?:days?|weeks?|wks?|months?|mo|years?|yrs?|[dmwy])|verlauf[^\W\d_]*|kontrolle|pr(?:ä|ae)|suivi|apr[eè]s"
 )
 """Words for a time point; a number may follow: ``FU016d``, ``ses-01``, ``week-044-1``."""
 
 COUNTED = (
-    r"scans?|exams?|examinations?|stud(?:y|ies)|runs?|rep|repeat|retest|rescan|series|acq|mris?|mrs?|images?|imgs?"
+    r"scans?|exams?|examinations?|stud(?:y|ies)|runs?|rep|repeat|retest|rescan|series|acq|mri?s?|mrt|irm|images?|imgs?"
 )
 """Words that are numbered within a patient as well as across patients."""
 
@@ -57,7 +58,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-_DATES = _compile(_DATE)
+_DATES = _compile(rf"{_DATE}|(?<![^\W_])(?:19|20)\d\d[-_.](?:0[1-9]|1[0-2])(?!\d)")
 _WITH_NUMBERS = _compile(rf"{_DATE}|(?<![^\W\d_])(?:(?:{TIMES}|{COUNTED}|{STEPS}){_NUMBER}|[tvmdwy]\d{{1,3}}){_END}")
 _WITHOUT_NUMBERS = _compile(rf"{_DATE}|(?<![^\W\d_])(?:{TIMES}|{STEPS})(?![^\W\d_])")
 _OTHER_THAN_COUNTED = _compile(rf"{_DATE}|(?<![^\W\d_])(?:{TIMES}|{STEPS}){_NUMBER}{_END}")

@@ -118,8 +118,10 @@ _MOST_TAILS = 10
 
 _TAIL = re.compile(
     r"(?P<stem>.*\d|(?:.*_)?(?:patient|pat|subject|subj|case)_?[a-z])"
-    r"(?:_(?P<number>\d{1,3}|(?:19|20)\d\d)|_(?P<word>[^\W\d_]+(?:_[^\W\d_]+)*\d{0,2})|(?P<letter>(?<=\d)[a-h]))"
+    r"(?:_(?P<date>\d{6})|_(?P<number>\d{1,3}|(?:19|20)\d\d)|_(?P<word>[^\W\d_]+(?:_[^\W\d_]+)*|[^\W\d_]{3,}\d{1,2})|(?P<letter>(?<=\d)[a-h]))"
 )
+
+_SHORT_DATE = re.compile(r"\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
@@ -135,8 +137,7 @@ def _key(name: str) -> str:
 
 def _patient_names(cases: Sequence[Case]) -> list[str]:
     """Return, for each case, the part of its name that states the patient."""
-    top = _top(cases)
-    ids = [_own_name(case, top) for case in cases]
+    ids = _own_names(cases)
     names = [without_times(name) for name in ids]
     too_few = _are_too_few({_key(name) for name in names if has_number(name) or has_words(name)}, len(cases))
     for i, (case, name) in enumerate(zip(cases, names, strict=True)):
@@ -145,7 +146,7 @@ def _patient_names(cases: Sequence[Case]) -> list[str]:
             continue
         if name != ids[i] and (too_few or not (has_number(name) or has_words(name))):
             name = without_times(ids[i], numbers=False)
-            name = name if has_number(name) or has_words(name) else ids[i]
+            name = name if has_number(name) or (has_words(name) and not too_few) else ids[i]
         names[i] = layout_of(name).patient_of(name)
     return names
 
@@ -163,20 +164,40 @@ def _top(cases: Sequence[Case]) -> Path:
     return Path(os.path.commonpath(folders)) if folders else Path()
 
 
-def _own_name(case: Case, top: Path) -> str:
-    """Return the case's identifier, with the folders' names if it may be any patient's.
+def _own_names(cases: Sequence[Case]) -> list[str]:
+    """Return the cases' identifiers, with the names of folders above those that may be any patient's.
 
-    If the identifier is longer than the folder's name because folders are called alike (``backup_P01``), return the
-    latter, unless they are those of two sites.
+    Identifiers that are longer than the folder's name because folders are called alike (``backup_P01``) are replaced by
+    the latter, unless those folders are of two sites or of two patients.
     """
-    folder = _folder(case)
-    if not states_patient(case.case_id) and case.files:
-        return folder_case_id(folder.relative_to(top) / case.case_id)
-    above = case.case_id.removesuffix(f"_{readable_name(folder.name)}")
-    is_bare = any((parsed := parse_file_name(path.name)) and not parsed[0] for path in case.files)
-    if above != case.case_id and is_bare and states_patient(folder.name) and folder_case_id(folder) == folder.name:
-        return case.case_id if is_site(above) else folder.name
-    return case.case_id
+    top = _top(cases)
+    names = [case.case_id for case in cases]
+    copies: dict[int, str] = {}
+    for i, case in enumerate(cases):
+        folder = _folder(case)
+        above = case.case_id.removesuffix(f"_{readable_name(folder.name)}")
+        if not case.files or not is_unknown(case):
+            continue
+        if not states_patient(case.case_id):
+            names[i] = folder_case_id(folder.relative_to(top) / case.case_id)
+        elif above != case.case_id and _is_bare(case) and _may_be_copy(folder, above):
+            copies[i] = above
+    more_folders = len(set(copies.values())) > len({_folder(case).name for case in cases})
+    for i in copies:
+        if is_person(own := _folder(cases[i]).name) or not more_folders:
+            names[i] = own
+    return names
+
+
+def _may_be_copy(folder: Path, above: str) -> bool:
+    """Return True if folders called like this one in others such as ``above`` may be the same patient's."""
+    own = readable_name(folder.name)
+    is_own_case = folder_case_id(folder) == own and has_number(without_times(own))
+    return is_own_case and not has_number(without_times(above)) and not is_site(above)
+
+
+def _is_bare(case: Case) -> bool:
+    return any((parsed := parse_file_name(path.name)) and not parsed[0] for path in case.files)
 
 
 def _shared_name(names: Sequence[str], keys: Container[str]) -> str:
@@ -227,6 +248,7 @@ def _are_patients(stems: Collection[str], tails: Sequence[re.Match[str]]) -> boo
     width = max(len(re.findall(r"\d*", stem)[-2]) for stem in stems)
     are_short = any(len(number) <= width or re.fullmatch(r"[1-9]?\d?", number) for number in numbers)
     are_short &= all(len(number) < 4 for number in numbers)
+    are_short &= all(_SHORT_DATE.fullmatch(match["date"]) for match in tails if match["date"])
     are_years = not any(has_number(_YEAR.sub("", stem)) or not stem[-1].isdigit() for stem in stems)
     return len(tails) <= len(stems) * max(_MOST_TAILS, len(stems)) and are_short and not are_years
 
