@@ -155,7 +155,7 @@ def _without_labels(cases: Sequence[Case]) -> list[Case]:
 def _require_sound_headers(cases: Sequence[Case], subject: str) -> None:
     notes: dict[str, list[str]] = {}
     if problems := [problem for case in cases for problem in header_problems(case, notes)]:
-        advice = "download these cases again, move them out of the folder, or try brats3d audit --repair"
+        advice = "download or convert these cases again, move them out of the folder, or try brats3d audit --repair"
         raise DataError.of_many(subject, problems, advice)
     warn_of_notes(notes)
 

@@ -105,8 +105,9 @@ def make_header(
     nifti.set_data_shape(shape)
     nifti.set_data_dtype(header.dtype)
     nifti.set_xyzt_units("mm")
-    nifti.set_qform(affine, 1)
-    nifti.set_sform(affine, 1)
+    code = 0 if any(note.kind == "no affine" for note in notes) else 1
+    nifti.set_qform(affine, code)
+    nifti.set_sform(affine, code)
     return header
 
 

@@ -181,6 +181,7 @@ def test_analyze_nrrd_and_metaimage_files_can_lack_an_orientation(tmp_path: Path
         path = tmp_path / f"x{ending}"
         assert kinds(path) == ["no affine"]
         assert np.array_equal(read_volume(path).values, VALUES)
+        assert read_header(path).nifti["sform_code"] == read_header(path).nifti["qform_code"] == 0
 
 
 def test_nan_in_the_corners_is_background_and_elsewhere_is_kept(tmp_path: Path) -> None:
