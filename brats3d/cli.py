@@ -6,6 +6,7 @@ Heavy libraries are imported only when a subcommand runs, so that ``brats3d --he
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import traceback
@@ -312,6 +313,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cause = cause_of(error)
         print(f"brats3d: error: {_printable(_explain(cause))}", file=sys.stderr)
         return cause.exit_code if isinstance(cause, ExplainedError) else 1
+    finally:
+        _flush_output()
+
+
+def _flush_output() -> None:
+    """Write the rest of the output. Discard it if nobody reads it, as after ``brats3d audit DIR | head -1``."""
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -419,7 +430,8 @@ def _printable(text: str) -> str:
 
 
 def _silence_libraries() -> None:
-    """Hide warnings about the internals of libraries."""
+    """Hide warnings about the internals of libraries, and lines of the log that nobody reads."""
+    logging.raiseExceptions = False
     warnings.filterwarnings("ignore", module=r"(monai|ignite|torch)\.")
     logging.getLogger("monai").setLevel(logging.WARNING)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our own errors describe the header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -346,3 +347,12 @@ def test_wrong_use_found_by_the_package_exits_2_and_bad_data_1(run, monkeypatch:
         monkeypatch.setattr(cli, "run_workflow", fail)
         code, _, err = run("train", "data")
         assert (code, one_line(err)) == (expected, "brats3d: error: subject: problem")
+
+
+def test_output_that_nobody_reads_ends_quietly() -> None:
+    program = "import sys; from brats3d.cli import main; sys.exit(main(['where']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.stderr == ""
