@@ -11,7 +11,7 @@ from brats3d.cases.case import Case
 from brats3d.cases.label_evidence import describe_fits, fitting_conventions, gravity
 from brats3d.cases.label_summary import LabelSummary, labelled_voxels, summarise_labels
 from brats3d.cases.naming_rules import ANY_LAYOUT_OF_2023, layout_of
-from brats3d.cases.text import name_some
+from brats3d.cases.text import name_some, natural_key
 from brats3d.errors import UsageError
 from brats3d.files import read_volume
 from brats3d.labels import CONVENTIONS, get_convention
@@ -32,7 +32,7 @@ def with_convention(
         possible = possible_conventions(undecided)
         raise UsageError(
             option,
-            f"the names of {name_some([case.case_id for case in undecided])} do not state the meaning of the labels; "
+            f"the names of {_names(undecided)} do not state the meaning of the labels; "
             f"{describe_fits(summaries, possible)}",
             expected=" or ".join(fitting_conventions(summaries, possible) or possible or CONVENTIONS),
             advice=f"pass --{option} NAME",
@@ -69,7 +69,7 @@ def apply_convention(
     found = {key: summarise_cases(group) for key, group in stated.items()}
     doubts = {key: gravity(each, CONVENTIONS[key[1]]) for key, each in found.items()}
     relabelled = {key for key, each in found.items() if gravity(each, CONVENTIONS[name]) < doubts[key]}
-    kept = [(key, name_some([case.case_id for case in stated[key]])) for key in stated if key not in relabelled]
+    kept = [(key, _names(stated[key])) for key in stated if key not in relabelled]
     if kept and sum(len(stated[key]) for key, _ in kept) == sum(case.label is not None for case in cases):
         raise UsageError.of_many(
             option,
@@ -81,7 +81,7 @@ def apply_convention(
             "state the label_convention of each in a datalist.json",
         )
     notes = [
-        f"{name_some([case.case_id for case in stated[key]])}: the names state {key[1]}, which the segmentations "
+        f"{_names(stated[key])}: the names state {key[1]}, which the segmentations "
         f"contradict; {describe_fits(found[key])}: their labels are read as {name}"
         for key in sorted(relabelled)
     ]
@@ -129,6 +129,10 @@ def summarise_cases(
 
 
 _READERS = 2
+
+
+def _names(cases: Iterable[Case]) -> str:
+    return name_some(sorted((case.case_id for case in cases), key=natural_key))
 
 
 def _summarise(case: Case) -> LabelSummary | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from monai.transforms import LoadImage, Orientation
 from brats3d.cases.case import Case
 from brats3d.cases.search import find_cases
 from brats3d.convert import convert_dataset
+from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES, get_convention
 from brats3d.phantoms import LAYOUTS, write_phantoms
 
@@ -170,5 +170,7 @@ def test_labels_that_contradict_the_case_names_are_refused_before_training(
     cause: BaseException = error.value
     while isinstance(cause, RuntimeError) and cause.__cause__ is not None:
         cause = cause.__cause__
-    assert re.search(r"_seg.nii.gz: contains labels .*, 4 in .* voxels; expected brats2023's labels", str(cause))
+    assert isinstance(cause, UsageError)
+    assert cause.subject == "label_convention"
+    assert "Brats18_" in cause.problem and "labels 1, 2, 4" in cause.problem
     assert not (tmp_path / "checkpoints").exists()
