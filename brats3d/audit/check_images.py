@@ -7,26 +7,41 @@ error here.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from brats3d.audit.finding_kinds import Finding, make_finding
+from brats3d.cases import ImageFacts, background_of, measure_image
 
 MAX_NON_FINITE = 0.01
 """Fraction of a volume's voxels that may be NaN or Inf and still be set to 0."""
 
 
-def image_findings(case_id: str, path: Path, values: np.ndarray) -> list[Finding]:
-    """Return the findings in the intensities of an image.
+def image_findings(
+    case_id: str, path: Path, values: np.ndarray, spacing_mm: Sequence[float] = (1, 1, 1)
+) -> tuple[list[Finding], ImageFacts]:
+    """Return the findings in the intensities of an image, and its measurements.
 
     Args:
         case_id: the case.
         path: the file.
         values: voxels, shape (x, y, z), integers or floats.
+        spacing_mm: the distance of the voxels along each axis.
     """
-    return [make_finding(kind, case_id, path, problem, repairable) for kind, problem, repairable in _problems(values)]
+    low, high = values.min(), values.max()
+    if np.isfinite([low, high]).all():
+        facts = measure_image(values, spacing_mm, float(low), float(high))
+        problems = list(_problems(values, facts))
+    else:
+        finite = np.isfinite(values)
+        bad = values.size - np.count_nonzero(finite)
+        problem = f"{bad:,} of {values.size:,} voxels are NaN or Inf; expected finite intensities"
+        values = np.where(finite, values, 0)
+        facts = measure_image(values, spacing_mm)
+        problems = [("NaN or Inf", problem, bool(bad <= MAX_NON_FINITE * values.size)), *_problems(values, facts)]
+    return [make_finding(kind, case_id, path, problem, repairable) for kind, problem, repairable in problems], facts
 
 
 def fingerprint(values: np.ndarray) -> tuple[object, ...]:
@@ -42,18 +57,6 @@ def fingerprint(values: np.ndarray) -> tuple[object, ...]:
     half = flat.size // 32 + 1
     middle = flat[max(0, flat.size // 2 - half) : flat.size // 2 + half]
     return values.shape, values.dtype.str, zlib.crc32(np.ascontiguousarray(middle).view(np.uint8).data)
-
-
-def background_of(values: np.ndarray) -> float | None:
-    """Return the value of at least 90 % of the voxels in the eight corners; None if there is no such value."""
-    sides = [max(1, n // 10) for n in values.shape]
-    blocks = [values]
-    for axis, side in enumerate(sides):
-        ends = (slice(None, side), slice(-side, None))
-        blocks = [block[(slice(None),) * axis + (end,)] for block in blocks for end in ends]
-    corners = np.concatenate([block.ravel() for block in blocks])
-    unique, counts = np.unique(corners, return_counts=True)
-    return float(unique[counts.argmax()]) if counts.max() >= 0.9 * corners.size else None
 
 
 def is_background(values: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -110,33 +113,25 @@ def is_ringing(values: np.ndarray, low: float, high: float, negative: int) -> bo
     return bool(is_low and negative <= _RINGING_FRACTION * np.count_nonzero(values))
 
 
-def _problems(values: np.ndarray) -> Iterator[tuple[str, str, bool]]:
-    """Yield (kind, problem, whether it can be repaired) of each finding."""
-    low, high = values.min(), values.max()
-    if not np.isfinite([low, high]).all():
-        finite = np.isfinite(values)
-        bad = values.size - np.count_nonzero(finite)
-        problem = f"{bad:,} of {values.size:,} voxels are NaN or Inf; expected finite intensities"
-        yield "NaN or Inf", problem, bool(bad <= MAX_NON_FINITE * values.size)
-        values = np.where(finite, values, 0)
-        low, high = values.min(), values.max()
+def _problems(values: np.ndarray, facts: ImageFacts) -> Iterator[tuple[str, str, bool]]:
+    """Yield (kind, problem, whether it can be repaired) of each finding in finite voxels."""
+    low, high, background = facts.low, facts.high, facts.background
     if low == high:
         yield "constant image", f"every voxel is {low:g}; expected a brain", False
         return
-    if max(-float(low), float(high)) > _FLOAT32_MAX / values.size:
+    if max(-low, high) > _FLOAT32_MAX / values.size:
         yield "NaN or Inf", f"intensities from {low:g} to {high:g} overflow float32; expected smaller ones", False
         return
-    background = background_of(values)
     if high <= 0:
         problem = f"intensities from {low:g} to {high:g}; expected a brain above 0"
         yield "no positive voxels", problem, bool(background)
     elif (only := _only_intensity(values)) is not None:
         yield "constant image", f"every voxel above 0 is {only:g}; expected a brain, not a mask", False
-    if background is None:
+    if background is None and not facts.is_cropped:
         yield "noisy background", "the corners of the volume hold various values; expected 0 outside the brain", False
     elif background:
         yield "non-zero background", f"the background is {background:g}; expected 0", True
-    elif low < 0:
+    elif background == 0 and low < 0:
         negative = int(np.count_nonzero(values < 0))
         problem = f"{negative:,} voxels are negative, down to {low:g} (maximum {high:g}); expected none below 0"
         yield "ringing" if is_ringing(values, low, high, negative) else "negative intensities", problem, True

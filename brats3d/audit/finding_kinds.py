@@ -71,6 +71,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "negative intensities": Kind("warning", "check the file: BraTS images have no negative intensities"),
         "ringing": Kind("note", "nothing to do: interpolation leaves small negative values", "sets them to 0"),
         "non-zero background": Kind("warning", "shift the background to 0", "subtracts the background value"),
+        "whole head": Kind("warning", "strip the skull: the networks know only brains on a background of 0"),
+        "small brain": Kind("warning", "check the brain mask: a part of the brain may be missing"),
+        "outliers": Kind(
+            "warning", "clip these voxels: they would decide the normalisation of the image", "clips them"
+        ),
         "noisy background": Kind("warning", "strip the skull, and set all voxels outside the brain to 0"),
         # Segmentations
         "unknown label convention": Kind("error", "pass --label_convention NAME"),

@@ -16,9 +16,11 @@ from brats3d.audit.finding_kinds import Finding, make_finding
 from brats3d.cases import (
     MIN_LABELLED_FRACTION,
     Case,
+    ImageFacts,
     LabelledVoxels,
     LabelSummary,
     check_extent,
+    image_doubts,
     labelled_voxels,
     region_volumes_ml,
     summarise_labels,
@@ -80,6 +82,7 @@ class _CaseReader:
         self.headers: list[Header] = []
         self.findings: list[Finding] = []
         self.fingerprints: dict[str, tuple[object, ...]] = {}
+        self.facts: dict[str, ImageFacts] = {}
         self.brain = 0.0  # fraction of the volume, measured only if much of it is labelled
 
     def read_all(self) -> CaseRecord:
@@ -89,6 +92,7 @@ class _CaseReader:
         outside = np.ones(voxels.where.size if voxels else 0, bool)
         for modality, path in case.images.items():
             outside &= self._read_image(modality, path, voxels)
+        self._doubt_images()
         if voxels and case.images and outside.any():
             images = (read_volume(path).values for path in case.images.values())
             outside &= open_background(images).reshape(-1, order="F")[voxels.where]
@@ -130,12 +134,26 @@ class _CaseReader:
         if volume is None:
             return False
         self.fingerprints[modality] = fingerprint(volume.values)
-        self.findings += image_findings(self.case.case_id, path, volume.values)
+        findings, self.facts[modality] = image_findings(
+            self.case.case_id, path, volume.values, volume.header.spacing_mm
+        )
+        self.findings += findings
         if voxels is None or volume.values.shape != voxels.shape:
             return False
         if voxels.where.size > MIN_LABELLED_FRACTION * volume.values.size:
             self.brain = max(self.brain, float(np.mean(volume.values > 0)))
         return is_background(volume.values, voxels.where)
+
+    def _doubt_images(self) -> None:
+        """Add the findings about the anatomy, and about sequences that are copies with other voxel values."""
+        for doubt in image_doubts(self.facts):
+            if doubt.kind in ("background", "empty sequence"):  # among the findings of the image already
+                continue
+            if len({self.fingerprints[name] for name in doubt.names}) < len(doubt.names):  # equal voxels, found later
+                continue
+            path = self.case.images[doubt.names[-1]]
+            problem = doubt.problem if len(doubt.names) == 1 else f"{' and '.join(doubt.names)}: {doubt.problem}"
+            self.findings.append(make_finding(doubt.kind, self.case.case_id, path, problem))
 
     def _read(self, path: Path) -> Volume | None:
         """Return a file's content; add a finding and return None if it cannot be read."""

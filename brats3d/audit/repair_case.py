@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from brats3d.audit.check_images import MAX_NON_FINITE, background_of, is_background, is_ringing, open_background
+from brats3d.audit.check_images import MAX_NON_FINITE, is_background, is_ringing, open_background
 from brats3d.audit.check_labels import MAX_ROUNDING
-from brats3d.cases import usual_grid
+from brats3d.cases import background_of, measure_image, usual_grid
 from brats3d.errors import DataError
 from brats3d.files import Header, Volume, format_affine, has_nifti_name, image_ending, same_grid, to_grid
 
@@ -64,7 +64,7 @@ def repair_case(images: Mapping[str, Volume], label: Volume | None) -> dict[Path
 
 
 def repair_image(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Set a few NaN and Inf to 0, subtract a constant background, and set the ringing of interpolation to 0.
+    """Set a few NaN and Inf to 0, subtract a constant background, set ringing to 0, and clip outliers.
 
     Args:
         values: voxels, shape (x, y, z).
@@ -90,6 +90,10 @@ def repair_image(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         if is_ringing(values, low, high, negative):
             values = np.where(values < 0, 0, values)
             changes.append(f"set {negative:,} voxels below 0, down to {low:g}, to 0")
+    facts = measure_image(values, (1, 1, 1))
+    if facts.outliers:
+        values = np.minimum(values, np.array(facts.limit).astype(values.dtype))
+        changes.append(f"set {facts.outliers:,} voxels above {facts.limit:g} to this value")
     return values, tuple(changes)
 
 

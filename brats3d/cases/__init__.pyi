@@ -12,6 +12,13 @@ from .duplicates import identical_files as identical_files, signature as signatu
 from .explain_failure import explain_item as explain_item
 from .explain_no_cases import NoCasesError as NoCasesError
 from .file_names import SEGMENTATION as SEGMENTATION, parse_file_name as parse_file_name
+from .image_evidence import (
+    Doubt as Doubt,
+    ImageFacts as ImageFacts,
+    background_of as background_of,
+    image_doubts as image_doubts,
+    measure_image as measure_image,
+)
 from .label_convention import (
     apply_convention as apply_convention,
     possible_conventions as possible_conventions,

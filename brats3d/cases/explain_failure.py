@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def explain_item(item: Mapping[str, Any]) -> None:
     """
     case = item_to_case(item)
     problems = header_problems(case)
+    empty: list[Path] = []
     for path in case.files if not problems else ():
         try:
             values = read_volume(path).values
@@ -36,7 +38,13 @@ def explain_item(item: Mapping[str, Any]) -> None:
             expected = "expected finite intensities"
             problems.append(f"{path}: {n_bad:,} of {values.size:,} voxels are NaN or Inf; {expected}")
         elif not values.any():
+            empty.append(path)
             problems.append(f"{path}: every voxel is 0; expected a brain: there is nothing to normalise")
     if problems:
         advice = "download or convert the case again, or move it out of the folder"
+        if len(problems) == len(empty) < len(case.images):
+            advice = (
+                "if the sequence was never acquired, use weights that were trained for absent sequences, or work "
+                "without it: --modalities"
+            )
         raise DataError.of_many(f"case {case.case_id}", problems, advice)

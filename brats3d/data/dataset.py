@@ -14,7 +14,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.transforms import Compose
+from monai.transforms import Compose, LoadImaged
 from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from brats3d.cases import check_extent, explain_item, item_to_case, modality_of
 from brats3d.data.absent_sequences import fill_absent
 from brats3d.data.cache import DiskCache
+from brats3d.data.image_doubts import ImageDoubts
 from brats3d.data.seeds import derive_seed
 from brats3d.data.volume_reader import register_reader
 from brats3d.errors import DataError, UsageError
@@ -33,9 +34,6 @@ BRATS_SHAPE = (240, 240, 155)
 
 BRAIN_BOX_FRACTION = 0.4
 """Approximate fraction of the volume inside the brain's bounding box."""
-
-MIN_BACKGROUND_FRACTION = 0.01
-"""A skull-stripped brain leaves a third or more of its bounding box at 0; a head with its skull next to nothing."""
 
 RESERVED_BYTES = 4 * 2**30
 """Memory that the cache leaves free. A training step on two patches of 128³ takes 1.5 GiB of a CPU's memory in
@@ -63,7 +61,8 @@ class CaseDataset(Dataset):
             (:func:`brats3d.config_reader.config_text`); a change of it invalidates what is on disk. Required by
             ``cache_dir``.
         ahead: prepare the next case in a thread while the caller works on this one; for sequential access.
-        warn: log a warning if an image looks as if its skull had not been removed.
+        warn: log the doubts about every image, such as a skull; by default, the first of each kind and a count. Cases
+            that an earlier run stored on disk are not checked again.
         modalities: the sequences of a sample's channels, bound by the names of the item's files; None keeps the item's
             channels as they are.
         absent_sequences: insert a channel of zeros, after the deterministic part, for each sequence that an item lacks.
@@ -99,10 +98,12 @@ class CaseDataset(Dataset):
         self.seed = seed
         self.cache = cache
         self.ahead = ahead
-        self.warn = warn
+        self._doubts = ImageDoubts(log_each=warn)
         self.modalities = None if modalities is None else order_modalities(modalities)
         self.absent_sequences = absent_sequences
         self.sample_device = device
+        loader = self.transform.get_index_of_first(lambda t: isinstance(t, LoadImaged))
+        self._first_after_loading = None if loader is None else loader + 1
         self._first_random = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._disk: DiskCache | None = None
         if cache and cache_dir and recipe is not None:
@@ -123,6 +124,7 @@ class CaseDataset(Dataset):
         prepared, kept = self._prepared.get(index), True
         if prepared is None:
             prepared, entry = self._look_ahead(index) if self.ahead else self._prepare(index)
+            self._doubts.log()
             kept = self._keep(index, prepared, entry)
         if self._first_random is None:
             return self._bind_channels(copy.copy(prepared), item)
@@ -165,6 +167,7 @@ class CaseDataset(Dataset):
                 bar.total = bar.n + len(indices)
                 for _ in pool.map(self._prepare_on_disk, indices):
                     bar.update()
+        self._doubts.log()
         self._memory_left = 0  # otherwise each worker process would use the rest again
 
     def expected_shape(self) -> tuple[int, ...]:
@@ -196,10 +199,19 @@ class CaseDataset(Dataset):
         if stored is not None:
             return stored, None
         with _explained(item):
-            prepared = (transform or self.transform)(copy.copy(item), end=self._first_random)
+            prepared = self._run_deterministic(transform or self.transform, item)
             self._check(prepared, item)
         # A crop is a view that keeps the whole volume in memory; a copy of the box is a third of it.
         return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in prepared.items()}, entry
+
+    def _run_deterministic(self, transform: Compose, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the deterministic transforms, with a check of the images as they are in the files."""
+        start = self._first_after_loading
+        if start is None:
+            return transform(copy.copy(item), end=self._first_random)
+        loaded = transform(copy.copy(item), end=start)
+        self._doubts.check(loaded, item)
+        return transform(loaded, start=start, end=self._first_random)
 
     def _look_ahead(self, index: int) -> tuple[Any, Path | None]:
         # One thread prepares all cases, so no transform ever runs twice at the same time. An error in it is raised by
@@ -257,23 +269,15 @@ class CaseDataset(Dataset):
         return {**prepared, "image": fill_absent(prepared["image"], known, self.modalities)}
 
     def _check(self, prepared: Mapping[str, Any], item: Mapping[str, Any]) -> None:
-        """Refuse images with NaN or an empty channel, and labels of the whole brain; warn if there is no background."""
+        """Refuse images with NaN or an empty channel, unless that may be absent, and labels of the whole brain."""
         image = torch.as_tensor(prepared["image"])
         if not torch.isfinite(image).all():
             raise DataError(prepared["case_id"], "the prepared image has NaN or infinite voxels")
         background = (image == 0).flatten(1).float().mean(1).tolist()  # fraction of each channel's voxels
-        if 1 in background:
+        if 1 in background and (not self.absent_sequences or min(background) == 1):
             raise DataError(prepared["case_id"], f"channel {background.index(1)} of the image is 0 everywhere")
         if "label" in prepared and len(label := torch.as_tensor(prepared["label"])) == 1:  # not yet regions
             check_extent(label.count_nonzero().item() / label.numel(), 1 - min(background), str(item["label"]))
-        with_skull = [channel for channel, fraction in enumerate(background) if fraction < MIN_BACKGROUND_FRACTION]
-        if self.warn and with_skull:
-            logger.warning(
-                "%s: the background is not 0 in %s (skull not removed?); expected skull-stripped images like BraTS's; "
-                "the segmentation is not reliable",
-                prepared["case_id"],
-                ", ".join(_channel_names(item["image"], len(background), with_skull)),
-            )
 
 
 class FillCache:
@@ -303,12 +307,6 @@ class FillCache:
 def brain_box(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the approximate shape of the brain's bounding box in a volume of this shape."""
     return tuple(math.ceil(n * BRAIN_BOX_FRACTION ** (1 / 3)) for n in shape)
-
-
-def _channel_names(image: Any, channels: int, selected: Sequence[int]) -> list[str]:
-    """Return the file names of some channels if there is one file for each channel; else their numbers."""
-    paths = _paths(image)
-    return [Path(paths[c]).name if len(paths) == channels else f"channel {c}" for c in selected]
 
 
 def _paths(image: Any) -> list[str | Path]:

@@ -152,6 +152,17 @@ def _exchanged(root: Path) -> None:
         _change(_path(root, "seg", case_id), lambda label: np.array([0, 2, 1, 3, 4], np.uint8)[label])
 
 
+def _large_voxels(root: Path, mm: float) -> None:
+    """Give the volumes of a case, 16 x 16 x 12 voxels with a brain of 12 x 12 x 10, a field of view for a head."""
+    for path in sorted((root / CASE).iterdir()):
+        _change(path, lambda values: values, np.diag([-mm, -mm, mm, 1]))
+
+
+def _part_of_a_brain(root: Path) -> None:
+    _large_voxels(root, 12)
+    _change(_path(root, "t2"), _with((slice(None), slice(None), slice(3, None)), 0))
+
+
 DEFECTS: dict[str, Callable[[Path], object]] = {
     "missing sequence": lambda root: _path(root, "t2").unlink(),
     "duplicate files": lambda root: shutil.copy(_path(root, "t1"), _path(root, "t1n")),
@@ -187,6 +198,9 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "negative intensities": _change_voxels("t2", _z_scored),
     "ringing": _change_voxels("t2", _with((2, slice(2, 8), 1), -7)),
     "non-zero background": _change_voxels("t2", lambda values: values + np.int16(100)),
+    "whole head": lambda root: _large_voxels(root, 15),
+    "small brain": _part_of_a_brain,
+    "outliers": _change_voxels("t2", _with((8, 8, 5), 1_000_000, np.int32)),
     "noisy background": _change_voxels("t2", _noisy),
     "unknown label convention": lambda root: _rename(root, CASE, "BraTS-PED-00007-000"),
     "unexpected labels": _change_voxels("seg", lambda label: np.where(label == 4, 3, label).astype(np.uint8)),

@@ -10,13 +10,13 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from brats3d.audit.check_images import (
-    background_of,
     fingerprint,
     image_findings,
     is_background,
     is_ringing,
     open_background,
 )
+from brats3d.cases import background_of
 
 SHAPE = (20, 20, 10)
 HERE = Path("x_t1.nii.gz")
@@ -31,7 +31,7 @@ def brain() -> np.ndarray:
 
 
 def image_kinds(values: np.ndarray) -> list[str]:
-    return [finding.kind for finding in image_findings("a", HERE, values)]
+    return [finding.kind for finding in image_findings("a", HERE, values)[0]]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", ">i2", "int32", "float32", "float64"])
@@ -44,7 +44,7 @@ def test_a_sound_image_has_no_finding_in_any_dtype(brain, dtype: str) -> None:
 def test_nan_and_inf_are_counted_and_repairable_if_few(brain, value: float, count: int, few: bool) -> None:
     values = brain.astype(np.float32)
     values.ravel(order="K")[:count] = value
-    (finding,) = image_findings("a", HERE, values)
+    ((finding,), _) = image_findings("a", HERE, values)
     assert finding.kind == "NaN or Inf"
     assert finding.problem.startswith(f"{count:,} of 4,000 voxels")
     assert bool(finding.repair) == few
@@ -85,7 +85,7 @@ def test_an_image_with_one_positive_intensity_is_a_mask(brain) -> None:
 
 
 def test_intensities_that_overflow_float32_cannot_be_repaired(brain) -> None:
-    (finding,) = image_findings("a", HERE, brain * 1e300)
+    ((finding,), _) = image_findings("a", HERE, brain * 1e300)
     assert finding.kind == "NaN or Inf"
     assert not finding.repair
     assert image_kinds(brain * 1e30) == []
@@ -94,7 +94,7 @@ def test_intensities_that_overflow_float32_cannot_be_repaired(brain) -> None:
 @pytest.mark.parametrize(("background", "repairable"), [(-500, True), (0, False)])
 def test_an_image_below_0_is_repairable_only_by_its_background(brain, background: int, repairable: bool) -> None:
     values = np.where(brain > 0, -brain, background).astype(np.int16)
-    findings = {finding.kind: finding for finding in image_findings("a", HERE, values)}
+    findings = {finding.kind: finding for finding in image_findings("a", HERE, values)[0]}
     assert bool(findings["no positive voxels"].repair) == repairable
 
 

@@ -17,10 +17,10 @@ CASE = "BraTS20_Training_002"
 def test_an_unexpected_error_is_a_finding_and_the_audit_continues(
     make_dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(case_id, path, values):
+    def fail(case_id, path, values, spacing_mm):
         if path.name == f"{CASE}_t2.nii.gz":
             raise MemoryError("no room\nfor 3 TB")
-        return original(case_id, path, values)
+        return original(case_id, path, values, spacing_mm)
 
     original = one_case.image_findings
     monkeypatch.setattr(one_case, "image_findings", fail)

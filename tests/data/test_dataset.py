@@ -427,19 +427,6 @@ def test_an_error_that_the_files_did_not_cause_is_unchanged(make_dataset):
     assert isinstance(error.value.__cause__, ZeroDivisionError)
 
 
-@pytest.mark.parametrize(("warn", "background", "warned"), [(True, 7, 1), (False, 7, 0), (True, 0, 0)])
-def test_a_background_that_is_not_0_logs_a_warning(make_dataset, write_nifti, log, warn, background, warned):
-    root = make_dataset(1)
-    values = np.full((16, 16, 12), 300, np.int16)
-    values[:4] = background
-    for path in items_of(root)[0]["image"]:
-        write_nifti(Path(path), values)
-    CaseDataset(items_of(root), pipeline(random=False), warn=warn)[0]
-    warnings = [r.getMessage() for r in log.records if r.levelname == "WARNING"]
-    assert len(warnings) == warned
-    assert all("BraTS20_Training_001: the background is not 0" in w for w in warnings)
-
-
 @pytest.mark.parametrize("full", [False, True])
 def test_filling_finds_a_damaged_case_even_if_there_is_no_room_for_it(make_stored, memory, monkeypatch, full):
     memory(0 if full else 1)
@@ -450,18 +437,6 @@ def test_filling_finds_a_damaged_case_even_if_there_is_no_room_for_it(make_store
     bad.write_bytes(bad.read_bytes()[:-200])
     with pytest.raises(ValueError, match=f"{bad}"):
         data.fill(workers=1, progress=False)
-
-
-def test_the_warning_names_the_image_with_the_wrong_background(make_dataset, write_nifti, log):
-    root = make_dataset(1)
-    values = np.full((16, 16, 12), 300, np.int16)
-    values[:4] = 0
-    paths = [Path(path) for path in items_of(root)[0]["image"]]
-    for path in paths:
-        write_nifti(path, values)
-    write_nifti(paths[3], np.where(values == 0, 7, values).astype(np.int16))
-    CaseDataset(items_of(root), pipeline(random=False), warn=True)[0]
-    assert f"the background is not 0 in {paths[3].name} (skull not removed?)" in log.text
 
 
 def one_case(case_id: str) -> dict[str, str]:
@@ -537,6 +512,18 @@ def test_an_absent_sequence_is_refused_by_default():
     with pytest.raises(DataError) as error:
         sample(("flair",), modalities=MODALITIES)
     assert (error.value.subject, error.value.problem, error.value.found) == ("a", "missing t1, t1ce, t2", "flair")
+
+
+def test_a_sequence_of_zeros_counts_as_absent_where_that_is_allowed(make_dataset, write_nifti):
+    item = items_of(make_dataset(1))[0]
+    write_nifti(Path(item["image"][2]), np.zeros((16, 16, 12), np.int16))
+    with pytest.raises(DataError) as error:
+        CaseDataset([item], pipeline(random=False), modalities=MODALITIES)[0]
+    assert "--modalities" in error.value.advice
+    without = {**item, "image": [path for i, path in enumerate(item["image"]) if i != 2]}
+    options = {"modalities": MODALITIES, "absent_sequences": True}
+    images = [CaseDataset([each], pipeline(random=False), **options)[0]["image"] for each in (item, without)]
+    assert torch.equal(*images)
 
 
 def test_absent_channels_are_not_cached():

@@ -1,0 +1,106 @@
+"""Warn of images that are not what the networks expect, and clip outliers, before a pipeline changes them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from brats3d.cases import Doubt, image_doubts, item_to_case, measure_image, modality_of
+
+logger = logging.getLogger("brats3d")
+
+
+class ImageDoubts:
+    """The doubts about the images of a data set: collected while its cases are loaded, then logged.
+
+    Args:
+        log_each: log every doubt about every case. By default, one line for each kind of doubt is logged, once.
+    """
+
+    def __init__(self, log_each: bool = False) -> None:
+        self.log_each = log_each
+        self._found: dict[str, list[tuple[str, str]]] = {}
+        """Kind of doubt -> (case_id, text), not logged yet."""
+        self._logged: set[str] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ImageDoubts:
+        """Return itself, so that all threads collect together."""
+        return self
+
+    def check(self, loaded: Mapping[str, Any], item: Mapping[str, Any]) -> None:
+        """Check a loaded case and clip the outliers of its image in place. Images with NaN are left to other checks.
+
+        Args:
+            loaded: the case after ``LoadImaged``, with ``image`` (C, x, y, z).
+            item: its datalist item.
+        """
+        image = loaded["image"]
+        affine = np.asarray(getattr(image, "affine", np.eye(4)))
+        spacing_mm = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+        channels = torch.as_tensor(image).numpy()
+        facts = {}
+        for name, values in zip(_names(item, len(channels)), channels, strict=True):
+            low, high = float(values.min()), float(values.max())
+            if not np.isfinite([low, high]).all():
+                return
+            facts[name] = measure_image(values, spacing_mm, low, high)
+            if facts[name].outliers:
+                np.minimum(values, facts[name].limit, out=values)
+        if all(each.is_empty for each in facts.values()):
+            return
+        doubts = image_doubts(facts)
+        for kind, problem in dict.fromkeys((doubt.kind, doubt.problem) for doubt in doubts):
+            same = [doubt.names for doubt in doubts if (doubt.kind, doubt.problem) == (kind, problem)]
+            names = tuple(dict.fromkeys(name for names in same for name in names))
+            self._add(str(item["case_id"]), Doubt(kind, names, problem))
+
+    def log(self) -> None:
+        """Log what was found since the last call."""
+        found, self._found = self._found, {}
+        for kind, doubts in found.items():
+            if self.log_each:
+                for case_id, text in doubts:
+                    logger.warning("%s: %s", case_id, text)
+            elif kind not in self._logged:
+                self._logged.add(kind)
+                case_id, text = doubts[0]
+                others = len({name for name, _ in doubts}) - 1
+                more = f" (and {others} more case{'s' * (others > 1)}; brats3d audit lists them)" if others else ""
+                logger.warning("%s: %s%s", case_id, text, more)
+
+    def _add(self, case_id: str, doubt: Doubt) -> None:
+        advice = _ADVICE[doubt.kind]
+        if doubt.kind in _WITHOUT_CONTRAST and "t1ce" in map(modality_of, doubt.names):
+            advice += "; without t1ce, enhancing tumour cannot be separated reliably from the rest of the core"
+        text = f"{', '.join(doubt.names)}: {doubt.problem}; {advice}"
+        self._found.setdefault(doubt.kind, []).append((case_id, text))
+
+
+_ADVICE: Mapping[str, str] = MappingProxyType(
+    {
+        "background": "expected a skull-stripped brain with 0 around it; results are not reliable. brats3d audit "
+        "--repair subtracts a constant background",
+        "whole head": "strip the skull first; results are not reliable",
+        "small brain": "check the brain mask; results are not reliable",
+        "outliers": "clipped before the image is normalised",
+        "identical sequences": "check the files; results are not reliable",
+        "empty sequence": "treated as absent",
+    }
+)
+
+_WITHOUT_CONTRAST = ("identical sequences", "empty sequence")
+
+
+def _names(item: Mapping[str, Any], channels: int) -> list[str]:
+    """Return the names of the image's files if there is one for each channel; else the numbers of the channels."""
+    images = item_to_case(item).images
+    return (
+        [path.name for path in images.values()]
+        if len(images) == channels
+        else [f"channel {i}" for i in range(channels)]
+    )
