@@ -160,7 +160,7 @@ def test_defects_of_files_are_explained(run, make_dataset, write_nifti, tmp_path
         "nan": (nan, ("flair.nii.gz", "NaN")),
         "shape": (lambda c: write_nifti(path(c, "t1"), values(c, "t1")[:-1]), ("t1.nii.gz", "shape")),
         "affine": (lambda c: write_nifti(path(c, "t1"), values(c, "t1"), np.eye(4)), ("t1.nii.gz", "affine")),
-        "4d": (lambda c: write_nifti(path(c, "t1"), values(c, "t1")[..., None]), ("t1.nii.gz", "3")),
+        "4d": (lambda c: write_nifti(path(c, "t1"), np.stack([values(c, "t1")] * 2, axis=-1)), ("t1.nii.gz", "3")),
     }
     for name, (change, texts) in defects.items():
         folder = spoil(name, change)
