@@ -41,7 +41,7 @@ def explain_item(item: Mapping[str, Any]) -> None:
             empty.append(path)
             problems.append(f"{path}: every voxel is 0; expected a brain: there is nothing to normalise")
     if problems:
-        advice = "download or convert the case again, or move it out of the folder"
+        advice = "download or convert the case again, move it out of the folder, or try brats3d audit --repair"
         if len(problems) == len(empty) < len(case.images):
             advice = (
                 "if the sequence was never acquired, use weights that were trained for absent sequences, or work "
