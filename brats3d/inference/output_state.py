@@ -15,18 +15,20 @@ from brats3d.files import WrittenFiles, first_line, read_volume
 
 @dataclass
 class OutputState:
-    """The cases that must not be written to an output folder. Each is in one of the three at most.
+    """The cases that must not be written to an output folder, and those that replace others. Each is in one at most.
 
     Args:
         done: cases whose files are unchanged and were made from the same input, weights and settings.
         kept: cases with a segmentation that brats3d did not write, or that was changed since.
         taken: case_id -> the problem, for cases whose file is the segmentation of other images, or was changed and is
             damaged.
+        replaced: cases whose images have all changed in their folder, since an earlier run segmented them.
     """
 
     done: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
     taken: dict[str, str] = field(default_factory=dict)
+    replaced: set[str] = field(default_factory=set)
 
     @property
     def cases(self) -> set[str]:
@@ -79,6 +81,8 @@ def compare_output(
                 state.taken[case_id] = problem
             else:
                 state.kept.add(case_id)
+        elif _all_changed(files, segmentation, sources.get(case_id)):
+            state.replaced.add(case_id)
     if state.kept and len(state.kept) == len(names) and not files.has_record:  # the references, for example
         files.check_replaceable(segmentation for segmentation, *_ in names.values())
     return state
@@ -94,6 +98,14 @@ def _other_images(files: WrittenFiles, segmentation: str, source: Mapping[str, A
         return ""
     problem = f"{files.folder / segmentation} is the segmentation of other images, in {earlier[-1].get('folder')}"
     return f"{problem}; choose another --output_dir, or move this file away"
+
+
+def _all_changed(files: WrittenFiles, segmentation: str, source: Mapping[str, Any] | None) -> bool:
+    """Return True if the segmentation was made from other images in the same folder: another patient's, perhaps."""
+    recorded = [version.source.get("images") for version in files.versions(segmentation)]
+    earlier = [images for images in recorded if isinstance(images, Mapping)]
+    now = (source or {}).get("images", {})
+    return bool(earlier and now) and all(images.get(name) != now[name] for images in earlier for name in now)
 
 
 def _damage(path: Path) -> str:

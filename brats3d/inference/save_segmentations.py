@@ -140,6 +140,13 @@ class SaveSegmentations:
             self.failures.add(case_id, problem, next(iter(self.images[case_id].values())).parent)
         if self.kept:
             self._warn_of_kept(self.kept)
+        if self._state.replaced:
+            logger.warning(
+                "%s: the images are others than when the segmentation in %s was written, and it is replaced; choose "
+                "another --output_dir for each patient whose images are copied to the same folder",
+                name_some(sorted(self._state.replaced)),
+                self.output_dir,
+            )
         left = self.images.keys() - self._state.cases
         remove_temporary(self.output_dir, {name for case_id in left for name in names[case_id]})
         self._files = files
