@@ -10,7 +10,7 @@ TIMES = (
     r"years?|yrs?|date|initial|first|second|third|latest|last|early|late|before|after|prior|current|diagnosis|dx|"
     r"recurren(?:ce|t)|progression|relapse|nadir|(?:pre|post|intra)(?:[ _.-]?(?:operat(?:ive|ion)|op|surg(?:ery|ical)|"
     r"resection|treatment|treat|therapy|tx|rt|radio(?:therapy)?|radiation|chemo|biopsy))?|"
-    r"(?<![^\W_])\d+(?:days?|weeks?|wks?|months?|mo|years?|yrs?|[dmwy])|verlauf[^\W\d_]*|kontrolle|pr(?:ä|ae)|suivi|apr[eè]s"
+    r"(?<![^\W_])\d+(?:days?|weeks?|wks?|months?|mo|years?|yrs?|[dmwy]|st|nd|rd|th)|verlauf[^\W\d_]*|kontrolle|pr(?:ä|ae)|suivi|apr[eè]s"
 )
 """Words for a time point; a number may follow: ``FU016d``, ``ses-01``, ``week-044-1``."""
 
@@ -48,8 +48,10 @@ COLLECTIONS = (
 
 _END = r"(?![^\W_])"
 _NUMBER = r"(?:[ _.-]?(?:\d+(?:[.-]\d)?[a-z]?|[a-h]))?"
+_MONTH = r"[-_. ]?(?:jan|feb|mar|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-z]*[-_. ]?"
 _DATE = (
-    r"(?<!\d)(?:(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])|\d\d[-_.]\d\d[-_.](?:19|20)\d\d)"
+    r"(?<!\d)(?:(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])|\d\d[-_.]\d\d[-_.](?:19|20)\d\d|"
+    rf"\d\d?{_MONTH}(?:19|20)\d\d|(?:19|20)\d\d{_MONTH}\d\d)"
     r"(?:[T_-]?\d{6})?(?!\d)"
 )
 
@@ -59,7 +61,9 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 _DATES = _compile(rf"{_DATE}|(?<![^\W_])(?:19|20)\d\d[-_.](?:0[1-9]|1[0-2])(?!\d)")
-_WITH_NUMBERS = _compile(rf"{_DATE}|(?<![^\W\d_])(?:(?:{TIMES}|{COUNTED}|{STEPS}){_NUMBER}|[tvmdwy]\d{{1,3}}){_END}")
+_WITH_NUMBERS = _compile(
+    rf"{_DATE}|(?<![^\W\d_])(?:(?:{TIMES}|{COUNTED}|{STEPS}){_NUMBER}|[tvmwy]\d{{1,3}}|d\+?\d{{1,5}}){_END}"
+)
 _WITHOUT_NUMBERS = _compile(rf"{_DATE}|(?<![^\W\d_])(?:{TIMES}|{STEPS})(?![^\W\d_])")
 _OTHER_THAN_COUNTED = _compile(rf"{_DATE}|(?<![^\W\d_])(?:{TIMES}|{STEPS}){_NUMBER}{_END}")
 _SITE = _compile(rf"(?<![^\W\d_])(?:{SITES})(?:[ _.-]?\d{{1,2}}|[ _.-]?[a-z])?{_END}")

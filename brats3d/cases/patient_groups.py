@@ -31,7 +31,7 @@ from brats3d.cases.name_words import (
     states_patient,
     without_times,
 )
-from brats3d.cases.naming_rules import ANY_LAYOUT, layout_of
+from brats3d.cases.naming_rules import ANY_LAYOUT, LAYOUTS, layout_of
 from brats3d.cases.patients_table import PATIENTS_COLUMNS, PATIENTS_NAME
 from brats3d.cases.text import name_some, natural_key, readable_name
 from brats3d.files import is_image_name
@@ -118,7 +118,8 @@ _MOST_TAILS = 10
 
 _TAIL = re.compile(
     r"(?P<stem>.*\d|(?:.*_)?(?:patient|pat|subject|subj|case)_?[a-z])"
-    r"(?:_(?P<date>\d{6})|_(?P<number>\d{1,3}|(?:19|20)\d\d)|_(?P<word>[^\W\d_]+(?:_[^\W\d_]+)*|[^\W\d_]{3,}\d{1,2})|(?P<letter>(?<=\d)[a-h]))"
+    r"(?:_(?P<date>\d{6})|_(?P<number>\d{1,3}|(?:19|20)\d\d)|_(?P<word>[^\W\d_]+(?:_[^\W\d_]+)*|[^\W\d_]{3,}\d{1,2})|(?P<letter>(?<=\d)[a-h])|"
+    r"_(?P<accession>[a-z]{0,5}\d{4,}))"
 )
 
 _SHORT_DATE = re.compile(r"\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
@@ -147,8 +148,14 @@ def _patient_names(cases: Sequence[Case]) -> list[str]:
         if name != ids[i] and (too_few or not (has_number(name) or has_words(name))):
             name = without_times(ids[i], numbers=False)
             name = name if has_number(name) or (has_words(name) and not too_few) else ids[i]
-        names[i] = layout_of(name).patient_of(name)
+        names[i] = _patient_of_release(name)
     return names
+
+
+def _patient_of_release(name: str) -> str:
+    """Return the patient if a name contains a case identifier of a release, as ``HGG_Brats18_ABC_1`` does."""
+    found = ((layout, layout.case_id.search(name)) for layout in LAYOUTS if layout is not ANY_LAYOUT)
+    return next((layout.patient_of(match[0]) for layout, match in found if match), name)
 
 
 def _are_too_few(names: Collection[str], cases: int) -> bool:
@@ -238,8 +245,21 @@ def _without_tails(keys: Sequence[str]) -> Iterator[tuple[int, str]]:
             families.setdefault((_shape(match["stem"]), match.lastgroup), []).append((i, match))
     for members in families.values():
         stems = {match["stem"] for _, match in members}
-        if len(stems) > 1 and (all(map(is_person, stems)) or _are_patients(stems, [match for _, match in members])):
+        tails = [match for _, match in members]
+        # The only patient with several scans has a longer number than a site, and there are others.
+        is_long = len(members) < len(keys) and all(re.search(r"\d{3}$", stem) for stem in stems)
+        if tails[0]["accession"]:
+            are_patients = len(stems) > 1 and _have_accession_numbers(stems, tails)
+        else:
+            are_patients = (len(stems) > 1 and all(map(is_person, stems))) or _are_patients(stems, tails)
+        if are_patients and (len(stems) > 1 or is_long):
             yield from ((i, match["stem"]) for i, match in members)
+
+
+def _have_accession_numbers(stems: Collection[str], tails: Sequence[re.Match[str]]) -> bool:
+    """Return True for names such as ``P01_A12345`` and ``00123456_71234567``: a patient and a scan of the patient."""
+    are_patients = all((is_person(stem) and not _YEAR.search(stem)) or re.search(r"\d{6}$", stem) for stem in stems)
+    return are_patients and len(tails) <= len(stems) * _MOST_TAILS
 
 
 def _are_patients(stems: Collection[str], tails: Sequence[re.Match[str]]) -> bool:
@@ -297,7 +317,7 @@ def _is_patient(folder: Path, cases: Sequence[Case], usual: bool) -> bool:
         return True
     if not usual or is_site(name) or not without_times(name):
         return False
-    if all(not without_times(i) or is_numbered(i) for i in ids):
+    if all(not without_times(i.removeprefix(f"{_key(name)}_")) or is_numbered(i) for i in ids):
         return has_number(name) or has_words(name)
     numbers = re.findall(r"\d+", _YEAR.sub("", name))
     return has_number(name) and bool(numbers) and len(numbers[-1]) > 1 and not all(map(_STUDY_ID.fullmatch, ids))
