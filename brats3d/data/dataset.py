@@ -148,12 +148,11 @@ class CaseDataset(Dataset):
 
         Args:
             workers: threads that read.
-            progress: show a progress bar.
+            progress: show a progress bar on a terminal.
         """
         indices = [i for i in range(len(self)) if i not in self._prepared] if self.cache else []
-        bar = tqdm(
-            total=len(indices), desc="preparing cases", unit="case", disable=not (progress and indices), leave=False
-        )
+        hidden = None if progress and indices else True  # None shows it on a terminal only, and keeps log files clean
+        bar = tqdm(total=len(indices), desc="preparing cases", unit="case", disable=hidden, leave=False)
         room = True
         with bar, ThreadPoolExecutor(workers) as pool:
             while indices and room:
