@@ -141,6 +141,9 @@ CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
     {c.name: c for c in (BRATS2020, BRATS2023, BRATS2024_GLI, BRATS2024_PED, BRATS2015, DECATHLON, HD_GLIO)}
 )
 
+WITHOUT_T1CE = "without t1ce, enhancing tumour cannot be separated reliably from the rest of the core"
+"""A warning for segmentations without contrast-enhanced images."""
+
 CONVENTION_ALIASES: Mapping[str, str] = MappingProxyType({"nnunet": "decathlon"})
 """Other names of label conventions."""
 

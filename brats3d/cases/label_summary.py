@@ -1,4 +1,4 @@
-"""The labels of a segmentation in a few numbers: voxels of each label, and which labels touch."""
+"""Count the voxels of each label in a segmentation, and the voxel faces between labels."""
 
 from __future__ import annotations
 
@@ -38,21 +38,19 @@ class LabelledVoxels:
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """The labels of a segmentation, whatever they mean.
+    """The counts of labels in a segmentation, independent of their meaning.
 
     Args:
         voxels: label -> number of its voxels, without background.
         faces: (label, other label or 0) -> number of voxel faces between the two.
-        volume: number of voxels of the volume.
     """
 
     voxels: Mapping[int, int] = field(hash=False)
     faces: Mapping[tuple[int, int], int] = field(hash=False)
-    volume: int = 0
 
 
 MAX_DIFFERENT_LABELS = 20
-"""More different values than this are not a tumour's labels."""
+"""Largest number of different values in the segmentation of a tumour."""
 
 
 def labelled_voxels(values: np.ndarray) -> LabelledVoxels:
@@ -69,7 +67,7 @@ def summarise_labels(labelled: LabelledVoxels) -> LabelSummary | None:
     if values is None:
         return None
     voxels = dict(zip(values, counts, strict=True))
-    return LabelSummary(voxels, _count_faces(labelled, codes, (0, *values)), int(np.prod(labelled.shape)))
+    return LabelSummary(voxels, _count_faces(labelled, codes, (0, *values)))
 
 
 def _encode(labels: np.ndarray) -> tuple[list[int] | None, np.ndarray, list[int]]:

@@ -20,7 +20,7 @@ from brats3d.cases.text import name_some, natural_key
 from brats3d.cases.valid_headers import header_problems, warn_of_notes
 from brats3d.errors import DataError, UsageError
 from brats3d.files import Failures, take_shard
-from brats3d.labels import MODALITIES, order_modalities
+from brats3d.labels import MODALITIES, WITHOUT_T1CE, order_modalities
 
 logger = logging.getLogger("brats3d")
 
@@ -175,7 +175,7 @@ def _warn_of_absent(cases: Sequence[Case], modalities: Sequence[str], unread: Ma
     for absent, case_ids in lacking.items():
         more = ""
         if "t1ce" in absent:
-            more = "; without t1ce, enhancing tumour cannot be separated reliably from the rest of the core"
+            more = f"; {WITHOUT_T1CE}"
         if files := [path.name for case_id in case_ids for path in unread.get(case_id, ())]:
-            more += f"; if one of these files is the sequence, rename it as in docs/data.md: {name_some(files)}"
+            more += f"; if one of these files is the absent sequence, rename it (see docs/data.md): {name_some(files)}"
         logger.warning("%s: segmented without %s%s", name_some(case_ids), ", ".join(absent), more)

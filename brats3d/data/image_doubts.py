@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from brats3d.cases import Doubt, image_doubts, item_to_case, measure_image, modality_of
+from brats3d.labels import WITHOUT_T1CE
 
 logger = logging.getLogger("brats3d")
 
@@ -76,7 +77,7 @@ class ImageDoubts:
     def _add(self, case_id: str, doubt: Doubt) -> None:
         advice = _ADVICE[doubt.kind]
         if doubt.kind in _WITHOUT_CONTRAST and "t1ce" in map(modality_of, doubt.names):
-            advice += "; without t1ce, enhancing tumour cannot be separated reliably from the rest of the core"
+            advice += f"; {WITHOUT_T1CE}"
         text = f"{', '.join(doubt.names)}: {doubt.problem}; {advice}"
         self._found.setdefault(doubt.kind, []).append((case_id, text))
 

@@ -1,4 +1,4 @@
-"""Pair predictions with references by their case identifiers, which other tools write with words around them."""
+"""Pair predictions with references by case identifier, even if tools have added words to the file names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def pair_cases(preds: Sequence[str], refs: Sequence[str], pred_dir: str | Path, 
     """Pair case identifiers: first equal ones, then those that differ only in spelling or in words such as ``pred``.
 
     Later steps see only what earlier ones left unpaired: other separators or lower case; words of
-    :data:`OUTPUT_WORDS` at either end; the name of a sequence behind the identifier of a prediction, as MONAI's
+    :data:`OUTPUT_WORDS` at either end; the name of a sequence after the identifier of a prediction, as MONAI's
     ``SaveImage`` writes (``X_flair_seg``); a channel's number there, as nnU-Net names images (``X_0000``).
 
     Args:
@@ -53,7 +53,7 @@ def pair_cases(preds: Sequence[str], refs: Sequence[str], pred_dir: str | Path, 
 
 
 def _how_to_rename(preds: Sequence[str], refs: Sequence[str]) -> str:
-    """Say which ending all predictions have behind the identifiers of references, if there is one."""
+    """Return advice: the ending to remove, if all predictions have the same one after a reference's identifier."""
     endings = {pred.removeprefix(ref) for pred in preds for ref in refs if pred.startswith(ref)}
     if len(endings) == 1 and all(pred.endswith(tuple(endings)) for pred in preds):
         return f"remove {endings.pop()!r} from the names of the predictions"
@@ -61,12 +61,12 @@ def _how_to_rename(preds: Sequence[str], refs: Sequence[str]) -> str:
 
 
 def has_case_id(name: str) -> bool:
-    """Return False for a name without ending that consists of words and sequences only, such as ``pred``."""
+    """Return False for the stem of a file name that has only words and sequences, such as ``pred``."""
     return bool(_without_sequence(name))
 
 
 def is_prediction_name(name: str) -> bool:
-    """Return True if a name without ending states that the file is a prediction, such as ``X_pred``."""
+    """Return True if the stem of a file name marks a prediction, such as ``X_pred``."""
     return any(part.startswith("pred") for part in _spelling(name)[-2:])
 
 
@@ -90,10 +90,6 @@ def _spelling(name: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(_SEPARATOR, name.casefold()) if part)
 
 
-def _same(name: str) -> str:
-    return name
-
-
 def _without_words(name: str) -> str:
     name = re.sub(rf"(?:(?:^|{_SEPARATOR}){OUTPUT_WORDS})+$", "", name, flags=re.IGNORECASE)
     return re.sub(rf"^(?:{OUTPUT_WORDS}{_SEPARATOR})+", "", name, flags=re.IGNORECASE)
@@ -110,7 +106,7 @@ def _without_channel(name: str) -> str:
 
 
 _STEPS = (
-    (_same, _same),
+    (str, str),
     (_without_words, _without_words),
     (_without_sequence, _without_words),
     (_without_channel, _without_words),

@@ -71,7 +71,6 @@ from .volume import (
     MAX_BYTES as MAX_BYTES,
     MAX_VOXELS as MAX_VOXELS,
     Header as Header,
-    Note as Note,
     Volume as Volume,
 )
 from .voxel_file import image_files as image_files, is_packed as is_packed, voxel_file as voxel_file

@@ -1,4 +1,4 @@
-"""The grid of a file: compare it with that of another, and reorder and flip axes. Nothing is resampled."""
+"""Compare the grids of files, and swap and flip axes. Nothing is resampled."""
 
 from __future__ import annotations
 
@@ -43,8 +43,6 @@ def to_grid(volume: Volume, expected: Header) -> np.ndarray | None:
     """
     from nibabel.orientations import apply_orientation
 
-    if same_grid(volume.header, expected):
-        return volume.values
     change = reorientation(volume.header, expected)
     return None if change is None else np.asarray(apply_orientation(volume.values, change))
 

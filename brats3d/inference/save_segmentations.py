@@ -40,7 +40,7 @@ from brats3d.files import (
 )
 from brats3d.inference.output_state import OutputState, compare_output, describe_input
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
-from brats3d.labels import REGIONS_TO_READ, get_convention, order_modalities
+from brats3d.labels import REGIONS_TO_READ, WITHOUT_T1CE, get_convention, order_modalities
 
 logger = logging.getLogger("brats3d")
 
@@ -65,7 +65,7 @@ class SaveSegmentations:
         checkpoint: the weights. With None (random weights), no case is ever skipped.
         settings: a text of all other settings that a segmentation depends on, see
             :func:`brats3d.config_reader.config_text`.
-        failures: record the cases that cannot be saved, and those whose file is of other images; None = raise.
+        failures: record the cases that cannot be saved, and those whose file belongs to other images; None = raise.
         shard: the part of the cases that the run segments, such as ``"3/8"``; its record is then
             ``predictions-3-of-8.jsonl``.
     """
@@ -108,7 +108,7 @@ class SaveSegmentations:
 
     @property
     def kept(self) -> set[str]:
-        """Cases that are not written, because their segmentation was changed or is not one of brats3d."""
+        """Cases that are not written, because their segmentation was changed or not written by brats3d."""
         return self._state.kept
 
     def prepare(self, skip_done: bool = False) -> set[str]:
@@ -142,8 +142,8 @@ class SaveSegmentations:
             self._warn_of_kept(self.kept)
         if self._state.replaced:
             logger.warning(
-                "%s: the images are others than when the segmentation in %s was written, and it is replaced; choose "
-                "another --output_dir for each patient whose images are copied to the same folder",
+                "%s: all images have changed since the segmentation in %s was written, and it is replaced; use a "
+                "separate --output_dir for each patient whose images are copied to the same folder",
                 name_some(sorted(self._state.replaced)),
                 self.output_dir,
             )
@@ -156,11 +156,7 @@ class SaveSegmentations:
         if self._files is None:
             self.prepare()
         if "t1ce" not in self.modalities:
-            logger.warning(
-                "no t1ce among the sequences %s: enhancing tumour cannot be distinguished from the rest of the core, "
-                "so ET is unreliable",
-                ", ".join(self.modalities),
-            )
+            logger.warning("the sequences are %s: %s", ", ".join(self.modalities), WITHOUT_T1CE)
 
     def __call__(self, engine: Engine) -> None:
         """Write the cases of the batch; ``pred`` holds labels (1, H, W, D) in the orientation of the input."""
@@ -211,7 +207,7 @@ class SaveSegmentations:
         )
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
-        """Return what identifies the images of each case.
+        """Return the folder and the digests of the images of each case.
 
         Cases whose files cannot be read are omitted; loading them reports the reason.
         """

@@ -72,7 +72,7 @@ def test_every_case_of_a_batch_is_written_under_its_name(segment, log):
 def test_a_warning_is_logged_without_t1ce(segment, log):
     segment(modalities=("t1", "flair"))
     (warning,) = [r.getMessage() for r in log.records if r.levelname == "WARNING"]
-    assert warning.startswith("no t1ce among the sequences t1, flair: enhancing tumour cannot be distinguished")
+    assert warning.startswith("the sequences are t1, flair: without t1ce")
 
 
 def blue_pixels(path: Path) -> int:
