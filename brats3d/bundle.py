@@ -123,7 +123,7 @@ def check_config(files: Sequence[str]) -> None:
         files: names of the config files with the knobs, such as ``["train.yaml"]``.
 
     Raises:
-        UsageError: if a knob has a value of another kind or outside its range, or MONAI would read a path of the
+        UsageError: if the value of a knob has a wrong type or is outside its range, or MONAI would read a path of the
             command line as syntax.
     """
     if _command_line_configs():

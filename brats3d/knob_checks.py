@@ -1,4 +1,4 @@
-"""Checks of the knobs of a config, before anything is built, and numbers that YAML reads as text.
+"""Check the knobs of a config before anything is built, and convert numbers that YAML reads as text.
 
 YAML 1.1 reads ``1e-3`` as text, because it has no dot, and MONAI's command reads ``--amp false`` as text.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "null": None, "none": None}
-"""Values of knobs that may be given as text, in any case."""
+"""Text that stands for a bool or null, in any case."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def check_knobs(files: Sequence[str]) -> None:
         files: names of the config files with the knobs; see :func:`brats3d.config_reader.knob_values`.
 
     Raises:
-        UsageError: naming every knob with a value of another kind than its default, or outside its range.
+        UsageError: naming every knob whose value has another type than its default or is outside its range.
         RuntimeError: if no config is being resolved.
     """
     parser = current_parser()
@@ -121,10 +121,10 @@ def check_knobs(files: Sequence[str]) -> None:
 
 
 def check_value(knob: Knob, value: Any) -> Any:
-    """Return the value of a knob; text becomes the number, bool or None that it stands for.
+    """Check the value of a knob, and convert text to the number, bool or None that it represents.
 
     Raises:
-        UsageError: if the value is of another kind than the knob's default, or outside its range.
+        UsageError: if the value has another type than the knob's default or is outside its range.
     """
     import yaml
 

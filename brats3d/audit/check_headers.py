@@ -1,4 +1,4 @@
-"""Checks of headers: one grid for all files of a case, a valid affine in each, and what the reader assumed."""
+"""Checks of headers: one grid for all files of a case, a valid affine in each, and the reader's assumptions."""
 
 from __future__ import annotations
 

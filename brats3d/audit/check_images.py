@@ -28,7 +28,7 @@ def image_findings(
         case_id: the case.
         path: the file.
         values: voxels, shape (x, y, z), integers or floats.
-        spacing_mm: the distance of the voxels along each axis.
+        spacing_mm: voxel size along each axis.
     """
     low, high = values.min(), values.max()
     if np.isfinite([low, high]).all():

@@ -62,7 +62,7 @@ def label_findings(
 def meaning_findings(
     cases: Sequence[Case], summaries: Mapping[str, LabelSummary], convention: LabelConvention | None
 ) -> list[Finding]:
-    """Return the findings in all segmentations with the same label convention.
+    """Return the findings about the meaning of the labels in all segmentations with the same convention.
 
     Args:
         cases: the cases.

@@ -1,4 +1,4 @@
-"""The patients of a data set, for its repaired copy, in which the folders that told them are gone."""
+"""Write the ``patients.csv`` of a repaired copy, which lacks the folders that grouped the cases of a patient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brats3d.cases import PATIENTS_COLUMNS, PATIENTS_NAME, is_unknown, read_name
 
 
 def write_patients(audit: Audit, copied: Collection[str], out: Path) -> bool:
-    """Write a ``patients.csv`` with the patients that the user states and those that were found by name.
+    """Write a ``patients.csv`` with the patients that the user states and those found by name.
 
     Args:
         audit: the audit of the data set.

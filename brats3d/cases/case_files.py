@@ -53,8 +53,8 @@ class CaseFiles:
         foreign_segmentations: segmentations named like those of other cases; never used.
         bare: True if the names state no case (``t1.nii.gz``), so that the folder's name is used.
         unnamed: image files whose names state no modality, in a folder named like a case without other images.
-        unread: image files in the folder that belong to no case, by their names most likely to this one.
-        choices: pairs of a file that is used and another file of the same sequence, or segmentation, that is not.
+        unread: image files in the folder that belong to no case; their names are closest to this case's.
+        choices: (used, ignored) pairs of files for the same sequence or segmentation.
     """
 
     case_id: str

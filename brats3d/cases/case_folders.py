@@ -12,7 +12,7 @@ _MOST_PARENTS = 3
 
 
 def tell_apart(folders: Sequence[str | Path]) -> list[str]:
-    """Return a case identifier for each of several folders, with as many folders above them as make them differ."""
+    """Return a unique case identifier for each folder: its name, after those of as many parents as needed."""
     parts = [tuple(map(readable_name, Path(folder).parts)) for folder in folders]
     for n in range(1, max(map(len, parts)) + 1):
         names = ["_".join(each[-n:]) for each in parts]
@@ -22,7 +22,7 @@ def tell_apart(folders: Sequence[str | Path]) -> list[str]:
 
 
 def folder_case_id(folder: str | Path) -> str:
-    """Return the folder's name, with the names of the folders above it if it may be any patient's.
+    """Return a case identifier: the folder's name, after those of its parents if it identifies no patient alone.
 
     ``pat01/anat`` is ``pat01_anat``, and ``sub-01/ses-02/anat`` is ``sub-01_ses-02_anat``. A number alone needs a
     folder above it that counts patients: ``RHUH-0001/0`` is ``RHUH-0001_0``, but ``train/1`` is ``1``. The result does

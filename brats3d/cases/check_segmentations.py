@@ -1,4 +1,4 @@
-"""Check, before a run, that the segmentations of its cases mean what their label convention states."""
+"""Check before a run that its segmentations agree with their label convention."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger("brats3d")
 def check_segmentations(items: Sequence[Mapping[str, Any]], warn: bool = True) -> None:
     """Check the segmentations of a run together: masks of one label, exchanged labels, regions that no case has.
 
-    The segmentations of each convention are read in a random order until they leave no doubt, usually less than ten;
+    The segmentations of each convention are read in a random order until they leave no doubt, usually fewer than ten;
     ``StandardLabelsd`` checks the values of every file later.
 
     Args:
         items: datalist items, as returned by :func:`brats3d.cases.load_fold`.
-        warn: log a warning if the labels may be right nevertheless.
+        warn: log a warning for doubts that do not stop the run.
 
     Raises:
         DataError: if training would learn something wrong.

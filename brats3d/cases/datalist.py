@@ -68,8 +68,8 @@ def read_datalist(
         raise DataError.of_many(
             path,
             divided,
-            "give all cases of a patient the same fold; if names alone unite different patients, give each entry its "
-            '"patient_id"',
+            "give all cases of a patient the same fold; if these are different patients with similar "
+            'names, give each entry its "patient_id"',
         )
     return folds
 
@@ -211,7 +211,7 @@ def _entry_to_case(entry: Any, root: Path, modalities: Sequence[str]) -> Case:
     case_ids = {parsed[0] for path in images.values() if (parsed := parse_file_name(path.name)) and parsed[0]}
     if (of_label := parse_file_name(Path(label).name)) and layout_of(of_label[0]) is not ANY_LAYOUT:
         case_ids.add(of_label[0])
-    # P01_T2_flair is also the FLAIR of a case P01
+    # P01_T2_flair may be the FLAIR of P01 or of P01_T2
     case_ids -= {each for each in case_ids if {f"{each}{end}" for end in ("_T2", "_t2", "-T2", "-t2")} & case_ids}
     if len(case_ids) > 1:
         raise DataError("image", f"files of several cases: {', '.join(sorted(case_ids)):.200}", expected="one case")

@@ -1,4 +1,4 @@
-"""Explain why a folder contains no case: its form, its formats or its names, and what to do."""
+"""Explain why no case was found in a folder, and what to do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def no_cases(root: Path) -> NoCasesError:
 
 @dataclass(frozen=True)
 class OtherForm:
-    """A form of a data set that is not read as it is.
+    """A known form of a data set that must be converted or completed first.
 
     Args:
         problem: what the folder contains.
@@ -49,7 +49,7 @@ class OtherForm:
 
 
 def other_form(folder: str | Path, files: Sequence[str] | dict[str, list[str]]) -> OtherForm | None:
-    """Return the form of the data set in a folder if it is a known one that is not read as it is.
+    """Return the form of a data set that must be converted or completed first; None for other folders.
 
     Args:
         folder: the folder.
@@ -67,7 +67,9 @@ def other_form(folder: str | Path, files: Sequence[str] | dict[str, list[str]]) 
         return _task(task)
     if images and Path(folder).name in ("imagesTr", "imagesTs") and not any(map(parse_name, files)):
         example = next(filter(is_image_name, files))
-        problem = f"contains images such as {example} in {folder} without a {DATASET_JSON}, which says what they show"
+        problem = (
+            f"contains images such as {example} in {folder} without the {DATASET_JSON} that states their sequences"
+        )
         advice = "download it again with this file, then run brats3d convert"
         return OtherForm(problem, f"{Path(folder).parent / DATASET_JSON} of the Decathlon's task", advice)
     return None
@@ -77,7 +79,7 @@ def _task(task: Path) -> OtherForm | None:
     """Return the Decathlon's form, unless the images have nnU-Net's channels."""
     names = [image.name for folder in task.glob("images*") for image in folder.glob("*")]
     if any(map(split_channel, names)) or not any(map(is_image_name, names)):
-        return None  # the folder of the images is explained itself
+        return None  # explained when the folder of the images is visited
     problem = f"contains a task of the Medical Segmentation Decathlon ({task}): all sequences in one file"
     return OtherForm(problem, "one file per sequence", _convert(task))
 
@@ -87,7 +89,7 @@ def _convert(folder: str | Path) -> str:
 
 
 def _unusable_channels(folder: str | Path, channels: Sequence[str]) -> OtherForm | None:
-    """Return nnU-Net's raw form with a dataset.json that is missing or does not name the sequences; None if it does."""
+    """Return nnU-Net's raw form if its dataset.json is missing or does not name the sequences."""
     raw = raw_dataset_of(folder)
     if raw and not raw.problem:
         return None
@@ -96,8 +98,8 @@ def _unusable_channels(folder: str | Path, channels: Sequence[str]) -> OtherForm
     above = Path(folder).parent if Path(folder).name.startswith("images") else Path(folder)
     expected = f"{above / DATASET_JSON} with {example}"
     if raw:
-        return OtherForm(f"{problem}; {raw.problem}", "", f"correct {raw.file}: only it says which channel is which")
-    return OtherForm(problem, expected, "copy the dataset.json of the data set there, or write these lines yourself")
+        return OtherForm(f"{problem}; {raw.problem}", "", f"correct {raw.file}")
+    return OtherForm(problem, expected, "copy the dataset.json of the data set there, or write one with these lines")
 
 
 @dataclass

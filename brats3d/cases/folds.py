@@ -70,7 +70,7 @@ def check_folds(cases: Sequence[Case], folds: int) -> None:
             "dataset_dir",
             f"found {len(cases)} case(s) of {len(patients)} patient(s) ({name_some(sorted(patients)) or 'none'})",
             expected="two patients or more: one for training, another for validation",
-            advice=f"add cases; if they are several patients', state them in a {PATIENTS_NAME} beside the cases"
+            advice=f"add cases; if these belong to several patients, list them in a {PATIENTS_NAME} in the data folder"
             if len(cases) > 1
             else "add cases",
         )

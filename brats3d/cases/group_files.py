@@ -25,7 +25,7 @@ from brats3d.cases.text import readable_name
 from brats3d.files import is_image_name, strip_image_ending
 
 Named = tuple[FileName, list[str]]
-"""What a file's name states, and its paths: several if a folder stands for the file."""
+"""The parsed name of a file, and its paths: several if a folder replaces the file."""
 
 
 def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles]:

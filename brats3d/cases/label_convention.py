@@ -45,7 +45,7 @@ def apply_convention(
 ) -> tuple[list[Case], list[str]]:
     """Fill in the label convention where the names of a case, or a datalist.json, do not state it.
 
-    Cases that state another one keep it, unless their segmentations fit the option better: a release that somebody has
+    Cases that state another one keep it, unless their segmentations fit the option better, as in a release that was
     relabelled.
 
     Args:
@@ -82,11 +82,11 @@ def apply_convention(
         )
     notes = [
         f"{_names(stated[key])}: the names state {key[1]}, which the segmentations "
-        f"contradict; {describe_fits(found[key])}: their labels are read as {name}"
+        f"contradict; {describe_fits(found[key])}: the labels are read as {name}"
         for key in sorted(relabelled)
     ]
     notes += [
-        f"{of}: the names state {key[1]}, which is kept; {option} {name} is for the other cases" for key, of in kept
+        f"{of}: the names state {key[1]}, which is kept; {option} {name} applies to the others" for key, of in kept
     ]
     is_open = [
         case.convention is None or case.convention_assumed or (case.layout, case.convention) in relabelled
@@ -96,7 +96,7 @@ def apply_convention(
 
 
 def possible_conventions(cases: Iterable[Case]) -> tuple[str, ...]:
-    """Return the conventions between which the names of cases leave the choice; none if a case may have any."""
+    """Return the conventions that the names of cases leave open; an empty tuple if every convention is possible."""
     layouts = [layout_of(case.case_id, case.images.values()) for case in cases]
     if any(layout is ANY_LAYOUT_OF_2023 or not layout.conventions for layout in layouts):
         return ()

@@ -1,6 +1,6 @@
-"""Doubts about the meaning of labels, from what all segmentations of a data set have in common.
+"""Doubts about the meaning of labels, from all segmentations of a data set.
 
-In gliomas, edema lies around the tumour core. A convention that exchanges the two turns that inside out.
+In gliomas, edema surrounds the tumour core. Under a convention that exchanges the two, it would lie inside.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ with edema and core exchanged, between -1 and 0.13, 42 below -0.25.
 """
 
 MIN_FACES = 30
-"""Fewer voxel faces than this are no surface."""
+"""Smallest number of voxel faces that counts as a surface."""
 
 MIN_MASKS = 3
-"""From this number of cases on, segmentations that all have the same single label are refused."""
+"""Smallest number of cases that are refused if their segmentations all have the same single label."""
 
 
 @dataclass(frozen=True)
-class Doubt:
+class LabelDoubt:
     """A reason to doubt what the labels of a data set mean.
 
     Args:
         kind: a key of :data:`brats3d.audit.finding_kinds.KINDS`: an error there if serious, else a warning.
-        serious: True if training would learn something wrong; False if the data may be as they should.
+        serious: True if training would learn something wrong; False if the labels may be right.
         problem: what was found.
-        advice: what the user can do.
+        advice: what to do.
         cases: those that show it, if not all do.
     """
 
@@ -48,7 +48,7 @@ class Doubt:
         return f"{self.problem}; {self.advice}"
 
 
-def label_doubts(summaries: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
+def label_doubts(summaries: Mapping[str, LabelSummary], convention: LabelConvention) -> list[LabelDoubt]:
     """Return the reasons to doubt that all segmentations of a data set follow a convention.
 
     Args:
@@ -116,7 +116,7 @@ def edema_margin(summary: LabelSummary, convention: LabelConvention) -> float | 
     return edema_outside / (edema_outside + between) - core_outside / (core_outside + between)
 
 
-def _foreign_labels(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
+def _foreign_labels(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[LabelDoubt]:
     foreign = {case_id: values for case_id, s in labelled.items() if (values := set(s.voxels) - convention.values)}
     if not foreign:
         return []
@@ -129,10 +129,10 @@ def _foreign_labels(labelled: Mapping[str, LabelSummary], convention: LabelConve
         advice = f"{describe_fits(labelled)}: pass --label_convention NAME if that is their meaning"
     else:
         advice = "correct them; brats3d audit lists the labels of each"
-    return [Doubt("unexpected labels", True, problem, advice, tuple(foreign))]
+    return [LabelDoubt("unexpected labels", True, problem, advice, tuple(foreign))]
 
 
-def _single_label(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
+def _single_label(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[LabelDoubt]:
     """Find sets whose segmentations all have the same single label, except a whole lesion in HD-GLIO's convention."""
     values = _values(labelled.values())
     if len(values) != 1 or len(labelled) < MIN_MASKS or (convention is HD_GLIO and values == {1}):
@@ -148,10 +148,10 @@ def _single_label(labelled: Mapping[str, LabelSummary], convention: LabelConvent
         "provide segmentations with edema, core and enhancing tumour; to train on whole tumours alone, "
         f"{store}pass --label_convention hd-glio"
     )
-    return [Doubt("one label", True, problem, advice)]
+    return [LabelDoubt("one label", True, problem, advice)]
 
 
-def _edema_inside(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
+def _edema_inside(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[LabelDoubt]:
     agree, contradict = _vote(labelled, convention)
     if len(contradict) < max(2, (len(agree) + len(contradict)) // 10):
         return []
@@ -163,17 +163,17 @@ def _edema_inside(labelled: Mapping[str, LabelSummary], convention: LabelConvent
     if len(contradict) < 4 * len(agree):
         problem = problem.removesuffix(f", such as {contradict[0]}") + f": {name_some(contradict)}"
         advice = "if they have the labels of another release, state their label_convention in a datalist.json"
-        return [Doubt("doubtful edema", False, problem, advice, tuple(contradict))]
+        return [LabelDoubt("doubtful edema", False, problem, advice, tuple(contradict))]
     for name in fitting_conventions(labelled):
         agree, contradict = _vote(labelled, CONVENTIONS[name])
         if len(agree) > 4 * len(contradict):
             problem += f"; under {name}, it lies around the core in {len(agree)} of {len(agree) + len(contradict)}"
-            return [Doubt("edema inside the core", True, problem, f"pass --label_convention {name}")]
-    return [Doubt("doubtful edema", False, problem, "check the meaning of the labels")]
+            return [LabelDoubt("edema inside the core", True, problem, f"pass --label_convention {name}")]
+    return [LabelDoubt("doubtful edema", False, problem, "check the meaning of the labels")]
 
 
-def _absent_regions(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[Doubt]:
-    """Find out whether no case has enhancing tumour, or none has edema or core although it would elsewhere."""
+def _absent_regions(labelled: Mapping[str, LabelSummary], convention: LabelConvention) -> list[LabelDoubt]:
+    """Find a region that no case has: enhancing tumour, or edema or core that another convention would give."""
     doubts = []
     for region, name in _PARTS.items():
         if _cases_with(labelled, convention, region):
@@ -183,12 +183,12 @@ def _absent_regions(labelled: Mapping[str, LabelSummary], convention: LabelConve
         if len(labelled) < 2 or (region != "ET" and not others):
             continue
         problem = f"none of {len(labelled)} cases has {name} under {convention.name}"
-        advice = "check the labels, unless the tumours are of that kind"
+        advice = "check the labels, unless tumours without it are expected"
         if others:
             count = len(_cases_with(labelled, CONVENTIONS[others[0]], region))
             problem += f"; under {others[0]}, {count} have it"
             advice = f"pass --label_convention {others[0]} if that is the meaning of the labels"
-        doubts.append(Doubt("region in no case", False, problem, advice))
+        doubts.append(LabelDoubt("region in no case", False, problem, advice))
     return doubts[:1]
 
 

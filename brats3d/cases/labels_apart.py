@@ -41,13 +41,13 @@ def add_label(copies: list[CaseFiles], loose: Sequence[CaseFiles]) -> list[CaseF
 
 
 def _has_other_word(case: CaseFiles) -> bool:
-    """Return True if no file is named ``seg``, as a copy of the case would be."""
+    """Return True if no segmentation is named ``seg``, so that they are not those of a second copy of the case."""
     names = [parse_name(Path(path).name) for path in case.files.get(SEGMENTATION, [])]
     return bool(names) and all(name and name.word != SEGMENTATION for name in names)
 
 
 def possible_labels(roots: Sequence[Path], case_ids: Collection[str]) -> Iterator[Path]:
-    """Yield the image files, recognised neither as a sequence nor as a segmentation, that could be a segmentation."""
+    """Yield the image files that could be a segmentation: those named like one, or like a case."""
     for root in roots:
         for folder, files in walk_folders(root, skip_unreadable=True):
             yield from (Path(folder, name) for name in files if _could_be_label(name, case_ids))

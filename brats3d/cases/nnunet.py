@@ -1,6 +1,6 @@
 """nnU-Net's raw form: ``imagesTr/<case>_0000.nii.gz``, ``labelsTr/<case>.nii.gz``, and a dataset.json above them.
 
-Only dataset.json says which sequence a channel (``_0000``) is and what the labels mean.
+Only dataset.json states which sequence a channel (``_0000``) is and what the labels mean.
 https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md
 """
 

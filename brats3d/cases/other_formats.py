@@ -12,9 +12,9 @@ class OtherFormat:
     """A format that is not read.
 
     Args:
-        name: its name, a plural.
+        name: its name in the plural.
         pattern: matches the names of its files, in lower case.
-        advice: how to make images from them that are read.
+        advice: how to convert them.
     """
 
     name: str

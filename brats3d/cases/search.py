@@ -38,7 +38,7 @@ class Scan:
         problems: missing, double and misnamed files.
         advice: what to do about the problems.
         unread: case_id -> image files beside the case's that belong to no case, since their names state no sequence.
-        notes: sentences about files that are not used although they look like images.
+        notes: sentences about unusual file names.
     """
 
     roots: tuple[Path, ...]
@@ -151,7 +151,7 @@ def _no_segmentation(scan: Scan) -> DataError:
 
 
 def _tell_apart(places: dict[str, list[CaseFiles]]) -> None:
-    """Rename the cases of different folders that are called alike, if their files name no patient."""
+    """Rename cases with the same identifier in different folders, if their file names state no patient."""
     for case_id, cases in list(places.items()):
         is_vague = not states_patient(case_id) or all(case.bare for case in cases)
         if len(cases) > 1 and layout_of(case_id) is ANY_LAYOUT and is_vague:

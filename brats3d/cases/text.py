@@ -1,4 +1,4 @@
-"""Sort and list names in messages."""
+"""Names as text: sorting, lists in messages, and bytes that are not UTF-8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Describe unusual file names of a data set: read under other words than BraTS's, ambiguous, not read, or elsewhere."""
+"""Describe unusual file names of a data set: words that BraTS does not use; ambiguous, ignored or misplaced files."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from brats3d.labels import MODALITIES, MODALITY_ALIASES
 
 
 def describe_names(cases: Sequence[CaseFiles]) -> Iterator[str]:
-    """Yield a sentence for the user about each of them, with an example.
+    """Yield a sentence about each kind of unusual name, with an example.
 
     Args:
         cases: the cases of a data set.
     """
     if examples := {key: file for case in cases for key, file in _other_words(case)}:
         texts = [f"{file} as {kind}" for (kind, *_), file in examples.items()]
-        yield f"names with other words than BraTS's: reading {name_some(texts, most=5)}"
+        yield f"names with words that BraTS does not use: reading {name_some(texts, most=5)}"
     chosen = [case for case in cases if case.choices]
     if chosen:
         used, other = chosen[0].choices[0]
         yield (
             f"{_count(chosen, 'case')} with several files for one sequence or segmentation, such as {used} and "
-            f"{Path(other).name}: the first is used; to use others, move these out of the folder"
+            f"{Path(other).name}: the first is used; to use another, move the first out of the folder"
         )
     if unread := [path for case in cases for path in case.unread]:
         yield (
-            f"{_count(unread, 'image file')} beside those of the cases, such as {unread[0]}: not read, since their "
-            "names state no sequence or their format is not read (see docs/data.md)"
+            f"{_count(unread, 'image file')} beside those of the cases, such as {unread[0]}: ignored, because "
+            "their names state no sequence or their format is not read (see docs/data.md)"
         )
     if apart := [label for case in cases for label in case.files.get(SEGMENTATION, []) if _is_apart(case, label)]:
         yield f"{_count(apart, 'segmentation')} in another folder than the images, such as {apart[0]}: used"

@@ -1,4 +1,4 @@
-"""Checks of NIfTI headers that every command makes before it uses a case. No voxel is read."""
+"""Checks of image headers that every command makes before it uses a case. No voxel is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check that a segmentation contains only the labels of its convention."""
+"""Check that a segmentation contains only the labels of its convention, and does not cover the whole brain."""
 
 from __future__ import annotations
 
@@ -75,10 +75,11 @@ def check_extent(labelled: float, brain: float, source: str) -> None:
 
 
 MAX_BRAIN_FRACTION = 0.6
-"""Tumours fill up to 16 % of the brain in 9 cases of BraTS and TCGA, and up to 24 % in 66 phantoms."""
+"""Largest fraction of the brain that a tumour may fill. It is at most 16 % in 9 cases of BraTS and TCGA, and 24 % in 66
+phantoms."""
 
 MAX_FOREGROUND = 0.9
-"""An image without a background does not show where the brain ends."""
+"""Largest fraction of voxels above 0 in an image with a background, which shows where the brain ends."""
 
 MIN_LABELLED_FRACTION = 0.05
 """Smaller segmentations are not compared with the brain, which fills 16 % of a BraTS volume."""

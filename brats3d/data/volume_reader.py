@@ -1,4 +1,4 @@
-"""MONAI's image reader for every format and header that brats3d reads."""
+"""An image reader for MONAI that reads every format and header that brats3d supports."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ logger = logging.getLogger("brats3d")
 class VolumeReader(NibabelReader):
     """Read images with :func:`brats3d.files.read_volume`; the arrays and metadata are those of MONAI's own reader.
 
-    Files on the same grid get the affine of the first one, since MONAI stacks no files whose affines differ by
-    rounding. Unlike MONAI's reader, threads may share this one.
+    Files on the same grid get the affine of the first one, because MONAI does not stack files whose affines
+    differ by rounding. Unlike MONAI's reader, threads may share this one.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class VolumeReader(NibabelReader):
         return self
 
     def verify_suffix(self, filename: Sequence[str] | str) -> bool:
-        """Return True if all are names of images."""
+        """Return True if all files have the names of images."""
         return all(is_image_name(Path(name).name) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[str] | str, **kwargs: Any) -> Any:
-        """Return nibabel's image of a file, or a list of those of several files."""
+        """Return a nibabel image, or a list of them for several files."""
         images, grid = [], None
         for name in ensure_tuple(data):
             volume = read_volume(Path(name))
@@ -53,7 +53,7 @@ class VolumeReader(NibabelReader):
         return images if len(images) > 1 else images[0]
 
     def _log(self, header: Header) -> None:
-        """Warn of a background of NaN once; the other notes were logged when the headers were checked."""
+        """Warn about a background of NaN once; the other notes were logged when the headers were checked."""
         for note in header.notes:
             if note.kind == "NaN background" and note.kind not in self._logged:
                 self._logged.add(note.kind)
@@ -61,7 +61,7 @@ class VolumeReader(NibabelReader):
 
 
 def register_reader(transform: Compose) -> None:
-    """Make a pipeline's ``LoadImaged`` transforms read with :class:`VolumeReader`, unless they name a reader."""
+    """Let the ``LoadImaged`` transforms of a pipeline read with :class:`VolumeReader`, unless they name a reader."""
     for each in transform.flatten().transforms:
         if isinstance(each, LoadImaged) and each._loader.auto_select:
             each.register(VolumeReader())

@@ -126,7 +126,7 @@ def _from_cases(root: Path) -> list[Segmentation]:
 def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:
     """Yield the segmentations that can be recognised by their file names.
 
-    Beside images, in a data set, a name such as ``X_pred`` is no reference.
+    In a data set, a file such as ``X_pred`` beside images is not a reference.
     """
     for folder, files in walk_folders(root):
         parsed = {name: parse_path(Path(folder, name)) for name in files if is_image_name(name)}

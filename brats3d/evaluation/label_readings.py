@@ -1,4 +1,4 @@
-"""Other readings of labels: is there a convention under which a folder would score far better?
+"""Find conventions under which a folder would score far better, so that its labels may be misread.
 
 The Dice of every reading follows from each case's counts of pairs of labels, so no file is read again. No reading is
 applied: only the user knows what the labels mean.
@@ -148,8 +148,8 @@ def _mean_dice(depths: np.ndarray) -> dict[str, float]:
 def _is_far_better(depths: np.ndarray, usual: np.ndarray) -> bool:
     """Return True if another reading scores far better, and not by chance.
 
-    More parts of the references have to be predicted mostly as that part: predictions of few labels fit better wherever
-    a region is larger. The reading may not empty a region, which would score 1.
+    More parts of the references must be predicted mostly as themselves, because predictions with few labels score
+    better under any reading with larger regions. A reading must not empty a region, because an empty region scores 1.
     """
     matched = _matched_parts(depths)
     if matched < 2 or matched <= _matched_parts(usual) or _occurring(depths) < _occurring(usual):

@@ -45,7 +45,7 @@ class PairScores:
         pred_mark: the same of the prediction.
         counts: number of voxels with each pair of labels, shape (labels of the reference, labels of the prediction);
             voxels that are background in both are not counted.
-        notes: what the user should know about the files, in words that many cases share.
+        notes: remarks about the files, in the same words for all cases that they apply to.
     """
 
     rows: tuple[ScoreRow, ...]
@@ -135,7 +135,7 @@ def _on_grid(volume: Volume, expected: Header) -> tuple[np.ndarray, str]:
     header = volume.header
     if same_grid(header, expected):
         is_rounded = np.abs(header.affine - expected.affine).max() > _ROUNDING_MM
-        return volume.values, "the affines differ by rounding; the grids were compared as equal" if is_rounded else ""
+        return volume.values, "the affines differ by rounding; the grids are treated as equal" if is_rounded else ""
     if not (_is_guess(header) or _is_guess(expected)) and (values := to_grid(volume, expected)) is not None:
         return values, "the prediction's axes are flipped or swapped; it was compared in the reference's orientation"
     raise _other_grid(header, expected)

@@ -103,7 +103,7 @@ class SaveValidationSegmentations:
     def _keep(self, names: Sequence[str]) -> None:
         self._kept.update(names)
         logger.warning(
-            "%s in %s: kept, because it was changed or not written by brats3d; the scores are those of the weights",
+            "%s in %s: kept, because changed or not written by brats3d; the scores are those of the new predictions",
             name_some(names),
             self.output_dir,
         )

@@ -38,7 +38,7 @@ def read_itk(path: Path) -> Volume:
 
 
 def _open(path: Path) -> tuple[Any, Header]:
-    import SimpleITK as sitk  # takes a third of a second
+    import SimpleITK as sitk  # slow to import
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

@@ -45,7 +45,7 @@ def total_memory() -> int:
 
 
 def free_shared_memory() -> int | None:
-    """Return the free bytes for data that processes share, 0 if there is no place for them; None if not on Linux."""
+    """Return the free bytes of shared memory (``/dev/shm``), 0 if it cannot be written; None if not on Linux."""
     if not sys.platform.startswith("linux"):
         return None
     return shutil.disk_usage(SHARED).free if os.access(SHARED, os.W_OK) else 0
@@ -67,7 +67,7 @@ def gib(count: float) -> str:
 def _limits() -> Iterator[tuple[int, int]]:
     """Yield (limit, used) in bytes of every limit of this process: of its control groups, and ``ulimit -v``.
 
-    A group's limit holds for all groups below it, so that a job's own group and all above it are read.
+    A group's limit holds for all groups below it, so the group of a job and all groups above it are read.
     """
     for folder in _control_groups():
         for limit_file, used_file, cached in _FILES:

@@ -24,7 +24,7 @@ from brats3d.files.volume import DOWNLOAD, EXPECTED, Header, Volume
 from brats3d.files.voxel_file import is_packed, voxel_file
 
 UNREADABLE = (OSError, EOFError, ValueError, ArithmeticError, AttributeError, RuntimeError, zlib.error)
-"""What nibabel, numpy, SimpleITK, zlib and the system raise for damaged files."""
+"""Exceptions of nibabel, numpy, SimpleITK, zlib and the system for damaged files."""
 
 
 def read_nifti_header(path: Path) -> Header:
@@ -105,7 +105,7 @@ _DEFLATE_LIMIT = 1032  # largest compression ratio of deflate (https://zlib.net/
 
 @contextmanager
 def _open_voxels(path: Path) -> Iterator[tuple[Stored, Path, IO[bytes]]]:
-    """Parse the header of a file, and yield it with the file that holds the voxels, and that file opened."""
+    """Parse the header of a file, and yield it with the path of the file that holds the voxels, and that file, open."""
     file_size(path)
     with path.open("rb") as file:
         stored = _parse(path, file.read(_HEAD_BYTES))

@@ -1,4 +1,4 @@
-"""Headers of NIfTI, its predecessor Analyze, and FreeSurfer's MGH: shape, affine, and where the voxels are."""
+"""Parse the headers of NIfTI, its predecessor Analyze, and FreeSurfer's MGH."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stored:
         header: the header.
         offset: position of the first voxel in its file.
         slope: factor of the stored values.
-        inter: summand after the factor.
+        inter: offset that is added to the scaled values.
         in_two_files: True if the voxels are in another file than the header.
     """
 
@@ -65,7 +65,7 @@ def parse_nifti(path: Path, head: bytes) -> Stored:
         DataError: if it is not a 3-D volume with integer or float voxels and an invertible affine.
         ValueError, HeaderDataError: if it is damaged.
     """
-    import nibabel  # takes a third of a second
+    import nibabel  # slow to import
 
     is_nifti_2 = 540 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
     kind = nibabel.Nifti2Header if is_nifti_2 else nibabel.Nifti1Header

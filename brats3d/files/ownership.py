@@ -35,7 +35,7 @@ class WrittenVersion:
     Args:
         sha256: digest of the content.
         made_from: a text that identifies everything that the content depends on.
-        source: names the input for people and for later comparison; empty if the record does not.
+        source: a description of the input; empty if the record has none.
     """
 
     sha256: str

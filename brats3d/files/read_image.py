@@ -1,4 +1,4 @@
-"""Read an image file of any format: the one entrance for every command.
+"""Read an image file of any supported format, for every command.
 
 An unusable header raises as soon as it is read. Training, its checks and the audit therefore refuse the same files with
 the same messages.
@@ -43,7 +43,7 @@ def read_volume(path: Path) -> Volume:
 def _is_itk(path: Path) -> bool:
     if not path.name.lower().endswith(ITK_ENDINGS):
         return False
-    file_size(path)  # SimpleITK says less about empty files and folders
+    file_size(path)  # SimpleITK's errors for empty files and folders are vague
     return True
 
 

@@ -1,4 +1,4 @@
-"""A volume and its header, whatever the format of the file."""
+"""Volumes and their headers, independent of the file format."""
 
 from __future__ import annotations
 

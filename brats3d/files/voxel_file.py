@@ -1,4 +1,4 @@
-"""The file that holds an image's voxels, which is not the image's own file in some formats."""
+"""Find the file that holds an image's voxels: in some formats, a second file beside the header."""
 
 from __future__ import annotations
 

@@ -22,8 +22,7 @@ def walk_folders(
     """Yield each folder at and below ``root`` once, with its files.
 
     Links are followed. Hidden files and folders, ``__MACOSX`` and ``lost+found`` are skipped. A folder named like a
-    NIfTI file stands for the images in it, as some of Kaggle's archives unpack;
-    so does each folder of BraTS 2015.
+    NIfTI file stands for the images in it, as in some of Kaggle's archives, and so does each folder of BraTS 2015.
 
     Args:
         root: the folder to start from.

@@ -1,4 +1,4 @@
-"""Warn if the labels to write mean something else in the release that the input's names belong to."""
+"""Warn if the labels to write have another meaning in the release of the input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def label_warning(cases: Iterable[Case], written: LabelConvention) -> str:
         for name, case_ids in concerned.items()
     )
     advice = " or ".join(f"--label_convention {name}" for name in concerned)
-    return f"the segmentations have the labels of {written.name}: {labels}; {others}; {advice} writes the release's own"
+    return (
+        f"the segmentations have the labels of {written.name}: {labels}; {others}; pass {advice} to write the "
+        "release's own labels"
+    )
 
 
 def _conflicts(written: LabelConvention, own: LabelConvention) -> list[int]:

@@ -1,4 +1,4 @@
-"""Compare an output folder with the cases to segment: what is done, what must be kept, what belongs to other images."""
+"""Compare an output folder with the cases to segment: those that are done, kept, or belong to other images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brats3d.files import WrittenFiles, first_line, read_volume
 
 @dataclass
 class OutputState:
-    """The cases that must not be written to an output folder, and those that replace others. Each is in one at most.
+    """The cases that must not be written, and those whose segmentation is replaced. A case is in one set at most.
 
     Args:
         done: cases whose files are unchanged and were made from the same input, weights and settings.

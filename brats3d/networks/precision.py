@@ -74,7 +74,7 @@ class _Float32SmallConvolutions(TorchDispatchMode):
 
 
 def _is_wrong_in_bfloat16(output: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, *options: Any) -> bool:
-    """Decide from the arguments of ``convolution_backward``; ``output`` is the gradient (B, C, H, W, D)."""
+    """Check the arguments of ``convolution_backward``; ``output`` is the gradient (B, C, H, W, D)."""
     transposed = options[4]
     convolved = output if transposed else image  # oneDNN reverses a transposed convolution
     return weight.dtype == torch.bfloat16 and weight.ndim == 5 and convolved.shape[2] < weight.shape[2]
@@ -83,8 +83,8 @@ def _is_wrong_in_bfloat16(output: torch.Tensor, image: torch.Tensor, weight: tor
 @cache
 def _log_float32() -> None:
     logger.info(
-        "amp: for so small a patch, the gradients of the smallest feature maps are computed in float32, because "
-        "bfloat16 is wrong there on a CPU"
+        "amp: for such small patches, the gradients of the smallest feature maps are computed in float32, because "
+        "bfloat16 gradients are wrong there on a CPU"
     )
 
 

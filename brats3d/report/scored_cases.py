@@ -85,7 +85,7 @@ def find_files(
 
 
 def _find_cases(run: Run, where: Folders, moved: bool) -> dict[str, Case]:
-    """Find every case of the data set. The label convention in the run's settings is used as the run used it."""
+    """Find every case of the data set. The label convention in the run's settings is applied as in the run."""
     folds = read_datalist(where, run.modalities, _find_datalist(run, where, moved))
     cases = scan_cases(where, run.modalities).cases if folds is None else [case for fold in folds for case in fold]
     cases, _ = apply_convention(cases, run.settings.get("label_convention") or None)

@@ -41,7 +41,7 @@ def lock_run(folder: Path) -> Iterator[None]:
             advice="choose another --output_dir, or wait until that run has ended",
         ) from None
     except (OSError, NotImplementedError) as error:
-        logger.warning("%s cannot be locked (%s): start no second training in this folder", folder, error)
+        logger.warning("%s cannot be locked (%s): do not start a second training in this folder", folder, error)
     with suppress(OSError):
         path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
     try:
