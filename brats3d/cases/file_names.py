@@ -93,10 +93,11 @@ def segmentation_rank(word: str) -> int:
 # Sequences. A "-" stands for an optional separator: "t1-ce" is t1ce, t1_ce and t1-ce.
 _SEQUENCES = {
     "t1ce": "t1c t1-ce t1-gd t1-gad t1-gado t1-gadolinium t1-post t1-contrast t1-km t1-ct ct1 ce-t1 ct1w ce-t1w gd-t1 "
-    "t1wc t1w-ce t1w-gd t1w-gad t1w-post t1w-contrast t1-post-contrast t1w-post-contrast t1-postcontrast",
-    "t1": "t1 t1n t1w t1-pre t1w-pre t1-native t1-pre-contrast t1-precontrast",
-    "t2": "t2 t2w",
-    "flair": "flair fla fl t2f t2-flair t2w-flair t2-fla flair-t2",
+    "t1wc t1w-ce t1w-gd t1w-gad t1w-post t1w-contrast t1-post-contrast t1w-post-contrast t1-postcontrast "
+    r"t1\+c t1\+gd t1c\+ t1-enhanced t1-weighted-ce t1-weighted-gd t1-weighted-post",
+    "t1": "t1 t1n t1w t1-pre t1w-pre t1-native t1-pre-contrast t1-precontrast t1-weighted",
+    "t2": "t2 t2w t2-weighted",
+    "flair": "flair fla fl t2f t2-flair t2w-flair t2-fla flair-t2 dark-fluid t2-dark-fluid t2-tirm-dark-fluid",
 }
 
 # Processing: words after the sequence, as regular expressions for their variants.
@@ -109,7 +110,7 @@ _PROCESSING = (
     *_SPACES,
     # brain extraction
     r"(?:de)?skull[_-]?strip(?:ped)?|stripped|ss|(?:no|without|with)[_-]?skull|skull|skullstripping",
-    r"brain(?:[_-]?(?:only|extracted|extraction))?|(?:hd[_-]?)?bet|hdbet|synthstrip|masked",
+    r"brain(?:[_-]?(?:only|extracted|extraction))?|(?:hd[_-]?)?bet|hdbet|synthstrip|masked|ssfinal",
     # intensity
     r"bias(?:[_-]?(?:corr|corrected|correction|field[_-]?corrected))?|bfc|n4(?:itk)?|n3|corr(?:ected)?|denoised?|restored?",
     r"norm(?:ali[sz]ed)?|normali[sz]ation|z[_-]?scored?|histmatch(?:ed)?|rescaled|standardi[sz]ed",

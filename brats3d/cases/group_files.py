@@ -42,6 +42,7 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
         if parsed := parse_name(name) or _parse_channel(name, raw):
             groups.setdefault(parsed.case_id or folder_case_id(folder), []).append((parsed, paths))
     _move_to_time_point_2(groups)
+    _join_spellings(groups, folder_name)
     read = {path for group in groups.values() for _, paths in group for path in paths}
     rest = {name: paths for name, paths in files.items() if read.isdisjoint(paths)}
     unknown = {name: paths for name, paths in rest.items() if is_image_name(name) or (read and is_other_volume(name))}
@@ -57,10 +58,11 @@ def group_by_case(folder: str, files: Mapping[str, list[str]]) -> list[CaseFiles
         if any(other.case_id.startswith(case.case_id) for case in with_images):  # X_brain_seg, beside the images of X
             unknown |= {Path(path).name: [path] for paths in other.files.values() for path in paths}
             del cases[other.case_id]
-    for name, paths in unknown.items() if with_images else ():
+    owners = with_images or list(cases.values())
+    for name, paths in unknown.items() if owners else ():
         stem = readable_name(strip_image_ending(name))
         if stem not in cases:  # a segmentation that predict wrote beside the images
-            owner = max(with_images, key=lambda case: len(case.case_id) if stem.startswith(case.case_id) else 0)
+            owner = max(owners, key=lambda case: len(case.case_id) if stem.startswith(case.case_id) else 0)
             owner.unread += paths
     return list(cases.values())
 
@@ -76,6 +78,18 @@ def _move_to_time_point_2(groups: dict[str, list[Named]]) -> None:
                 group.remove(named)
         if not group:
             del groups[case_id]
+
+
+def _join_spellings(groups: dict[str, list[Named]], folder_name: str) -> None:
+    """Join ``P1_t1`` and ``p1_flair``, unless both have a file for the same sequence."""
+    if len({case_id.casefold() for case_id in groups}) == len(groups):
+        return
+    first: dict[str, str] = {}
+    for case_id in sorted(groups, key=lambda each: (layout_of(each) is ANY_LAYOUT, each != folder_name, each)):
+        other = first.setdefault(case_id.casefold(), case_id)
+        kinds = [{name.kind for name, _ in groups[each]} for each in (case_id, other)]
+        if kinds[0].isdisjoint(kinds[1]):
+            groups[other] += groups.pop(case_id)
 
 
 def _parse_channel(name: str, raw: RawDataset | None) -> FileName | None:

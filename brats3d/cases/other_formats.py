@@ -31,6 +31,11 @@ OTHER_FORMATS = (
         "unpack them, and pass the folder of the images",
     ),
     OtherFormat(
+        "unfinished downloads",
+        r".*\.(gz|nii|mha|nrrd|mgz|zip|tar)\.(part|partial|crdownload|download|filepart|aria2)",
+        "download them again",
+    ),
+    OtherFormat(
         "DICOM files",
         r".*\.(dcm|dicom|ima)|dicomdir|(mr\.)?1\.[23]\.840\..*|mr[0-9.]+|(im|img|i|image)[-_.]?\d{1,8}",
         "convert each series with dcm2niix (https://github.com/rordenlab/dcm2niix), then register the sequences and "

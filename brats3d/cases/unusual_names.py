@@ -32,7 +32,7 @@ def describe_names(cases: Sequence[CaseFiles]) -> Iterator[str]:
     if unread := [path for case in cases for path in case.unread]:
         yield (
             f"{_count(unread, 'image file')} beside those of the cases, such as {unread[0]}: ignored, because "
-            "their names state no sequence or their format is not read (see docs/data.md)"
+            "their names state no sequence of these cases or their format is not read (see docs/data.md)"
         )
     if apart := [label for case in cases for label in case.files.get(SEGMENTATION, []) if _is_apart(case, label)]:
         yield f"{_count(apart, 'segmentation')} in another folder than the images, such as {apart[0]}: used"

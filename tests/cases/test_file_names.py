@@ -44,6 +44,13 @@ from brats3d.cases.file_names import (
         ("X_T1wpost", "X", "t1ce", ""),
         ("X-T1_Gd", "X", "t1ce", ""),
         ("X_flair_space-SRI24_N4", "X", "flair", "space-sri24_n4"),
+        ("X_T1+C", "X", "t1ce", ""),
+        ("T1c+", "", "t1ce", ""),
+        ("X_T1_enhanced", "X", "t1ce", ""),
+        ("X_T1-weighted", "X", "t1", ""),
+        ("X_T1-weighted_CE", "X", "t1ce", ""),
+        ("X_t2_tirm_darkfluid", "X", "flair", ""),
+        ("X_t1gd_LPS_rSRI_SSFinal", "X", "t1ce", "lps_rsri_ssfinal"),
         # BIDS: only subject and session identify a case
         ("sub-01_T1w", "sub-01", "t1", ""),
         ("sub-01_ses-2_ce-gadolinium_T1w", "sub-01_ses-2", "t1ce", ""),

@@ -84,3 +84,18 @@ def test_files_that_belong_to_no_case_are_listed_beside_the_nearest():
 def test_composed_and_decomposed_names_are_one_case():
     (case,) = group("Mu\u0308ller_t1", "M\u00fcller_t2")
     assert (case.case_id, case.images) == ("M\u00fcller", {"t1", "t2"})
+
+
+def test_identifiers_that_differ_in_capitals_are_one_case():
+    (case,) = group("P1_t1", "p1_t1ce", "P1_T2", "p1_FLAIR", "p1_seg")
+    assert (case.case_id, case.images) == ("P1", {"t1", "t1ce", "t2", "flair"})
+    assert used(case)["seg"] == ["p1_seg"]
+
+
+def test_identifiers_that_differ_in_capitals_are_two_cases_if_both_have_a_sequence():
+    assert [case.case_id for case in group("P1_t1", "P1_t2", "p1_t1", "p1_flair")] == ["P1", "p1"]
+
+
+def test_images_beside_a_lone_segmentation_are_listed():
+    (case,) = group("P1_seg", "P1_T1_MPRAGE", "P1_scan")
+    assert case.unread == ["/d/P1/P1_T1_MPRAGE.nii.gz", "/d/P1/P1_scan.nii.gz"]

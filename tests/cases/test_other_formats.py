@@ -13,6 +13,7 @@ from brats3d.cases.other_formats import is_other_volume, other_format_of
         ("BraTS2021.tar", "archives"),
         ("x_t1.nii.zip", "archives"),
         ("x_t1.nii.bz2", "archives"),
+        ("x_flair.nii.gz.part", "unfinished downloads"),
         ("IM000123", "DICOM files"),
         ("1.2.840.113619.2.5", "DICOM files"),
         ("scan.IMA", "DICOM files"),
