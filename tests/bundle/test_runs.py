@@ -182,7 +182,7 @@ def test_training_and_predicting_with_three_sequences_needs_one_knob(
     assert json.loads(best.with_suffix(".json").read_text())["modalities"] == three
     workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", modalities=three, checkpoint=best).run()
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
-    assert "no t1ce among the sequences" in log.text
+    assert "without t1ce, enhancing tumour" in log.text
 
     four = workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "other", checkpoint=best)
     with pytest.raises(RuntimeError) as caught:
