@@ -92,8 +92,9 @@ def repair_image(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
             changes.append(f"set {negative:,} voxels below 0, down to {low:g}, to 0")
     facts = measure_image(values, (1, 1, 1))
     if facts.outliers:
-        values = np.minimum(values, np.array(facts.limit).astype(values.dtype))
-        changes.append(f"set {facts.outliers:,} voxels above {facts.limit:g} to this value")
+        floor, limit = np.array([facts.floor, facts.limit]).astype(values.dtype)
+        values = np.clip(values, floor, limit)
+        changes.append(f"clipped {facts.outliers:,} outliers to the range from {floor:g} to {limit:g}")
     return values, tuple(changes)
 
 

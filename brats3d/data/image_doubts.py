@@ -51,7 +51,7 @@ class ImageDoubts:
                 return
             facts[name] = measure_image(values, spacing_mm, low, high)
             if facts[name].outliers:
-                np.minimum(values, facts[name].limit, out=values)
+                np.clip(values, facts[name].floor, facts[name].limit, out=values)
         if all(each.is_empty for each in facts.values()):
             return
         doubts = image_doubts(facts)

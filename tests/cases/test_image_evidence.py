@@ -86,3 +86,51 @@ def test_copies_of_a_sequence_are_recognised_in_any_scale_and_type() -> None:
 
 def test_an_image_of_zeros_is_only_empty() -> None:
     assert kinds(np.zeros(SHAPE, np.int16), brain()) == ["empty sequence"]
+
+
+def test_a_mask_and_a_constant_image_are_no_sequences() -> None:
+    assert kinds((brain() > 0).astype(np.uint8), brain(1)) == ["empty sequence"]
+    assert kinds(np.full(SHAPE, 7, np.int16), brain(1)) == ["empty sequence"]
+
+
+def test_spikes_below_0_are_outliers_and_a_negative_background_is_not() -> None:
+    volume = brain()
+    volume[24, 24, 15] = -1_000_000
+    facts = measure_image(volume, SPACING_MM)
+    assert (facts.outliers, facts.limit) == (1, facts.high)
+    assert -5000 < facts.floor < -2000
+    assert measure_image(np.where(brain() > 0, brain(), -9999), SPACING_MM).outliers == 0
+
+
+def test_outliers_of_a_small_volume_do_not_hide_each_other() -> None:
+    volume = brain()[14:34, 14:34, 8:24]
+    volume[5:8, 5:8, 5:10] = 1_000_000  # 45 of about 6,000 voxels
+    assert measure_image(volume, (1, 1, 1)).outliers == 45
+
+
+def test_many_outliers_are_no_skull() -> None:
+    images = [brain(seed) for seed in range(4)]
+    for image in images:
+        image[np.unravel_index(np.flatnonzero(image)[::200], SHAPE)] = 1_000_000
+    assert kinds(*images) == ["outliers"] * 4
+
+
+def test_brains_normalised_to_a_mean_of_0_raise_no_doubt() -> None:
+    assert kinds(*(np.where(each > 0, (each - 500) / 50, 0) for each in map(brain, range(4)))) == []
+
+
+def test_a_skull_in_one_sequence_is_doubted() -> None:
+    images = {"t1": brain(0, 62.0), "t1ce": brain(1, 74.0), "t2": brain(2, 62.0)}
+    (doubt,) = image_doubts({name: measure_image(each, SPACING_MM) for name, each in images.items()})
+    assert (doubt.kind, doubt.names) == ("whole head", ("t1ce",))
+
+
+def test_copies_of_a_sequence_are_recognised_with_another_contrast_and_noise() -> None:
+    first = brain()
+    noise = np.random.default_rng(9).normal(0, 2, SHAPE)
+    for copy in (np.where(first > 0, first + 100, 0), np.sqrt(first), np.where(first > 0, first + noise, 0)):
+        assert kinds(first, copy) == ["identical sequences"]
+
+
+def test_backgrounds_of_sequences_are_no_copies() -> None:
+    assert kinds(*((brain(seed) - 80) / 190 for seed in range(2))) == ["background"] * 2

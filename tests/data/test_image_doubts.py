@@ -59,6 +59,9 @@ def test_outliers_are_clipped_in_the_loaded_image_and_nothing_else_changes(log) 
     doubts.check(loaded, item)
     assert 2000 < float(loaded["image"][1].max()) < 5000
     assert torch.equal(loaded["image"][[0, 2]], sound[[0, 2]])
+    loaded["image"][1, 10, 10, 10] = -1_000_000
+    doubts.check(loaded, item)
+    assert -5000 < float(loaded["image"][1].min()) < -2000
     doubts.log()
     (message,) = messages(log)
     assert message.startswith("Case_0: Case_0_t1ce.nii.gz: ")
