@@ -126,17 +126,20 @@ def _from_cases(root: Path) -> list[Segmentation]:
 def _from_file_names(root: Path, with_cases: bool) -> Iterator[Segmentation]:
     """Yield the segmentations that can be recognised by their file names.
 
-    In a data set, a file such as ``X_pred`` beside images is not a reference.
+    In a data set, files such as ``X_pred`` and ``X_brain_seg`` beside the images of X are not references.
     """
     for folder, files in walk_folders(root):
         parsed = {name: parse_path(Path(folder, name)) for name in files if is_image_name(name)}
-        has_images = any(parts and parts[1] != SEGMENTATION for parts in parsed.values())
+        with_images = {parts[0] for parts in parsed.values() if parts and parts[1] != SEGMENTATION}
+        parts_of_cases = tuple(f"{case_id}_" for case_id in with_images if case_id)
         for name, parts in parsed.items():
             stem = readable_name(strip_image_ending(name))
             is_prediction = is_prediction_name(stem) and not with_cases
-            if (parts and parts[1] != SEGMENTATION) or (has_images and not parts and not is_prediction):
+            if (parts and parts[1] != SEGMENTATION) or (with_images and not parts and not is_prediction):
                 continue
             case_id = parts[0] if parts else stem
+            if with_cases and case_id not in with_images and case_id.startswith(parts_of_cases):
+                continue
             case_id = case_id if has_case_id(case_id) else folder_case_id(folder)
             layout = layout_of(case_id)
             by_name = None if layout is ANY_LAYOUT else layout.convention

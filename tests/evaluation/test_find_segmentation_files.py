@@ -94,6 +94,14 @@ def test_predictions_beside_images_are_found(make_dataset, samples):
         find_segmentations(folder, with_cases=True)
 
 
+def test_a_segmentation_of_the_brain_beside_images_is_no_reference(make_dataset, samples):
+    ref = make_dataset(2)
+    found = list(find_segmentations(ref, with_cases=True))
+    for seg in list(ref.rglob("*_seg.nii.gz")):
+        samples.save(seg.with_name(seg.name.replace("_seg", "_brain_segmentation")), samples.tumour())
+    assert list(find_segmentations(ref, with_cases=True)) == found
+
+
 @pytest.mark.parametrize(("kind", "module"), [("zip", "zipfile"), ("gztar", "tarfile")])
 def test_an_archive_is_refused_with_the_command_that_unpacks_it(samples, tmp_path, kind, module):
     path = samples.save(tmp_path / "preds" / "case_7.nii.gz", samples.tumour())
