@@ -1,4 +1,4 @@
-"""Words in names of cases and folders that state when or how a scan was made, or where it lies, but no patient."""
+"""Words in the names of cases and folders that state a time, a processing step or a place, but no patient."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SITES = (
     r"sites?|cent(?:er|re)s?|hosp(?:ital)?s?|inst(?:itut(?:ion|e))?s?|clinics?|cohorts?|batch(?:es)?|folds?|parts?|sets?|"
     r"groups?|scanners?|vendors?|datasets?|tasks?|releases?|challenges?|chunks?|disks?|phases?|exp(?:eriment)?s?|proj(?:ect)?s?"
 )
-"""Words whose number or letter counts collections of patients: ``Site3``, ``batch_2``."""
+"""Words for a site or another group of patients; its number or letter may follow: ``Site3``, ``batch_2``."""
 
 COLLECTIONS = (
     r"data|patients?|pat|subjects?|subj|sub|cases?|persons?|participants?|ids?|train\w*|valid\w*|val|test\w*|images\w*|"
@@ -44,7 +44,7 @@ COLLECTIONS = (
     r"unknown|inputs?|outputs?|home|users?|root|te?mp|work\w*|mnt|media|scratch|nas|downloads?|desktop|documents|src|"
     r"public|private|tcia|tcga|upenn|ucsf|kaggle|nnunet\w*|derivatives|sourcedata|rawdata"
 )
-"""Words for a collection, a disease or a kind of person: alone they name no patient."""
+"""Words for a collection, a disease or a kind of person: alone, they identify no patient."""
 
 _END = r"(?![^\W_])"
 _NUMBER = r"(?:[ _.-]?(?:\d+(?:[.-]\d)?[a-z]?|[a-h]))?"
@@ -97,30 +97,30 @@ def starts_with_date(name: str) -> bool:
 
 
 def is_numbered(name: str) -> bool:
-    """Return True if a name is only a short number, or a counted word such as ``scan3``: it may be any patient's."""
+    """Return True if a name is only a short number, or a counted word such as ``scan3``: it identifies no patient."""
     if without_times(name):
         return re.fullmatch(r"\d{1,3}", name) is not None
     return bool(_tidy(_OTHER_THAN_COUNTED.sub("", name))) and re.fullmatch(COUNTED, name, re.IGNORECASE) is None
 
 
 def states_patient(name: str) -> bool:
-    """Return True if the name of a case or folder may be a patient's."""
+    """Return True if the name of a case or folder can identify a patient."""
     rest = without_times(name)
     return (has_number(rest) or has_words(rest)) and not is_numbered(name)
 
 
 def is_person(name: str) -> bool:
-    """Return True if a name counts patients, such as ``P01``, ``sub-01`` or ``Patient_003``."""
+    """Return True if a name is that of a numbered patient, such as ``P01``, ``sub-01`` or ``Patient_003``."""
     return _PERSON.fullmatch(name) is not None
 
 
 def is_site(name: str) -> bool:
-    """Return True if a name only counts collections of patients, such as ``SiteA``."""
+    """Return True if a name is only that of a site or another group of patients, such as ``SiteA``."""
     return _SITE.fullmatch(name) is not None
 
 
 def has_number(name: str) -> bool:
-    """Return True if a name has a number that does not count sites or the like."""
+    """Return True if a name has a number other than that of a site."""
     return re.search(r"\d", _SITE.sub("", name)) is not None
 
 
@@ -130,5 +130,5 @@ def has_words(name: str) -> bool:
 
 
 def _tidy(name: str) -> str:
-    """Remove what is left of separators."""
+    """Remove repeated separators, and separators at both ends."""
     return re.sub(r"([\W_])[\W_]+", r"\1", name).strip(" _.-()")

@@ -1,4 +1,4 @@
-"""Group the cases of a patient; where no release defines the names, by what they share.
+"""Group the cases of each patient: by the releases' names or, for other names, by what names and folders share.
 
 1. Dates, words for time points and words for processing are no part of a patient's name: ``P01_FU2_N4`` is P01's.
 2. Nor is a short number, a letter or a word after the patient's number, if the names of several patients end so:
@@ -6,7 +6,7 @@
    After a word for a patient, or after a long number, they are those of scans: ``P01_A12345``.
 3. Cases in one patient's folder belong together: a folder named like a patient or like a case that lies in it.
 
-All names are looked at together, so that sites, cohorts and the folder of a whole data set are not taken for patients.
+All names are compared with each other, so that sites, cohorts and the folder of a data set are not taken for patients.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def unite_patients(
 
 
 def is_unknown(case: Case) -> bool:
-    """Return True if no release defines the case's name, so that the patient is found by what names share."""
+    """Return True if no release defines the case's name, so that the patient is derived from what names share."""
     return layout_of(case.case_id) is ANY_LAYOUT
 
 
@@ -88,9 +88,9 @@ def group_notes(cases: Sequence[Case], mapping: NameMapping) -> list[str]:
         one = f"patient {groups[0][0].patient_id} with {first}"
         count = "1 patient has" if len(groups) == 1 else f"{len(groups)} patients have"
         notes.append(
-            f"{count} several cases, according to names that no release defines: {one}; all cases of a patient are "
-            f"kept in one fold; if these are different patients, state them in a {PATIENTS_NAME} in the data folder, "
-            f"with the columns {', '.join(PATIENTS_COLUMNS)}"
+            f"{count} several cases, judging by their names: {one}; all cases of a patient are kept in one fold; if "
+            f"these are different patients, list them in a {PATIENTS_NAME} in the data folder, with the columns "
+            f"{', '.join(PATIENTS_COLUMNS)}"
         )
     if strangers := unknown_cases(cases, mapping):
         notes.append(f"{PATIENTS_NAME} lists cases that were not found: {name_some(strangers)}; check their names")
@@ -112,10 +112,10 @@ def several_cases(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 _MOST_CASES = 30
-"""A name shared by more cases than this is that of a data set, unless other names are shared alike."""
+"""A name that more cases share is taken for that of a data set, unless cases share other names as often."""
 
 _MOST_TAILS = 10
-"""If names with the same beginning were more on average, it would be that of a site rather than of a patient."""
+"""If more names on average have the same beginning, it is taken for that of a site rather than of a patient."""
 
 _TAIL = re.compile(
     r"(?P<stem>.*\d|(?:.*_)?(?:patient|pat|subject|subj|case)_?[a-z])"
@@ -133,7 +133,7 @@ def _stated(cases: Sequence[Case], mapping: NameMapping) -> bool:
 
 
 def _key(name: str) -> str:
-    """Return a name with one kind of separator and of letters, for comparison."""
+    """Return a name in lower case with ``_`` as the only separator, for comparison."""
     return re.sub(r"[\W_]+", "_", name).strip("_").casefold() or name
 
 
@@ -160,7 +160,7 @@ def _patient_of_release(name: str) -> str:
 
 
 def _are_too_few(names: Collection[str], cases: int) -> bool:
-    """Return True if names cannot be those of patients: one word for all cases, or numbers that recur every day."""
+    """Return True if names cannot be those of patients: one word for all cases, or numbers that recur too often."""
     if len(names) == 1:
         return cases > _MOST_CASES or not any(map(has_number, names))
     return all(map(str.isdigit, names)) and cases > len(names) * max(_MOST_CASES, len(names))
@@ -173,10 +173,10 @@ def _top(cases: Sequence[Case]) -> Path:
 
 
 def _own_names(cases: Sequence[Case]) -> list[str]:
-    """Return the cases' identifiers, with the names of folders above those that may be any patient's.
+    """Return the cases' identifiers, after the names of the folders above where an identifier alone states no patient.
 
-    Identifiers that are longer than the folder's name because folders are called alike (``backup_P01``) are replaced by
-    the latter, unless those folders are of two sites or of two patients.
+    An identifier that was extended because several folders have the same name (``backup_P01``) is replaced by the
+    folder's name, unless these folders belong to two sites or two patients.
     """
     top = _top(cases)
     names = [case.case_id for case in cases]
@@ -198,7 +198,7 @@ def _own_names(cases: Sequence[Case]) -> list[str]:
 
 
 def _may_be_copy(folder: Path, above: str) -> bool:
-    """Return True if folders called like this one in others such as ``above`` may be the same patient's."""
+    """Return True if folders with this one's name, in ``above`` and elsewhere, may belong to the same patient."""
     own = readable_name(folder.name)
     is_own_case = folder_case_id(folder) == own and has_number(without_times(own))
     return is_own_case and not has_number(without_times(above)) and not is_site(above)
@@ -264,7 +264,7 @@ def _have_accession_numbers(stems: Collection[str], tails: Sequence[re.Match[str
 
 
 def _are_patients(stems: Collection[str], tails: Sequence[re.Match[str]]) -> bool:
-    """Return True if there are few names per stem, with no longer numbers at their ends, and the stems are no years."""
+    """Return True if stems are patients: few names per stem, short numbers at their ends, and no years as stems."""
     numbers = [match["number"] or "" for match in tails]
     width = max(len(re.findall(r"\d*", stem)[-2]) for stem in stems)
     are_short = any(len(number) <= width or re.fullmatch(r"[1-9]?\d?", number) for number in numbers)
@@ -301,7 +301,7 @@ def _shared_folders(cases: Sequence[Case], keys: Sequence[str]) -> Iterator[set[
 
 
 def _is_patient(folder: Path, cases: Sequence[Case], usual: bool) -> bool:
-    """Return True if a folder is one patient's.
+    """Return True if a folder belongs to one patient.
 
     Args:
         folder: the folder.
