@@ -71,10 +71,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "negative intensities": Kind("warning", "check the file: BraTS images have no negative intensities"),
         "ringing": Kind("note", "nothing to do: interpolation leaves small negative values", "sets them to 0"),
         "non-zero background": Kind("warning", "shift the background to 0", "subtracts the background value"),
-        "whole head": Kind("warning", "strip the skull: the networks know only brains on a background of 0"),
-        "small brain": Kind("warning", "check the brain mask: a part of the brain may be missing"),
+        "whole head": Kind("warning", "strip the skull: the networks are trained on brains with a background of 0"),
+        "small brain": Kind("warning", "check the brain mask: part of the brain may be missing"),
         "outliers": Kind(
-            "warning", "clip these voxels: they would decide the normalisation of the image", "clips them"
+            "warning", "clip these voxels: they would dominate the normalisation of the image", "clips them"
         ),
         "noisy background": Kind("warning", "strip the skull, and set all voxels outside the brain to 0"),
         # Segmentations
@@ -83,7 +83,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "one label": Kind("error", "provide segmentations with edema, core and enhancing tumour"),
         "edema inside the core": Kind("error", "check the release, and pass --label_convention NAME"),
         "doubtful edema": Kind("warning", "check whether all cases have the labels of the same release"),
-        "region in no case": Kind("warning", "check the meaning of the labels, unless the tumours are of that kind"),
+        "region in no case": Kind(
+            "warning", "check the meaning of the labels, unless tumours without the region are expected"
+        ),
         "labelled brain": Kind("error", "provide the segmentation of the tumour"),
         "fractional labels": Kind(
             "error", "provide labels, not probabilities or interpolated labels", "rounds them, if nearly whole"

@@ -152,7 +152,7 @@ def _narrow(values: np.ndarray, stored: np.dtype) -> np.ndarray:
 
 
 def _changes_by_reading(header: Header) -> Iterator[str]:
-    """Yield what differs between a file and its content as the reader returns it."""
+    """Yield the changes that reading a file makes: the conversion to NIfTI, and what the reader assumed."""
     if not has_nifti_name(header.path):
         yield f"converted {image_ending(header.path.name)} to NIfTI"
     for note in header.notes:

@@ -1,4 +1,4 @@
-"""Warn of images that are not what the networks expect, and clip outliers, before a pipeline changes them."""
+"""Warn about images that the networks do not expect, and clip outliers, before other transforms change the images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("brats3d")
 
 
 class ImageDoubts:
-    """The doubts about the images of a data set: collected while its cases are loaded, then logged.
+    """The doubts about the images of a data set, which are collected while cases are loaded and then logged.
 
     Args:
         log_each: log every doubt about every case. By default, one line for each kind of doubt is logged, once.
@@ -30,11 +30,11 @@ class ImageDoubts:
         self._logged: set[str] = set()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ImageDoubts:
-        """Return itself, so that all threads collect together."""
+        """Return the object itself, so that all threads collect in one place."""
         return self
 
     def check(self, loaded: Mapping[str, Any], item: Mapping[str, Any]) -> None:
-        """Check a loaded case and clip the outliers of its image in place. Images with NaN are left to other checks.
+        """Check a loaded case and clip the outliers of its image in place. Images with NaN are skipped.
 
         Args:
             loaded: the case after ``LoadImaged``, with ``image`` (C, x, y, z).
