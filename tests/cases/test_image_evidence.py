@@ -134,3 +134,13 @@ def test_copies_of_a_sequence_are_recognised_with_another_contrast_and_noise() -
 
 def test_backgrounds_of_sequences_are_no_copies() -> None:
     assert kinds(*((brain(seed) - 80) / 190 for seed in range(2))) == ["background"] * 2
+
+
+def test_ringing_far_from_the_brain_is_no_tissue() -> None:
+    images = []
+    for seed in range(2):
+        ringing = np.random.default_rng(seed).normal(0, 1e-3, SHAPE)
+        ringing[[0, 1, 2, 3, -4, -3, -2, -1]] = 0
+        images.append(np.where(brain(seed) > 0, brain(seed), ringing))
+    assert np.count_nonzero(images[0]) > 2 * np.count_nonzero(brain())
+    assert kinds(*images) == []
