@@ -147,11 +147,9 @@ class _CaseReader:
     def _doubt_images(self) -> None:
         """Add the findings about the anatomy, and about sequences that are copies with other intensities."""
         for doubt in image_doubts(self.facts):
-            if doubt.kind in ("background", "empty sequence"):  # among the findings of the image already
+            if doubt.kind in ("background", "empty sequence"):  # found by image_findings
                 continue
-            if len({self.fingerprints[name] for name in doubt.names}) < len(
-                doubt.names
-            ):  # equal voxels: see copy_findings
+            if len({self.fingerprints[name] for name in doubt.names}) < len(doubt.names):  # found by copy_findings
                 continue
             path = self.case.images[doubt.names[-1]]
             problem = doubt.problem if len(doubt.names) == 1 else f"{' and '.join(doubt.names)}: {doubt.problem}"

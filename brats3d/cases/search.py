@@ -14,7 +14,7 @@ from brats3d.cases.case_folders import tell_apart
 from brats3d.cases.explain_no_cases import no_cases
 from brats3d.cases.file_names import SEGMENTATION
 from brats3d.cases.group_files import group_by_case
-from brats3d.cases.labels_apart import add_label, possible_labels
+from brats3d.cases.labels_in_other_folders import add_label, possible_labels
 from brats3d.cases.name_words import states_patient
 from brats3d.cases.naming_rules import ANY_LAYOUT, layout_of
 from brats3d.cases.paths import check_folder
