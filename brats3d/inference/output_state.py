@@ -72,7 +72,7 @@ def compare_output(
             state.done.add(case_id)
         elif not os.path.lexists(path):
             files.check_replaceable(others)
-        elif problem := _other_images(files, segmentation, sources.get(case_id)):
+        elif problem := other_images(files, segmentation, sources.get(case_id)):
             state.taken[case_id] = problem
         elif files.changed([segmentation, *others]):
             if not path.is_file():  # a folder, a pipe, or a link to a disk that is not mounted
@@ -88,7 +88,7 @@ def compare_output(
     return state
 
 
-def _other_images(files: WrittenFiles, segmentation: str, source: Mapping[str, Any] | None) -> str:
+def other_images(files: WrittenFiles, segmentation: str, source: Mapping[str, Any] | None) -> str:
     """Return the problem if the file is the segmentation of other images in another folder; "" otherwise or if unknown.
 
     The same images may have moved to another folder, and those in one folder may have changed.

@@ -38,7 +38,7 @@ from brats3d.files import (
     write_json,
     write_segmentation,
 )
-from brats3d.inference.output_state import OutputState, compare_output, describe_input
+from brats3d.inference.output_state import OutputState, compare_output, describe_input, other_images
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import REGIONS_TO_READ, WITHOUT_T1CE, get_convention, order_modalities
 
@@ -173,6 +173,9 @@ class SaveSegmentations:
         write = partial(self._files.write, made_from=made_from, source=source)
         like = next(iter(self.images[case_id].values()))
         path = self.output_dir / f"{case_id}.nii.gz"
+        # Another run may have written the file since this one started.
+        if path.is_file() and (problem := other_images(WrittenFiles(self.output_dir), path.name, source)):
+            raise UsageError("output_dir", problem)
         try:
             write_segmentation(path, label, like, self.convention.name, write)
         except ChangedFileError:  # somebody has corrected the earlier one since the run started

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from brats3d.cases import find_cases
 from brats3d.errors import UsageError
-from brats3d.files import write_whole
+from brats3d.files import WrittenFiles, write_whole
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.labels import MODALITIES
 
@@ -216,6 +216,24 @@ def test_a_correction_saved_while_the_run_goes_on_is_kept(segment, monkeypatch):
     assert path.read_bytes() == b"corrected"
     assert again.handler.kept == {result.ids[0]} and again.handler.saved == {result.ids[1]}
     assert not (result.out / f"{result.ids[0]}.json").exists(), "it would describe another segmentation"
+
+
+def test_the_segmentation_of_another_patient_written_by_a_run_at_the_same_time_is_kept(segment, tmp_path):
+    ids = segment().ids
+    out = tmp_path / "shared"
+    path = out / f"{ids[0]}.nii.gz"
+    prepare = SaveSegmentations.prepare
+
+    def write_after_the_check(self, *arguments):
+        skipped = prepare(self, *arguments)
+        source = {"folder": "/other", "images": {"t1": "another"}}
+        WrittenFiles(self.output_dir).write(path, lambda file: file.write(b"other"), source=source)
+        return skipped
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError):
+        patch.setattr(SaveSegmentations, "prepare", write_after_the_check)
+        segment(out="shared")
+    assert path.read_bytes() == b"other"
 
 
 @pytest.mark.parametrize("link", ["correction", "not mounted"])
