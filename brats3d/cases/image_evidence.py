@@ -27,7 +27,7 @@ class Doubt:
     Args:
         kind: ``"background"``, ``"whole head"``, ``"small brain"``, ``"outliers"``, ``"identical sequences"`` or
             ``"empty sequence"``.
-        names: the images concerned.
+        names: the images that it is about.
         problem: what was found and what was expected, on one line.
     """
 
@@ -79,7 +79,7 @@ def measure_image(
 
     Args:
         values: finite voxels, shape (x, y, z).
-        spacing_mm: the distance of the voxels along each axis.
+        spacing_mm: voxel size along each axis.
         low, high: the smallest and the largest voxel, if they are known already.
     """
     flat = values.reshape(-1, order="F" if values.flags.f_contiguous else "C")
@@ -134,7 +134,7 @@ def image_doubts(images: Mapping[str, ImageFacts]) -> list[Doubt]:
     variations = [facts.layer_variation for facts in images.values() if facts.layer_variation is not None]
     is_head = len(variations) > 1 and np.median(variations) > _MAX_VARIATION
     if is_head and not any(doubt.kind == "whole head" for doubt in doubts):
-        problem = "the layer below the surface varies as skull and scalp do; expected a brain without them"
+        problem = "intensities below the surface vary as in skull and scalp; expected a skull-stripped brain"
         doubts.append(Doubt("whole head", tuple(images), problem))
     return doubts
 
@@ -165,7 +165,9 @@ _FAINT = 0.01  # times the brightest tissue; cubic interpolation leaves less tha
 
 _COARSE_MM = 5.0  # of the grid on which the layer is measured; three voxels of it are skull and scalp
 
-_MAX_VARIATION = 0.55  # median of a case: at most 0.42 in the brains above, 0.65 in a real head, 0.81 in a made-up one
+_MAX_VARIATION = (
+    0.55  # median of a case: at most 0.42 in the brains above, 0.65 in a real head, 0.81 in a synthetic one
+)
 
 _LARGER = 1.3  # times the median volume of a case; the sequences of the brains above differ by at most 1 %
 
@@ -201,23 +203,14 @@ def _doubts(facts: ImageFacts) -> Iterator[tuple[str, str]]:
         yield "background", "the background is not 0: the corners of the volume hold various values"
     elif facts.background:
         yield "background", f"the background is not 0 but {facts.background:.4g}"
-    if facts.foreground_ml is not None and facts.foreground_ml < BRAIN_ML[0]:
-        yield (
-            "small brain",
-            f"about {round(facts.foreground_ml, -2):,.0f} ml are above 0; expected a brain of {_range()}",
-        )
-    elif facts.foreground_ml is not None and facts.foreground_ml > BRAIN_ML[1]:
-        yield (
-            "whole head",
-            f"about {round(facts.foreground_ml, -2):,.0f} ml are above 0; expected a brain of {_range()}",
-        )
+    low_ml, high_ml = BRAIN_ML
+    if facts.foreground_ml is not None and not low_ml <= facts.foreground_ml <= high_ml:
+        kind = "small brain" if facts.foreground_ml < low_ml else "whole head"
+        found = f"about {round(facts.foreground_ml, -2):,.0f} ml are above 0"
+        yield kind, f"{found}; expected a brain of {low_ml:,.0f} to {high_ml:,.0f} ml"
     if facts.outliers:
         number = f"{facts.outliers:,} voxel{'s' * (facts.outliers > 1)}"
         yield "outliers", f"the intensities of {number} are more than {_OUTLIER:g} times those of the brightest tissue"
-
-
-def _range() -> str:
-    return f"{BRAIN_ML[0]:,.0f} to {BRAIN_ML[1]:,.0f} ml"
 
 
 def _equal_sequences(images: Mapping[str, ImageFacts]) -> Iterator[Doubt]:
@@ -232,7 +225,7 @@ def _equal_sequences(images: Mapping[str, ImageFacts]) -> Iterator[Doubt]:
         with np.errstate(invalid="ignore", divide="ignore"):  # constant images
             correlation = np.corrcoef(_ranks(x[both]), _ranks(y[both]))[0, 1]
         if correlation > _CORRELATION:
-            yield Doubt("identical sequences", (a, b), "are the same image; expected different sequences")
+            yield Doubt("identical sequences", (a, b), "show the same image; expected different sequences")
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -245,7 +238,7 @@ def _larger_than_others(images: Mapping[str, ImageFacts]) -> Iterator[Doubt]:
     volumes = {name: facts.foreground_ml for name, facts in images.items() if facts.foreground_ml}
     usual = np.median(list(volumes.values())) if volumes else 0
     for name, volume in volumes.items():
-        if _LARGER * usual < volume <= BRAIN_ML[1]:  # a larger one is doubted for itself
+        if _LARGER * usual < volume <= BRAIN_ML[1]:  # larger ones have a doubt of their own
             found, expected = (f"{round(ml, -2):,.0f}" for ml in (volume, usual))
             problem = f"about {found} ml are above 0, but {expected} in the other sequences"
             yield Doubt("whole head", (name,), problem)
