@@ -165,9 +165,7 @@ _FAINT = 0.01  # times the brightest tissue; cubic interpolation leaves less tha
 
 _COARSE_MM = 5.0  # of the grid on which the layer is measured; three voxels of it are skull and scalp
 
-_MAX_VARIATION = (
-    0.55  # median of a case: at most 0.42 in the brains above, 0.65 in a real head, 0.81 in a synthetic one
-)
+_MAX_VARIATION = 0.55  # median of a case: at most 0.42 in the brains above, 0.65 in a real head, 0.81 in a phantom
 
 _LARGER = 1.3  # times the median volume of a case; the sequences of the brains above differ by at most 1 %
 
