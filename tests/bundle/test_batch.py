@@ -23,6 +23,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from brats3d.bundle import installed_bundle
+from brats3d.data.label_transforms import RegionsToLabelsd
 from brats3d.files import atomic_write as files
 from brats3d.inference.eval_step import EvalStep
 from brats3d.inference.save_segmentations import SaveSegmentations
@@ -284,26 +285,16 @@ def test_an_error_in_the_network_fails_only_its_case(error, predict, data, tmp_p
     assert list(failures_in(tmp_path / "out")) == [IDS[1]]
 
 
-@pytest.mark.parametrize("part", ["postprocessing", "preview"])
-def test_an_error_in_postprocessing_or_saving_fails_only_its_case(part, predict, tmp_path, monkeypatch) -> None:
+def test_an_error_in_postprocessing_fails_only_its_case(predict, tmp_path, monkeypatch) -> None:
     calls = itertools.count()
+    whole = RegionsToLabelsd.__call__
 
-    def raises_once(whole):
-        def call(*arguments, **more):
-            if next(calls) == 0:
-                raise RuntimeError("the first is lost")
-            return whole(*arguments, **more)
+    def raises_once(self, data):
+        if next(calls) == 0:
+            raise RuntimeError("the first is lost")
+        return whole(self, data)
 
-        return call
-
-    if part == "preview":
-        from brats3d.files import save_preview
-
-        monkeypatch.setattr("brats3d.files.save_preview", raises_once(save_preview))
-    else:
-        from brats3d.data.label_transforms import RegionsToLabelsd
-
-        monkeypatch.setattr(RegionsToLabelsd, "__call__", raises_once(RegionsToLabelsd.__call__))
+    monkeypatch.setattr(RegionsToLabelsd, "__call__", raises_once)
     assert predict("--preview")[0] == 1
     assert failures_in(tmp_path / "out") == {IDS[0]: "RuntimeError: the first is lost"}
     assert sorted(p.stem for p in (tmp_path / "out").glob("*.png")) == IDS[1:]
