@@ -94,7 +94,8 @@ def repair_image(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     if facts.outliers:
         floor, limit = np.array([facts.floor, facts.limit]).astype(values.dtype)
         values = np.clip(values, floor, limit)
-        changes.append(f"clipped {facts.outliers:,} outliers to the range from {floor:g} to {limit:g}")
+        number = f"{facts.outliers:,} outlier{'s' * (facts.outliers > 1)}"
+        changes.append(f"clipped {number} to the range from {floor:g} to {limit:g}")
     return values, tuple(changes)
 
 

@@ -149,5 +149,5 @@ def test_outliers_are_clipped_once() -> None:
     repaired, (change,) = repair_image(values)
     assert repaired[5, 5, 5] == 500  # five times the brightest tissue
     assert repaired.dtype == np.int16
-    assert change == "clipped 1 outliers to the range from 0 to 500"
+    assert change == "clipped 1 outlier to the range from 0 to 500"
     assert repair_image(repaired)[1] == ()
