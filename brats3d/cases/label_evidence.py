@@ -58,7 +58,9 @@ def label_doubts(summaries: Mapping[str, LabelSummary], convention: LabelConvent
     labelled = {case_id: summaries[case_id] for case_id in sorted(summaries, key=natural_key)}
     labelled = {case_id: summary for case_id, summary in labelled.items() if summary.voxels}
     if not labelled:
-        return []
+        problem = f"none of {len(summaries)} segmentations has any label"
+        doubt = LabelDoubt("region in no case", False, problem, "check that they are finished and belong to the images")
+        return [doubt] if len(summaries) > 1 else []
     for find in (_single_label, _foreign_labels, _edema_inside):
         if doubts := find(labelled, convention):
             return doubts

@@ -121,6 +121,13 @@ def test_masks_of_the_whole_tumour_are_whole_lesions_in_hd_glios_convention() ->
     assert kinds(summaries, "hd-glio") == [("region in no case", False)]
 
 
+def test_a_set_without_any_label_is_doubted_and_one_empty_case_is_not() -> None:
+    empty = {f"case{i}": LabelSummary({}, {}) for i in range(2)}
+    assert kinds(empty, "brats2020") == [("region in no case", False)]
+    assert kinds({"case0": empty["case0"]}, "brats2020") == []
+    assert kinds({}, "brats2020") == []
+
+
 @pytest.mark.parametrize(
     ("values", "names"),
     [
