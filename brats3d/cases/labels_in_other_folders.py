@@ -41,7 +41,7 @@ def add_label(copies: list[CaseFiles], loose: Sequence[CaseFiles]) -> list[CaseF
 
 
 def _has_other_word(case: CaseFiles) -> bool:
-    """Return True if no segmentation is named ``seg``, so that they are not those of a second copy of the case."""
+    """Return True if no segmentation has the suffix ``seg``, which a second copy of the case would have."""
     names = [parse_name(Path(path).name) for path in case.files.get(SEGMENTATION, [])]
     return bool(names) and all(name and name.word != SEGMENTATION for name in names)
 

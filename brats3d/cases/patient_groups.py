@@ -1,9 +1,9 @@
 """Group the cases of each patient: by the releases' names or, for other names, by what names and folders share.
 
-1. Dates, words for time points and words for processing are no part of a patient's name: ``P01_FU2_N4`` is P01's.
-2. Nor is a short number, a letter or a word after the patient's number, if the names of several patients end so:
-   UPENN-GBM's ``00001_11`` and ``00001_21``. Longer numbers are: ``TCGA-06-0138`` and ``TCGA-06-0139`` differ.
-   After a word for a patient or a long number, they are those of scans: ``P01_A12345``.
+1. Dates, words for time points and words for processing do not belong to a patient's name: ``P01_FU2_N4`` is P01's.
+2. A short number, a letter or a word after the patient's number is a time point if the names of several patients end
+   so: UPENN-GBM's ``00001_11`` and ``00001_21``. A longer number belongs to the name: ``TCGA-06-0138`` and
+   ``TCGA-06-0139`` differ. After a word for a patient or a long number, a longer number is a scan's: ``P01_A12345``.
 3. Cases in one patient's folder belong together: a folder named like a patient or like a case that lies in it.
 
 All names are compared with each other, so that sites, cohorts and the folder of a data set are not taken for patients.

@@ -103,7 +103,7 @@ class SaveValidationSegmentations:
     def _keep(self, names: Sequence[str]) -> None:
         self._kept.update(names)
         logger.warning(
-            "%s in %s: kept, because changed or not written by brats3d; the scores are those of the new predictions",
+            "%s in %s: kept, since they were changed or are not brats3d's; the scores are those of the new predictions",
             name_some(names),
             self.output_dir,
         )

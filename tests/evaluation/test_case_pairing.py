@@ -56,7 +56,7 @@ def test_folders_without_a_common_case_are_refused():
     assert "sub-01" in error.value.problem and "BraTS20_Training_001" in error.value.problem
 
 
-def test_an_unknown_ending_of_all_names_is_named():
+def test_an_ending_that_all_names_share_is_reported():
     with pytest.raises(DataError) as error:
         pair(["a_1_unet", "a_2_unet", "b_unet"], ["a_1", "a_2", "c"])
     assert "'_unet'" in error.value.advice
