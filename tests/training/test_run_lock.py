@@ -21,10 +21,10 @@ import os, sys, time
 from pathlib import Path
 from brats3d.training.run_lock import lock_run
 with lock_run(Path(sys.argv[1])):
-    if os.fork() == 0:  # as the loader's worker processes
+    if os.fork() == 0:  # as the loader's worker processes; running once it has printed
+        print("locked", flush=True)
         time.sleep(30)
         os._exit(0)
-    print("locked", flush=True)
     time.sleep(30)
 """
 
