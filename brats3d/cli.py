@@ -96,7 +96,9 @@ def cli(verbose: bool) -> None:
 @click.option(
     "--layout", metavar="NAME", help="Layout of a release: brats2018|brats2020|brats2021|brats2023|brats2024|msd|h5."
 )
-@click.option("--setting", metavar="varied|plain|new-scanner", help="plain is easier; new-scanner is for fine-tuning.")
+@click.option(
+    "--setting", metavar="varied|plain|new-scanner|wide", help="plain is easier; new-scanner is for fine-tuning."
+)
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 def phantom(out: str, cases: int, **options: Any) -> None:
     """Write synthetic BraTS cases to OUT.

@@ -11,7 +11,7 @@ from pathlib import Path
 from brats3d.phantoms import SETTINGS, Contrasts, Setting
 
 PAGE = Path(__file__).parent / "phantoms.md"
-START, END = "<summary>Every range, chance and switch of the three settings</summary>\n\n", "\n\n</details>"
+START, END = "<summary>Every range, chance and switch of the settings</summary>\n\n", "\n\n</details>"
 
 
 def table() -> str:

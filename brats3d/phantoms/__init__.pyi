@@ -5,8 +5,9 @@ from .head import (
     sample_tissue as sample_tissue,
     strip_skull as strip_skull,
 )
+from .named_settings import SETTINGS as SETTINGS
 from .phantom import Phantom as Phantom, make_phantom as make_phantom
 from .phantom_datasets import PhantomCases as PhantomCases, PhantomStream as PhantomStream
 from .random_numbers import RandomStream as RandomStream
-from .settings import SETTINGS as SETTINGS, Contrasts as Contrasts, Setting as Setting
+from .settings import Contrasts as Contrasts, Setting as Setting
 from .write_dataset import LAYOUTS as LAYOUTS, write_phantoms as write_phantoms

@@ -25,9 +25,10 @@ from brats3d.phantoms.head import (
     sample_tissue,
     strip_skull,
 )
+from brats3d.phantoms.named_settings import DEFAULT_SETTING, get_setting
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.scan import scan_case
-from brats3d.phantoms.settings import DEFAULT_SETTING, Setting, get_setting
+from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour import BLOOD, CORE, CYST, ENHANCING, grow_tumour
 from brats3d.phantoms.tumour_focus import place_foci, push_tissue
 

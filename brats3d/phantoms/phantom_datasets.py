@@ -18,8 +18,9 @@ from brats3d.data import brain_box, derive_seed
 from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES, order_modalities
 from brats3d.phantoms.head import get_size
+from brats3d.phantoms.named_settings import get_setting
 from brats3d.phantoms.phantom import make_phantom_tensors
-from brats3d.phantoms.settings import Setting, get_setting
+from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.write_dataset import case_seed
 
 

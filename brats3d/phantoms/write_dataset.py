@@ -28,8 +28,9 @@ from brats3d.files import (
 )
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.head import get_size
+from brats3d.phantoms.named_settings import DEFAULT_SETTING, get_setting
 from brats3d.phantoms.phantom import Phantom, make_phantom
-from brats3d.phantoms.settings import DEFAULT_SETTING, Setting, get_setting
+from brats3d.phantoms.settings import Setting
 
 
 @dataclass(frozen=True)

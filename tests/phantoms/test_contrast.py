@@ -10,8 +10,9 @@ import torch
 
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.contrast import TISSUES, draw_contrast
+from brats3d.phantoms.named_settings import SETTINGS
 from brats3d.phantoms.random_numbers import RandomStream
-from brats3d.phantoms.settings import SETTINGS, Contrasts, Setting
+from brats3d.phantoms.settings import Contrasts, Setting
 
 
 def stream(seed: int = 0) -> RandomStream:

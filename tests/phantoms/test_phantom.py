@@ -13,8 +13,9 @@ from scipy import ndimage
 
 from brats3d.errors import UsageError
 from brats3d.labels import BRATS2020, MODALITIES
+from brats3d.phantoms.named_settings import SETTINGS
 from brats3d.phantoms.phantom import Phantom, make_phantom, make_phantom_tensors
-from brats3d.phantoms.settings import SETTINGS, Setting
+from brats3d.phantoms.settings import Setting
 
 VOXEL_ML = 4**3 / 1000
 """Of a small phantom."""

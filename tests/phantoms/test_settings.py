@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 import pytest
 
 from brats3d.errors import UsageError
-from brats3d.phantoms.settings import DEFAULT_SETTING, SETTINGS, Contrasts, Setting, get_setting
+from brats3d.phantoms.named_settings import DEFAULT_SETTING, SETTINGS, get_setting
+from brats3d.phantoms.settings import Contrasts, Setting
 
 OPTIONAL_STEPS = (
     *("fold_mm", "ventricle_mm", "gyri", "bitten", "leaves_skull", "more_foci", "small", "infiltrates", "edema_fade"),
@@ -37,8 +38,8 @@ def ranges_of(table: Setting | Contrasts) -> dict[str, tuple[float, float]]:
     return {f.name: v for f in fields(table) if isinstance(v := getattr(table, f.name), tuple)}
 
 
-def test_the_three_documented_settings_exist():
-    assert list(SETTINGS) == ["varied", "plain", "new-scanner"]
+def test_the_documented_settings_exist():
+    assert list(SETTINGS) == ["varied", "plain", "new-scanner", "wide"]
     assert DEFAULT_SETTING == "varied"
 
 
@@ -86,4 +87,4 @@ def test_an_unknown_setting_is_refused(unknown):
     with pytest.raises(UsageError) as error:
         get_setting(unknown)
     assert (error.value.subject, error.value.found) == ("setting", unknown)
-    assert error.value.expected == "one of varied, plain, new-scanner"
+    assert error.value.expected == "one of varied, plain, new-scanner, wide"

@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from brats3d.phantoms.atlas import COARSE_MM, DEPTH, sample_atlas, to_mni
 from brats3d.phantoms.head import SIZES, Head, find_brain_box, place_head, refine, sample_tissue, strip_skull
+from brats3d.phantoms.named_settings import SETTINGS
 from brats3d.phantoms.phantom import make_phantom_tensors
 from brats3d.phantoms.random_numbers import RandomStream
-from brats3d.phantoms.settings import SETTINGS, Setting
+from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour import (
     BLOOD,
     CORE,

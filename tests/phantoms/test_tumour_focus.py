@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from brats3d.phantoms.atlas import COARSE_MM, sample_atlas, to_mni
+from brats3d.phantoms.named_settings import SETTINGS
 from brats3d.phantoms.random_numbers import RandomStream
-from brats3d.phantoms.settings import SETTINGS, Setting
+from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour_focus import Focus, place_foci, push_tissue
 
 

@@ -15,8 +15,9 @@ import pytest
 from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES
 from brats3d.phantoms import write_dataset
+from brats3d.phantoms.named_settings import SETTINGS
 from brats3d.phantoms.phantom import make_phantom as make_uncached_phantom
-from brats3d.phantoms.settings import SETTINGS, Contrasts, Setting
+from brats3d.phantoms.settings import Contrasts, Setting
 from brats3d.phantoms.write_dataset import LAYOUTS, case_seed, write_phantoms
 
 make_phantom = cache(make_uncached_phantom)
