@@ -27,7 +27,7 @@ from brats3d.phantoms.atlas import (
     to_mni,
 )
 from brats3d.phantoms.random_numbers import RandomStream
-from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.settings import Range, Setting
 from brats3d.phantoms.volume_ops import bounding_box
 
 
@@ -104,7 +104,7 @@ def place_head(rng: RandomStream, setting: Setting, size: Size) -> torch.Tensor:
     axes = [(torch.arange(n, device=rng.device) - (n - 1) / 2) * COARSE_MM for n in shape]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij")) - middle.view(3, 1, 1, 1)
     # Cosines and sines have separate angles, so the rotation shears the head a little. Drawing the angles once would
-    # change the phantoms of every seed.
+    # change the phantoms of every seed; `rigid_rotation_deg` does so.
     cx, cy, cz = np.cos(np.deg2rad([rng.uniform(*setting.rotation_deg) for _ in "xyz"]))
     sx, sy, sz = np.sin(np.deg2rad([rng.uniform(*setting.rotation_deg) for _ in "xyz"]))
     rotation = (
@@ -112,6 +112,8 @@ def place_head(rng: RandomStream, setting: Setting, size: Size) -> torch.Tensor:
         @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         @ np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
     )
+    if any(setting.rigid_rotation_deg):
+        rotation = draw_rotation(rng.substream("rotation"), setting.rigid_rotation_deg)
     affine = rotation @ np.diag([1 / rng.uniform(*setting.scale) for _ in "xyz"])
     points = torch.einsum("ij,jxyz->ixyz", torch.as_tensor(affine, dtype=torch.float32, device=rng.device), points)
     points += rng.vector(*setting.shift_mm).view(3, 1, 1, 1)
@@ -119,6 +121,13 @@ def place_head(rng: RandomStream, setting: Setting, size: Size) -> torch.Tensor:
     if any(setting.fold_mm):
         points += _random_warp(rng.substream("fold"), shape, setting.fold_mm, setting.fold_length_mm)
     return points
+
+
+def draw_rotation(rng: RandomStream, angle_deg: Range) -> np.ndarray:
+    """Draw a (3, 3) rotation: about the first, the second and the third axis, each by an angle from this range."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_euler("xyz", [rng.uniform(*angle_deg) for _ in "xyz"], degrees=True).as_matrix()
 
 
 def move_ventricles(rng: RandomStream, setting: Setting, coords: torch.Tensor) -> torch.Tensor:

@@ -120,7 +120,11 @@ _NEW_SCANNER = replace(
 )
 
 # Beyond `varied`: the steps that weights are trained on, so that real scans lie within
-_WIDE = _VARIED
+_WIDE = replace(
+    _VARIED,
+    rigid_rotation_deg=(-12, 12),
+    partial=0.15,
+)
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {"varied": _VARIED, "plain": Setting(), "new-scanner": _NEW_SCANNER, "wide": _WIDE}

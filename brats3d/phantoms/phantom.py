@@ -39,8 +39,8 @@ class Phantom:
 
     Args:
         case_id: name of the case, one path component.
-        images: modality -> int16 array (X, Y, Z); 0 outside the brain and nowhere inside, in every modality. A few
-            voxels may be below 0, as after interpolation in BraTS.
+        images: modality -> int16 array (X, Y, Z); 0 outside the brain and nowhere inside; but a modality may be 0 in a
+            part of the brain that it does not cover. A few voxels may be below 0, as after interpolation in BraTS.
         label: uint8 array (X, Y, Z) with the values 0, 1 (non-enhancing core), 2 (edema), 4 (enhancing).
         affine: (4, 4) voxel -> RAS millimetres, in BraTS's LPS voxel order.
         seed: ``make_phantom(seed)`` makes this case again.

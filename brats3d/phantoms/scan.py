@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.atlas import to_mni
+from brats3d.phantoms.coverage import draw_coverage
 from brats3d.phantoms.distractors import draw_distractors
 from brats3d.phantoms.head import Head, refine
 from brats3d.phantoms.random_numbers import RandomStream, node_counts
@@ -27,7 +28,7 @@ def scan_case(
         contrast: sequence -> brightness of each tissue, see :func:`brats3d.phantoms.contrast.draw_contrast`.
 
     Returns:
-        Sequence -> (X, Y, Z) float32 of whole numbers, 0 outside the brain and nowhere inside.
+        Sequence -> (X, Y, Z) float32 of whole numbers, 0 outside the brain and nowhere inside what the sequence covers.
     """
     shape, voxel_mm = head.brain.shape, head.box.voxel_mm
     present = [k for k in (CORE, EDEMA, ENHANCING, CYST, BLOOD) if k <= ENHANCING or (tumour.tissue == k).any()]
@@ -39,6 +40,7 @@ def scan_case(
     healthy = mix_healthy(rng.substream("places"), setting, head, hindbrain, contrast)
     box, variation = vary_tumour(rng.substream("variation"), setting, fractions, contrast["t1ce"], voxel_mm)
     has_skull = bool(head.skull.any())
+    covered = draw_coverage(rng.substream("coverage"), setting, head.brain | head.skull)
     images = {}
     for name in MODALITIES:
         image = healthy[name] * (1 - opacity) + mix([contrast[name][k + 2] for k in present], fractions)
@@ -52,8 +54,7 @@ def scan_case(
             image *= 1 + hindbrain * hindbrain_rng.uniform(*setting.hindbrain_gain)
         if has_skull:
             image = torch.where(head.skull, skull_rng.uniform(0.05, 1.1) + 2 * texture, image)
-        inside = head.brain | head.skull
-        images[name] = scan_image(rng, rng.substream(f"scan {name}"), setting, image, inside, voxel_mm)
+        images[name] = scan_image(rng, rng.substream(f"scan {name}"), setting, image, covered[name], voxel_mm)
     return images
 
 

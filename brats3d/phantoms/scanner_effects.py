@@ -25,7 +25,7 @@ def scan_image(
         case_rng: the case's stream, shared by all sequences.
         rng: the sequence's own stream, for the steps that are off in the plain setting.
         image: (X, Y, Z) brightness.
-        inside: (X, Y, Z) bool, what skull-stripping has left.
+        inside: (X, Y, Z) bool, what skull-stripping has left and the sequence covers.
 
     Returns:
         (X, Y, Z) float32 of whole numbers in the range of int16; 0 outside and nowhere inside.

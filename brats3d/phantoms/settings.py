@@ -61,6 +61,7 @@ class Setting:
 
     # --- anatomy and deformation ---
     rotation_deg: Range = (-6, 6)
+    rigid_rotation_deg: Range = OFF  # instead: a rotation without the shear of `rotation_deg`
     # The ICBM brain is about 1.9 l within its mask; adult brains with the CSF around them average about 1.4 l.
     scale: Range = (0.84, 1.0)
     shift_mm: Range = (-4, 4)
@@ -160,4 +161,6 @@ class Setting:
     gamma: Range = (0.8, 1.25)
     rings: float = 0  # chance, per sequence, of overshoot at edges as from interpolation, which may fall below 0
     ringing: Range = (0.05, 0.5)  # as a fraction of the difference from the mean of 3 voxels along an axis
+    partial: float = 0  # chance that one sequence does not cover the whole brain
+    uncovered: Range = (0.02, 0.33)  # fraction of the brain that it lacks, on one side
     brain_mean: Range = (100, 2000)  # in units of the scanner, drawn on a logarithmic scale

@@ -76,6 +76,21 @@ def test_quarter_turns_swap_axes():
     np.testing.assert_allclose(ahead - middle, [0, 0, COARSE_MM], atol=1e-4)
 
 
+def test_a_rigid_rotation_keeps_distances_and_changes_no_other_step():
+    for seed in range(4):
+        bent = replace(UNMOVED, scale=(0.8, 1), warp_mm=(3, 3), rotation_deg=(0, 0))
+        straight, turned = (
+            place_head(stream(seed), replace(setting, rigid_rotation_deg=(9, 12)), SMALL)
+            for setting in (UNMOVED, replace(UNMOVED, rotation_deg=(-8, 8)))
+        )
+        assert torch.equal(straight, turned)
+        steps = torch.stack([straight.diff(dim=k + 1)[:, 0, 0, 0] for k in range(3)]) / COARSE_MM
+        np.testing.assert_allclose(steps @ steps.T, np.eye(3), atol=1e-5)
+        assert np.degrees(np.arccos((steps.trace() - 1) / 2)) > 10
+        off, on = (place_head(stream(seed), replace(bent, rigid_rotation_deg=(a, a)), SMALL) for a in (0, 1e-9))
+        np.testing.assert_allclose(off, on, atol=1e-4)
+
+
 @pytest.mark.parametrize("step", ["warp", "fold"])
 def test_a_warp_has_the_given_amplitude_and_length(step):
     amplitude, length = 3, 24 if step == "warp" else 12
