@@ -150,6 +150,17 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "folia": Step(1, "t1", {"folia": (0.9, 0.9)}, {}, QUIET, "coronal", slice_at=0.7),
         "variation": Step(63, "t2", {"core_variation": (0.25, 0.25)}, {}, LOW),
         "uptake": Step(63, "t1ce", {"uptake_variation": (0.8, 0.8)}, {}, SOLID),
+        "uneven-uptake": Step(
+            4, "t1ce", {"uneven_uptake": (0.9, 0.9)}, {}, {**SOLID, "second_focus": 1, "more_foci": 1}
+        ),
+        "uneven-edema": Step(63, "flair", {"uneven_edema": (0.8, 0.8)}, {}, HIGH, outline=True),
+        "weak-uptake": Step(
+            63,
+            "t1ce",
+            {"contrasts": replace(Contrasts(), weak_uptake=1)},
+            {"contrasts": Contrasts()},
+            HIGH,
+        ),
         "faint": Step(63, "flair", {"opacity": (0.35, 0.35)}, {"opacity": (1, 1)}, {**HIGH, "faint": 1}),
         "vessels": Step(1, "t1ce", {"vessel_gain": (0.9, 0.9), "vessel_level": (1.2, 1.2)}, {}, QUIET),
         "spots": Step(1, "flair", {"spot_gain": (0.4, 0.4), "spot_level": (1.8, 1.8)}, {}, QUIET),

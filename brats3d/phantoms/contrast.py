@@ -40,6 +40,9 @@ def draw_contrast(rng: RandomStream, setting: Setting, low_grade: bool) -> dict[
     flair_gm = flair_wm + uniform(*k.flair_gm)
     t1.append(t1_gm - uniform(*k.t1_enhancing))
     t1ce.append(t1ce[2] + uniform(*k.t1ce_enhancing))
+    weak = rng.substream("weak uptake")
+    if weak.chance(k.weak_uptake):
+        t1ce[5] = min(t1ce[5], t1ce[3] + weak.uniform(*k.t1ce_weak))
     t2 = [t2_gm + uniform(*k.t2_csf), t2_gm, t2_wm]
     t2 += [t2_gm + uniform(*brighter) for brighter in (k.t2_core, k.t2_edema, k.t2_enhancing)]
     flair = [flair_wm - uniform(*k.flair_csf), flair_gm, flair_wm]

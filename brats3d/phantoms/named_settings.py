@@ -124,6 +124,9 @@ _WIDE = replace(
     _VARIED,
     rigid_rotation_deg=(-12, 12),
     partial=0.15,
+    uneven_edema=(0, 0.7),
+    uneven_uptake=(0, 0.7),
+    contrasts=replace(_VARIED.contrasts, weak_uptake=0.3),
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(

@@ -65,6 +65,11 @@ def _tumour_fractions(
     fractions = torch.stack([tumour.tissue == k for k in present]).float()
     if any(setting.edema_fade):
         fractions[1] *= 1 - tumour.fade * rng.substream("fade").uniform(*setting.edema_fade)
+    if any(setting.uneven_edema) and fractions[1].any():
+        patchy = rng.substream("uneven edema")
+        box = bounding_box(fractions[1] > 0)
+        lack = patchy.fractal_noise(fractions[1][box].shape, (30, 15), voxel_mm).add_(1).div_(2).clamp_(0, 1)
+        fractions[1][box] *= 1 - lack * patchy.uniform(*setting.uneven_edema)
     if tumour.thinned is not None:
         lost = fractions[0] * tumour.thinned
         fractions[0] -= lost
@@ -134,7 +139,8 @@ def vary_tumour(
         The box around the tumour, and sequence -> what to add in it; both are empty if nothing varies.
     """
     visible = fractions.amax(0) > 1e-3  # the blur of a tumour has no sharp end
-    if not visible.any() or not (any(setting.core_variation) or any(setting.uptake_variation)):
+    steps = (setting.core_variation, setting.uptake_variation, setting.uneven_uptake)
+    if not visible.any() or not any(map(any, steps)):
         return (), {}
     box = bounding_box(visible)
     core, edema, enhancing = fractions[:3, *box]
@@ -142,7 +148,12 @@ def vary_tumour(
     fluid = rng.fractal_noise(wet.shape, (24, 12, 6), voxel_mm) * wet * rng.uniform(*setting.core_variation)
     dark = -rng.uniform(0.2, 1)
     lack = rng.fractal_noise(wet.shape, (12, 6), voxel_mm).add_(1).div_(2).clamp_(0, 1)
-    uptake = min(0, t1ce[CORE + 2] - t1ce[ENHANCING + 2]) * rng.uniform(*setting.uptake_variation)
+    lack *= rng.uniform(*setting.uptake_variation)
+    if any(setting.uneven_uptake):
+        places = rng.substream("uneven uptake")
+        dim = places.fractal_noise(wet.shape, (40,), voxel_mm).add_(1).div_(2).clamp_(0, 1)
+        lack = torch.maximum(lack, dim * places.uniform(*setting.uneven_uptake))
+    uptake = min(0, t1ce[CORE + 2] - t1ce[ENHANCING + 2])
     return box, {
         "t1": dark * fluid,
         "t1ce": dark * fluid + uptake * lack * enhancing,

