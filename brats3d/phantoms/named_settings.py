@@ -123,6 +123,7 @@ _NEW_SCANNER = replace(
 _WIDE = replace(
     _VARIED,
     rigid_rotation_deg=(-12, 12),
+    misregistered=0.4,
     partial=0.15,
     uneven_edema=(0, 0.7),
     uneven_uptake=(0, 0.7),

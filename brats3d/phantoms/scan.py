@@ -12,6 +12,7 @@ from brats3d.phantoms.atlas import to_mni
 from brats3d.phantoms.coverage import draw_coverage
 from brats3d.phantoms.distractors import draw_distractors
 from brats3d.phantoms.head import Head, refine
+from brats3d.phantoms.misregistration import draw_misregistration, move_rigidly
 from brats3d.phantoms.random_numbers import RandomStream, node_counts
 from brats3d.phantoms.scanner_effects import scan_image
 from brats3d.phantoms.settings import Setting
@@ -41,6 +42,7 @@ def scan_case(
     box, variation = vary_tumour(rng.substream("variation"), setting, fractions, contrast["t1ce"], voxel_mm)
     has_skull = bool(head.skull.any())
     covered = draw_coverage(rng.substream("coverage"), setting, head.brain | head.skull)
+    motions = draw_misregistration(rng.substream("misregistration"), setting)
     images = {}
     for name in MODALITIES:
         image = healthy[name] * (1 - opacity) + mix([contrast[name][k + 2] for k in present], fractions)
@@ -54,6 +56,8 @@ def scan_case(
             image *= 1 + hindbrain * hindbrain_rng.uniform(*setting.hindbrain_gain)
         if has_skull:
             image = torch.where(head.skull, skull_rng.uniform(0.05, 1.1) + 2 * texture, image)
+        if name in motions:
+            image = move_rigidly(image, motions[name], voxel_mm)
         images[name] = scan_image(rng, rng.substream(f"scan {name}"), setting, image, covered[name], voxel_mm)
     return images
 

@@ -151,6 +151,9 @@ class Setting:
     texture: Range = (0.01, 0.06)
     tumour_texture: Range = (0.3, 1.5)  # factor on the texture in tumours, added to 0.4, the factor in healthy tissue
     hindbrain_gain: Range = OFF  # by what fraction cerebellum and brain stem are brighter than the same tissue above
+    misregistered: float = 0  # chance, per sequence but the one that was labelled, of a motion against it
+    misregistered_mm: Range = (0.5, 2)  # its shift, in any direction
+    misregistered_deg: Range = (-1, 1)  # its rotation about each axis
     bias: Range = (0, 0.18)
     blurred: float = 0.6
     blur_mm: Range = (0, 0.6)  # standard deviation
