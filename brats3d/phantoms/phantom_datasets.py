@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, OneOf
 from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset, IterableDataset
 
@@ -66,6 +67,7 @@ class PhantomStream(IterableDataset):
         healthy: probability that a head has no tumour, so that the network also learns from windows without one.
         pool: number of phantoms that are kept.
         patches_per_phantom: average number of patches cut from a phantom before it is replaced.
+        batch_size: the samples of a batch have the same choice of MONAI's ``OneOf`` transforms, such as that of a size.
 
     Raises:
         UsageError: if an argument is outside its range.
@@ -82,6 +84,7 @@ class PhantomStream(IterableDataset):
         healthy: float = 0,
         pool: int = 8,
         patches_per_phantom: float = 8,
+        batch_size: int = 1,
     ) -> None:
         get_size(size)
         if not 0 <= healthy <= 1:
@@ -98,12 +101,15 @@ class PhantomStream(IterableDataset):
         self.device = torch.device(device)
         self.pool = pool
         self.patches_per_phantom = patches_per_phantom
+        self.batch_size = batch_size
         self.made = 0
         self.drawn = 0
         self.seconds_making = 0.0
         self._random_from = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._pool: list[_Pooled] = []
         self._due = 0.0
+        self._left_in_batch = 0
+        self._batch_seed = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield samples without end."""
@@ -123,6 +129,10 @@ class PhantomStream(IterableDataset):
         """Estimate the shape (H, W, D) of a prepared phantom."""
         return brain_box(get_size(self.size).shape)
 
+    def largest_patch(self, patch_size: Sequence[int]) -> list[int]:
+        """Estimate the size of the largest patch, if some are as large as the brain: multiples of 16."""
+        return [max(size, -(-n // 16) * 16) for size, n in zip(patch_size, self.expected_shape(), strict=True)]
+
     def expected_bytes(self, free: int) -> int:
         """Estimate the device memory of a full pool."""
         return self.pool * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 1)
@@ -135,12 +145,23 @@ class PhantomStream(IterableDataset):
         seed = derive_seed(self.seed, pooled.number, pooled.uses)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Num foregrounds 0")  # expected for heads without a tumour
-            patches = self.transform.set_random_state(seed=seed)(dict(pooled.prepared), start=self._random_from)
+            transform = self._same_choice_in_batch(self.transform.set_random_state(seed=seed))
+            patches = transform(dict(pooled.prepared), start=self._random_from)
         patches = patches if isinstance(patches, list) else [patches]
         pooled.uses += 1
         self.drawn += 1
         self._due += len(patches) / self.patches_per_phantom
         return patches
+
+    def _same_choice_in_batch(self, transform: Compose) -> Compose:
+        if not self._left_in_batch:
+            self._left_in_batch = self.batch_size
+            self._batch_seed = derive_seed(self.seed, "batch", self.drawn)
+        self._left_in_batch -= 1
+        for each in transform.transforms:
+            if isinstance(each, OneOf):
+                each.R = np.random.RandomState(self._batch_seed)
+        return transform
 
     def _make(self) -> None:
         started = time.perf_counter()

@@ -181,7 +181,7 @@ class KeepCheckpoints:
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "scores": {name: round(float(value), 6) for name, value in scores.items() if math.isfinite(value)},
-            **self.run.provenance(),
+            **self.run.provenance(engine.state.iteration),
         }
 
 

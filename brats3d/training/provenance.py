@@ -4,49 +4,83 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import brats3d
+from brats3d.networks import read_card
 from brats3d.training.timed_schedule import TimedSchedule
 
 
 class Provenance:
     """Callable that returns the provenance of the weights; called for each checkpoint.
 
+    If the run starts from a checkpoint, the trainings of that checkpoint's card precede this one. They are part of the
+    state of the run, because the checkpoint may be gone when the run is resumed.
+
     Args:
         config: name of the config.
-        seed: random seed of the run.
-        device: device of the run.
+        settings: values of the knobs.
+        recorded: knobs to list in the description of this training.
         schedule: counts the minutes.
         trained_on: description of the data.
-        absent_sequences: True if the network was trained with sequences missing.
     """
 
     def __init__(
         self,
         config: str,
-        seed: int,
-        device: str | torch.device,
+        settings: Mapping[str, Any],
+        recorded: Sequence[str],
         schedule: TimedSchedule,
         trained_on: str,
-        absent_sequences: bool,
     ) -> None:
+        self.config = config
+        self.settings = settings
+        self.recorded = recorded
         self.schedule = schedule
-        self.entries = {
-            "config": config,
-            "seed": seed,
-            "device": device_name(device),
-            "commit": source_version(),
-            "trained_on": trained_on,
-            "absent_sequences": absent_sequences,
+        self.trained_on = trained_on
+        self._earlier: dict[str, Any] = {}
+
+    def __call__(self, iteration: int) -> dict[str, Any]:
+        """Return the entries of the card: config, seed, minutes so far, device, commit, data and all trainings."""
+        settings, minutes = self.settings, round(self.schedule.elapsed_minutes, 2)
+        device, commit = device_name(settings["device"]), source_version()
+        knobs = ", ".join(f"{name} {settings[name]}" for name in self.recorded)
+        stage = f"{iteration} steps, {minutes:g} minutes on {device}, {self.config}, {knobs}, commit {commit}"
+        earlier = self.state_dict()
+        return {
+            "config": self.config,
+            "seed": settings["seed"],
+            "minutes": minutes,
+            "device": device,
+            "commit": commit,
+            "trained_on": "; ".join(dict.fromkeys([*earlier["trained_on"], self.trained_on])),
+            "absent_sequences": settings["all_present"] + settings["without_t1ce"] < 1,
+            "stages": [*earlier["stages"], stage],
         }
 
-    def __call__(self) -> dict[str, Any]:
-        """Return the entries of the card: the arguments, the minutes so far, the device's name and the commit."""
-        return {**self.entries, "minutes": round(self.schedule.elapsed_minutes, 2)}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the trainings before this one and their data."""
+        if not self._earlier:
+            self._earlier = _history(self.settings["checkpoint"])
+        return self._earlier
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` returned."""
+        self._earlier = dict(state)
+
+
+def _history(checkpoint: str | Path | None) -> dict[str, Any]:
+    if checkpoint is None:
+        return {"stages": [], "trained_on": []}
+    card = read_card(checkpoint)
+    return {
+        "stages": card.get("stages", [f"{card.get('iteration', 'an unknown number of')} steps, {checkpoint}"]),
+        "trained_on": [card.get("trained_on", f"the data of {checkpoint}")],
+    }
 
 
 def device_name(device: str | torch.device) -> str:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from brats3d.training.timed_schedule import TimedSchedule
 
 
+def _no_entries(iteration: int) -> dict[str, Any]:
+    return {}
+
+
 @dataclass
 class RunState:
     """State shared by the handlers of a trainer and :func:`brats3d.training.run_training`.
@@ -36,7 +40,7 @@ class RunState:
         timed_schedule: the learning-rate scheduler of a run that ends after a number of minutes; None for a run that
             ends after a number of epochs.
         stateful: name -> further object with ``state_dict`` and ``load_state_dict``; the names are used in ``last.pt``.
-        provenance: returns further entries of the model card.
+        provenance: returns further entries of the model card, given the iteration.
         free_settings: knobs that may differ when the run is resumed, because they do not change what is learned.
 
     Raises:
@@ -54,7 +58,7 @@ class RunState:
     minutes: float | None = None
     timed_schedule: TimedSchedule | None = None
     stateful: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Callable[[], Mapping[str, Any]] = dict
+    provenance: Callable[[int], Mapping[str, Any]] = _no_entries
     free_settings: Sequence[str] = ()
 
     record: str = field(default="{}", init=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ def test_the_card_has_the_provenance_of_the_weights(pretrained: Path) -> None:
         "config": "pretrain.yaml", "seed": 0, "iteration": 10, "epoch": 3, "minutes": 10, "absent_sequences": True,
     }  # fmt: skip
     assert "threads" in card["device"] and card["commit"] and "no patient data" in card["trained_on"]
+    assert len(card["stages"]) == 1 and card["stages"][0].startswith("10 steps, 10 minutes on ")
+    assert "learning_rate 0.001, setting wide, healthy 0.2" in card["stages"][0]
     assert set(card["scores"]) == {"val_mean_dice", "val_dice_wt", "val_dice_tc", "val_dice_et"}
 
 
@@ -159,7 +162,9 @@ def test_the_loss_falls(pretraining: Pretraining, tmp_path: Path) -> None:
 
 
 def test_absent_sequences_of_a_patch_are_exactly_zero(pretraining: Pretraining, tmp_path: Path) -> None:
-    built = pretraining(tmp_path, steps=1, all_present=0, without_t1ce=0, pool=1, patches_per_phantom=200)
+    built = pretraining(
+        tmp_path, steps=1, all_present=0, without_t1ce=0, pool=1, patches_per_phantom=200, patch_mix=[1, 0, 0]
+    )
     found = set()
     for sample, _ in zip(built.train_dataset, range(200), strict=False):
         image, label = sample["image"], sample["label"]
@@ -200,6 +205,38 @@ def test_pretraining_on_three_sequences_needs_one_knob(pretraining: Pretraining,
     built.run()
     card = json.loads((tmp_path / "checkpoints" / "best.json").read_text())
     assert card["modalities"] == three and card["absent_sequences"]
+
+
+def test_the_card_keeps_the_trainings_before_a_warm_start(
+    pretrained: Path, pretraining: Pretraining, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.pt"
+    for suffix in (".pt", ".json"):
+        shutil.copy(pretrained / "checkpoints" / f"best{suffix}", start.with_suffix(suffix))
+    first = json.loads(start.with_suffix(".json").read_text())["stages"]
+    pretraining(tmp_path / "run", steps=2, checkpoint=start).run()
+    start.unlink()
+    pretraining(tmp_path / "run", steps=4, checkpoint=start).run()  # resumes
+    card = json.loads((tmp_path / "run" / "checkpoints" / "last.json").read_text())
+    assert card["stages"][:-1] == first
+    assert card["stages"][-1].startswith("4 steps, 4 minutes")
+    assert card["trained_on"].count("no patient data") == 1
+
+
+def test_patches_have_several_sizes_and_those_of_a_batch_were_cut_alike(
+    pretraining: Pretraining, tmp_path: Path
+) -> None:
+    built = pretraining(tmp_path, steps=1, batch_size=2, pool=1, patches_per_phantom=200, patch_mix=[0.5, 0, 0.5])
+    samples = [sample["image"].shape[1:] for sample, _ in zip(built.train_dataset, range(40), strict=False)]
+    assert samples[::2] == samples[1::2]
+    whole = tuple(max(32, -(-n // 16) * 16) for n in built.train_dataset._pool[0].prepared["image"].shape[1:])
+    assert set(samples) == {(32, 32, 32), whole}
+    mixed = pretraining(tmp_path, steps=1, pool=1, patches_per_phantom=200, patch_mix=[0, 1, 0])
+    sizes = {sample["image"].shape[1:] for sample, _ in zip(mixed.train_dataset, range(40), strict=False)}
+    assert len(sizes) > 1 and all(n in (32, 48) for size in sizes for n in size)
+    built = pretraining(tmp_path, steps=1, batch_size=8, patch_mix=[0, 1, 0])
+    batch = next(iter(built.parser.get_parsed_content("train#dataloader")))
+    assert batch["label"].shape == (8, 3, *batch["image"].shape[2:])
 
 
 def test_a_pretraining_starts_from_a_checkpoint(pretrained: Path, pretraining: Pretraining, tmp_path: Path) -> None:
