@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from brats3d.labels import MODALITIES
-from brats3d.phantoms.atlas import to_mni
+from brats3d.phantoms.brain_parts import deep_nuclei_mask, hindbrain_mask
 from brats3d.phantoms.coverage import draw_coverage
 from brats3d.phantoms.distractors import draw_distractors
 from brats3d.phantoms.head import Head, refine
@@ -16,6 +16,7 @@ from brats3d.phantoms.misregistration import draw_misregistration, move_rigidly
 from brats3d.phantoms.random_numbers import RandomStream, node_counts
 from brats3d.phantoms.scanner_effects import scan_image
 from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.tissue_classes import add_tissue_classes, split_tumour
 from brats3d.phantoms.tumour import BLOOD, CORE, CYST, EDEMA, ENHANCING, Tumour
 from brats3d.phantoms.volume_ops import blur, bounding_box
 
@@ -37,17 +38,24 @@ def scan_case(
     opacity = fractions.sum(0)
     distractors = draw_distractors(rng, setting, head, tumour.tissue == 0)
     skull_rng, hindbrain_rng = rng.substream("skull's brightness"), rng.substream("hindbrain")
-    hindbrain = hindbrain_mask(head) if any(setting.hindbrain_gain) or any(setting.folia) else 0
+    hindbrain: torch.Tensor | float = 0
+    if any(setting.hindbrain_gain) or any(setting.folia):
+        hindbrain = refine(hindbrain_mask(head.coords)[None], head.box)[0]
     healthy = mix_healthy(rng.substream("places"), setting, head, hindbrain, contrast)
-    box, variation = vary_tumour(rng.substream("variation"), setting, fractions, contrast["t1ce"], voxel_mm)
+    add_tissue_classes(rng.substream("classes"), setting, head, healthy)
+    changes = (
+        vary_tumour(rng.substream("variation"), setting, fractions, contrast["t1ce"], voxel_mm),
+        split_tumour(rng.substream("tumour classes"), setting, fractions, voxel_mm),
+    )
     has_skull = bool(head.skull.any())
     covered = draw_coverage(rng.substream("coverage"), setting, head.brain | head.skull)
     motions = draw_misregistration(rng.substream("misregistration"), setting)
     images = {}
     for name in MODALITIES:
         image = healthy[name] * (1 - opacity) + mix([contrast[name][k + 2] for k in present], fractions)
-        if name in variation:
-            image[box] += variation[name]
+        for box, change in changes:
+            if name in change:
+                image[box] += change[name]
         texture = rng.fractal_noise(shape, (10, 5, 3), voxel_mm) * rng.uniform(*setting.texture)
         image += texture * (0.4 + opacity * rng.uniform(*setting.tumour_texture))
         for distractor in distractors.get(name, ()):
@@ -102,7 +110,7 @@ def mix_healthy(
     sequences, and in T1ce as in T1.
 
     Args:
-        hindbrain: (X, Y, Z) from 0 to 1, see :func:`hindbrain_mask`.
+        hindbrain: (X, Y, Z) from 0 to 1, see :func:`brats3d.phantoms.brain_parts.hindbrain_mask`.
         contrast: sequence -> brightness of each tissue.
 
     Returns:
@@ -114,7 +122,7 @@ def mix_healthy(
     _, grey, white = tissue
     length = rng.uniform(*setting.regional_mm) / head.box.voxel_mm
     patterns = rng.white_noise((2, 2, *node_counts(shape, length)))  # two for grey matter, two for white
-    deep = refine(_deep_mask(head.coords)[None], head.box)[0] * grey
+    deep = refine(deep_nuclei_mask(head.coords)[None], head.box)[0] * grey
     folia = rng.uniform(*setting.folia) * hindbrain
     to_white = grey * folia * (1 - _FOLIA_GM) - white * folia * _FOLIA_GM
     images: dict[str, torch.Tensor] = {}
@@ -164,23 +172,6 @@ def vary_tumour(
         "t2": rng.uniform(0.2, 1.2) * fluid,
         "flair": rng.uniform(-1, 1) * fluid,
     }
-
-
-def _deep_mask(coords: torch.Tensor) -> torch.Tensor:
-    """Return where basal ganglia and thalamus lie, from 0 to 1, with an edge about 12 mm wide."""
-    x, y, z = to_mni(coords)
-    inside = torch.sigmoid((33 - x.abs()) / 3)
-    for axis, low, high in ((y, -34, 22), (z, -14, 20)):
-        inside = inside * torch.sigmoid((axis - low) / 3) * torch.sigmoid((high - axis) / 3)
-    return inside
-
-
-def hindbrain_mask(head: Head) -> torch.Tensor:
-    """Return where the cerebellum and the lower brain stem lie, from 0 to 1, (X, Y, Z)."""
-    _, y, z = to_mni(head.coords)
-    cerebellum = torch.sigmoid((-36 - y) / 4) * torch.sigmoid((-14 - z) / 4)
-    stem = torch.sigmoid((-20 - z) / 4) * torch.sigmoid((-18 - y) / 4)
-    return refine(torch.maximum(cerebellum, stem)[None], head.box)[0]
 
 
 def mix(brightness: Sequence[float], fractions: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:

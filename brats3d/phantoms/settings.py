@@ -144,6 +144,8 @@ class Setting:
     regional_mm: Range = (20, 70)  # length over which they vary
     deep_gm: Range = OFF  # brightness of deep grey matter: 0 as cortex, 1 as white matter
     folia: Range = OFF  # how far grey and white matter of the cerebellum are mixed, as by folia finer than a voxel
+    class_spread: Range = OFF  # standard deviation of the brightness of the sub-classes of each tissue
+    class_mm: Range = (12, 60)  # length of their patches
     core_variation: Range = OFF  # how much the brightness varies within the core; within edema half as much
     uptake_variation: Range = OFF  # fraction of its enhancement that enhancing tissue lacks in places
     uneven_uptake: Range = OFF  # the same over about 40 mm, so that some foci enhance less than others

@@ -11,10 +11,11 @@ from scipy import ndimage
 
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.atlas import to_mni
+from brats3d.phantoms.brain_parts import hindbrain_mask
 from brats3d.phantoms.head import Head, refine
 from brats3d.phantoms.phantom import PhantomTensors
 from brats3d.phantoms.random_numbers import RandomStream
-from brats3d.phantoms.scan import hindbrain_mask, mix, mix_healthy, vary_tumour
+from brats3d.phantoms.scan import mix, mix_healthy, vary_tumour
 from brats3d.phantoms.settings import Setting
 
 
@@ -151,7 +152,8 @@ VALUES = {"t1": (0.2, 0.5, 0.8), "t1ce": (0.2, 0.5, 0.8), "t2": (0.9, 0.5, 0.3),
 
 def mix_head(head: Head, still: Setting, seed: int, **steps: object) -> dict[str, torch.Tensor]:
     """Return the sequences of a healthy head."""
-    return mix_healthy(stream(seed), replace(still, **steps), head, hindbrain_mask(head), VALUES)
+    hindbrain = refine(hindbrain_mask(head.coords)[None], head.box)[0]
+    return mix_healthy(stream(seed), replace(still, **steps), head, hindbrain, VALUES)
 
 
 def even(head: Head) -> dict[str, torch.Tensor]:
