@@ -129,6 +129,11 @@ _WIDE = replace(
     uneven_uptake=(0, 0.7),
     class_spread=(0, 0.08),
     contrasts=replace(_VARIED.contrasts, weak_uptake=0.3),
+    small_core=0.15,
+    satellites=0.15,
+    edema_shift=(0, 0.6),
+    thin_rim=0.25,
+    nodule=0.15,
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(

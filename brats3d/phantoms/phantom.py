@@ -27,6 +27,7 @@ from brats3d.phantoms.head import (
 )
 from brats3d.phantoms.named_settings import DEFAULT_SETTING, get_setting
 from brats3d.phantoms.random_numbers import RandomStream
+from brats3d.phantoms.satellites import add_satellites
 from brats3d.phantoms.scan import scan_case
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour import BLOOD, CORE, CYST, ENHANCING, grow_tumour
@@ -118,7 +119,7 @@ def make_phantom_tensors(
     brain, skull = strip_skull(rng, setting, coords, box)
     coords = push_tissue(move_ventricles(rng, setting, coords), foci)
     head = Head(box, brain, skull, sample_tissue(rng, setting, coords, box), coords)
-    tumour = grow_tumour(rng, setting, head, foci, low_grade)
+    tumour = add_satellites(rng, setting, box, grow_tumour(rng, setting, head, foci, low_grade))
     images = scan_case(rng, setting, head, tumour, draw_contrast(rng, setting, low_grade))
 
     label = tumour.tissue

@@ -94,6 +94,11 @@ class Setting:
     radius_low_mm: Range = (10, 34)
     radius_high_mm: Range = (6, 28)
     radius_second_mm: Range = (4, 12)
+    small_core: float = 0  # chance that the first focus has `small_core_mm` and `small_core_edema_mm`
+    small_core_mm: Range = (4, 9)  # radius; 0.3 to 3 ml
+    small_core_edema_mm: Range = (14, 30)
+    satellites: float = 0  # chance of 1 to 6 tiny enhancing foci within the edema of a tumour that enhances
+    satellite_mm: Range = (2, 5)  # their radius
     stretch: Range = (0.75, 1.3)
     pushes: float = 0.6
     push: Range = (0.1, 0.45)  # displacement at the centre, in radii
@@ -108,6 +113,9 @@ class Setting:
     edema_high_mm: Range = (0, 30)
     edema_roughness_mm: Range = (2, 7)
     edema_in_white_matter_mm: float = 8  # how much further edema reaches in white than in grey matter, in mm
+    edema_shift: Range = (
+        OFF  # how far the middle of the edema lies from that of the core, as a fraction of `edema_*_mm`
+    )
     edema_fade: Range = OFF  # fraction of its contrast that edema loses towards its outer end
     # --- tumour: contents of the core ---
     low_grade_enhances: float = 0.3
@@ -116,6 +124,10 @@ class Setting:
     margin_mm: Range = (6, 20)
     margin_fade: Range = (0.3, 0.8)  # fraction of such a core that is replaced by its surroundings at the surface
     rim_mm: Range = (1.5, 9)  # thickness of the enhancing rim
+    thin_rim: float = 0  # chance, in a necrotic core, of a rim of `thin_rim_mm` around an inside that is all necrotic
+    thin_rim_mm: Range = (0.8, 2)
+    nodule: float = 0  # chance that of a high-grade core only a nodule enhances
+    nodule_mm: Range = (3.5, 8)  # its radius; 0.2 to 2 ml
     necrosis_level: Range = (-2.5, 0.3)  # level of unit noise: low, all of the inside is necrotic; high, patches of it
     has_necrosis: float = 0.85
     shell: float = 0  # chance that a high-grade core has a non-enhancing layer around the enhancing tissue

@@ -95,10 +95,12 @@ def _grow_focus(
     csf, _, wm = head.tissue
     _, distance = distance_mm(focus, head.box)
     detour = refine(detour_mm(rng, setting, head.coords, focus)[None], head.box)[0] if setting.infiltrates else 0
-    distance = distance + detour
+    distance = from_edema = distance + detour
+    if any(setting.edema_shift):
+        from_edema = _distance_to_edema(rng.substream("edema"), setting, head.box, focus) + detour
     edges = shape_rng.fractal_noise(shape, (30, 15, 8), voxel_mm) * shape_rng.uniform(*setting.edema_roughness_mm)
     reach = radius + focus.edema_mm + setting.edema_in_white_matter_mm * (wm - 0.5)
-    edema = (distance + edges < reach) & (csf <= 0.7)
+    edema = (from_edema + edges < reach) & (csf <= 0.7)
     depth = radius - _distance_to_lobes(rng, setting, head.box, focus, distance, detour)
     surface = shape_rng.fractal_noise(shape, (30, 15, 8), voxel_mm) * radius * shape_rng.uniform(*setting.roughness)
     depth = depth - surface
@@ -107,10 +109,16 @@ def _grow_focus(
         core &= csf <= 0.9
     fade = torch.ones_like(depth)
     if any(setting.edema_fade):
-        fade = ((distance + edges - radius) / (reach - radius).clamp(min=1)).clamp(0, 1)
+        fade = ((from_edema + edges - radius) / (reach - radius).clamp(min=1)).clamp(0, 1)
     contents = _core_contents(shape_rng, rng, setting, head.box, focus, depth, low_grade)
     tissue = torch.where(core, contents, edema.to(torch.uint8) * EDEMA)
     return _GrownFocus(tissue, fade, depth)
+
+
+def _distance_to_edema(rng: RandomStream, setting: Setting, box: Box, focus: Focus) -> torch.Tensor:
+    """Return the distance in mm to the middle of the edema, which lies beside that of the core."""
+    shift_mm = rng.vector(-1, 1) * rng.uniform(*setting.edema_shift) * focus.edema_mm
+    return distance_mm(replace(focus, centre_mm=focus.centre_mm + shift_mm), box)[1]
 
 
 def _distance_to_lobes(
@@ -150,7 +158,15 @@ def _core_contents(
         if shape_rng.chance(setting.has_necrosis):
             noise = shape_rng.fractal_noise(depth.shape, (14, 7), box.voxel_mm)
             patches = noise > shape_rng.uniform(*setting.necrosis_level)
-            tissue[patches & (depth > shape_rng.uniform(*setting.rim_mm))] = CORE
+            rim_mm, thin = shape_rng.uniform(*setting.rim_mm), rng.substream("thin rim")
+            if thin.chance(setting.thin_rim):
+                rim_mm, patches = thin.uniform(*setting.thin_rim_mm), torch.ones_like(patches)
+            tissue[patches & (depth > rim_mm)] = CORE
+        part = rng.substream("nodule")
+        if part.chance(setting.nodule):
+            centre = focus.centre_mm + part.vector(-0.6, 0.6) * focus.radius_mm
+            nodule = distance_mm(replace(focus, centre_mm=centre), box)[1] < part.uniform(*setting.nodule_mm)
+            tissue = torch.where(nodule, ENHANCING, CORE).to(torch.uint8)
     if rng.chance(setting.cystic):
         centre = focus.centre_mm + rng.vector(-0.4, 0.4) * focus.radius_mm
         cavity = replace(focus, centre_mm=centre, stretch=rng.vector(*setting.stretch))

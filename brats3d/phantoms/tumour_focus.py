@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -65,12 +65,21 @@ def place_foci(rng: RandomStream, setting: Setting, coords: torch.Tensor, low_gr
     if extra.chance(setting.small):
         first_radius = setting.radius_small_mm
     has_second = rng.chance(setting.second_focus)
-    foci = [place(rng, first_radius)]
+    foci = [_shrink_core(rng.substream("small core"), setting, place(rng, first_radius))]
     if has_second:
         foci.append(place(rng, setting.radius_second_mm))
         while len(foci) < 4 and extra.chance(setting.more_foci):
             foci.append(place(extra, setting.radius_second_mm))
     return foci
+
+
+def _shrink_core(rng: RandomStream, setting: Setting, focus: Focus) -> Focus:
+    """Give some foci a small core within much edema."""
+    if not rng.chance(setting.small_core):
+        return focus
+    radius_mm = rng.uniform(*setting.small_core_mm)
+    push_mm = focus.push_mm * radius_mm / focus.radius_mm
+    return replace(focus, radius_mm=radius_mm, push_mm=push_mm, edema_mm=rng.uniform(*setting.small_core_edema_mm))
 
 
 def push_tissue(coords: torch.Tensor, foci: Sequence[Focus]) -> torch.Tensor:

@@ -16,7 +16,10 @@ OPTIONAL_STEPS = (
     *("rings", "hindbrain_gain", "ventricle_skew", "ventricle_level", "flow_gain", "regional", "deep_gm"),
     *("core_variation", "uptake_variation", "min_core_ml", "folia", "axial", "diffuse"),
 )
-STEPS_OF_WIDE = ("uneven_edema", "uneven_uptake", "partial", "rigid_rotation_deg", "class_spread")
+STEPS_OF_WIDE = (
+    *("uneven_edema", "uneven_uptake", "partial", "rigid_rotation_deg", "class_spread"),
+    *("small_core", "satellites", "edema_shift", "thin_rim", "nodule"),
+)
 """The steps that only ``wide`` has."""
 
 CHANCES = {f.name for f in fields(Setting) if f.type == "float"} - {"edema_in_white_matter_mm", "min_core_ml"}

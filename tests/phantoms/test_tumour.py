@@ -173,6 +173,31 @@ def test_necrosis_leaves_a_rim_of_the_given_thickness():
         assert (tumour.tissue[core & (distance >= 24 - rim_mm)] == ENHANCING).all()
 
 
+def test_a_thin_rim_surrounds_an_inside_that_is_all_necrotic():
+    focus = focus_at(30, -20, 30, radius_mm=24)
+    tumour = grow(focus, has_necrosis=1, thin_rim=1, thin_rim_mm=(4, 4), necrosis_level=(9, 9))
+    _, distance = distance_mm(focus, atlas_head().box)
+    assert torch.equal(tumour.tissue == ENHANCING, core_of(tumour) & (distance >= 24 - 4))
+
+
+def test_only_a_nodule_of_a_core_enhances():
+    focus = focus_at(30, -20, 30, radius_mm=24)
+    plain, tumour = grow(focus), grow(focus, nodule=1, nodule_mm=(8, 8))
+    assert torch.equal(core_of(plain), core_of(tumour))
+    enhancing = tumour.tissue == ENHANCING
+    assert 1 < enhancing.sum() * VOXEL_ML < 2.5  # a ball of 8 mm has 2.1 ml
+    assert ndimage.label(enhancing.numpy())[1] == 1
+
+
+def test_edema_lies_beside_the_core_and_keeps_about_its_volume():
+    focus = focus_at(30, -20, 30, radius_mm=6, edema_mm=20)
+    centred, shifted = grow(focus), grow(focus, edema_shift=(0.6, 0.6))
+    assert torch.equal(core_of(centred), core_of(shifted))
+    middles = [t.tissue.eq(EDEMA).nonzero().float().mean(0) * COARSE_MM for t in (centred, shifted)]
+    assert (middles[0] - middles[1]).norm() > 3
+    assert 0.5 < (shifted.tissue == EDEMA).sum() / (centred.tissue == EDEMA).sum() < 2
+
+
 def test_a_shell_around_enhancing_tissue_does_not_enhance():
     focus = focus_at(30, -20, 30, radius_mm=24)
     plain, shelled = grow(focus), grow(focus, shell=1, shell_mm=(6, 6))

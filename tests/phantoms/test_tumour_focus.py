@@ -31,6 +31,7 @@ def test_foci_lie_in_brain_tissue_with_sizes_from_the_setting(atlas_head, seed, 
     assert 1 <= len(foci) <= 4
     first = table.radius_low_mm if low_grade else table.radius_high_mm
     allowed = [first, *([table.radius_small_mm] if table.small else [])]
+    allowed += [table.small_core_mm] if table.small_core else []
     assert any(low <= foci[0].radius_mm <= high for low, high in allowed)
     for focus in foci[1:]:
         assert table.radius_second_mm[0] <= focus.radius_mm <= table.radius_second_mm[1]
@@ -46,6 +47,16 @@ def test_small_lesions_are_small(atlas_head):
     for seed in range(20):
         focus = place_foci(stream(seed), Setting(small=1), atlas_head.coords, low_grade=True)[0]
         assert 3 <= focus.radius_mm <= 9
+
+
+def test_a_small_core_lies_in_wide_edema_and_hardly_pushes(atlas_head):
+    table = Setting(small_core=1, pushes=1)
+    for seed in range(10):
+        usual, focus = (place_foci(stream(seed), t, atlas_head.coords, False)[0] for t in (Setting(pushes=1), table))
+        assert torch.equal(focus.centre_mm, usual.centre_mm)
+        assert table.small_core_mm[0] <= focus.radius_mm <= table.small_core_mm[1]
+        assert table.small_core_edema_mm[0] <= focus.edema_mm <= table.small_core_edema_mm[1]
+        assert np.isclose(focus.push_mm / focus.radius_mm, usual.push_mm / usual.radius_mm)
 
 
 def test_foci_lie_in_the_cerebellum_only_if_the_setting_allows_it(atlas_head):
