@@ -75,7 +75,7 @@ def load_landmarks(device: torch.device) -> torch.Tensor:
 
 def sample_atlas(coords: torch.Tensor, voxel_mm: int, channels: slice = slice(None)) -> torch.Tensor:
     """Look up channels of the atlas, averaged over blocks of ``voxel_mm``, at (3, X, Y, Z) coordinates in mm."""
-    return _look_up(load_atlas(voxel_mm, coords.device)[channels], coords, voxel_mm)
+    return look_up(load_atlas(voxel_mm, coords.device)[channels], coords, voxel_mm)
 
 
 def to_mni(coords: torch.Tensor) -> torch.Tensor:
@@ -89,10 +89,11 @@ def to_mni(coords: torch.Tensor) -> torch.Tensor:
 
 def sample_landmarks(coords: torch.Tensor, channels: slice) -> torch.Tensor:
     """Look up channels of :func:`load_landmarks` at (3, x, y, z) coordinates in mm."""
-    return _look_up(load_landmarks(coords.device)[channels], coords, COARSE_MM)
+    return look_up(load_landmarks(coords.device)[channels], coords, COARSE_MM)
 
 
-def _look_up(volume: torch.Tensor, coords: torch.Tensor, voxel_mm: int) -> torch.Tensor:
+def look_up(volume: torch.Tensor, coords: torch.Tensor, voxel_mm: int) -> torch.Tensor:
+    """Interpolate (C, X, Y, Z) at (3, ...) coordinates in mm from its middle; values at the edges extend outwards."""
     half_mm = torch.tensor(volume.shape[1:], dtype=torch.float32, device=coords.device) * voxel_mm / 2
     grid = (coords / half_mm.view(3, 1, 1, 1)).flip(0).permute(1, 2, 3, 0)  # grid_sample expects the last axis first
     return F.grid_sample(volume[None], grid[None], padding_mode="border", align_corners=False)[0]

@@ -123,6 +123,10 @@ _NEW_SCANNER = replace(
 _WIDE = replace(
     _VARIED,
     rigid_rotation_deg=(-12, 12),
+    bend_mm=(0, 5),
+    all_thick=0.15,
+    slice_gap_mm=(0, 2),
+    slice_tilt=(-0.2, 0.2),
     misregistered=0.4,
     partial=0.15,
     uneven_edema=(0, 0.7),

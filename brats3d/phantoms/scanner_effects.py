@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Range, Setting
+from brats3d.phantoms.thick_slices import acquire_slices
 from brats3d.phantoms.volume_ops import blur
 
 
@@ -35,10 +35,8 @@ def scan_image(
         sigma_mm = [case_rng.uniform(*setting.blur_mm) for _ in "xyz"]
         sigma_mm[case_rng.integer(3)] = case_rng.uniform(*setting.blur_thick_mm)
         image = blur(image, [sigma / voxel_mm for sigma in sigma_mm])
-    if rng.chance(setting.thick):
-        axis = 2 if rng.chance(setting.axial) else rng.integer(3)
-        thickness = max(1, round(rng.uniform(*setting.slice_mm) / voxel_mm))
-        image = resample_slices(image, axis, thickness, rng.integer(thickness))
+    if rng.chance(setting.thick) | case_rng.substream("protocol").chance(setting.all_thick):
+        image = acquire_slices(rng, setting, image, voxel_mm)
     if rng.chance(setting.ghosts):
         image = add_ghosts(rng, setting.ghost, image * inside)
     sigma = case_rng.uniform(*setting.noise)
@@ -53,24 +51,6 @@ def scan_image(
     image = image * (mean * inside.sum() / (image * inside).sum())
     image = image.round_().clamp_(lowest, np.iinfo(np.int16).max)
     return torch.where(image == 0, 1, image) * inside
-
-
-def resample_slices(image: torch.Tensor, axis: int, thickness: int, start: int = 0) -> torch.Tensor:
-    """Average over slices ``thickness`` voxels thick, then interpolate linearly back to the grid.
-
-    Args:
-        image: (X, Y, Z).
-        axis: the axis across the slices.
-        thickness: of the slices, in voxels.
-        start: number of voxels by which the first slice begins before the image, so that the slices of different
-            sequences do not coincide.
-    """
-    length = image.shape[axis]
-    lines = image.movedim(axis, -1)
-    flat = lines.reshape(1, -1, length)
-    slices = F.avg_pool1d(F.pad(flat, (start, -(length + start) % thickness), mode="replicate"), thickness)
-    back = F.interpolate(slices, size=slices.shape[-1] * thickness, mode="linear", align_corners=False)
-    return back[..., start : start + length].reshape(lines.shape).movedim(-1, axis)
 
 
 def add_ghosts(rng: RandomStream, strength: Range, image: torch.Tensor) -> torch.Tensor:

@@ -69,6 +69,8 @@ class Setting:
     shift_mm: Range = (-4, 4)
     warp_mm: Range = (1, 5)
     warp_length_mm: Range = (24, 50)
+    bend_mm: Range = OFF  # a stronger warp that does not fold: standard deviation of the velocity, followed for a unit
+    bend_length_mm: Range = (40, 80)
     fold_mm: Range = OFF  # a second, finer warp, which changes the gyri
     fold_length_mm: Range = (9, 18)
     ventricle_mm: Range = OFF  # how far the walls of the lateral ventricles move outwards
@@ -174,6 +176,9 @@ class Setting:
     blur_thick_mm: Range = (0, 2.4)  # the same along one axis; clinical slices of 5 mm correspond to about 2.1
     thick: float = 0  # chance, per sequence, of slices of `slice_mm` resampled to the grid
     slice_mm: Range = (2, 6)
+    all_thick: float = 0  # chance that all sequences of a case have such slices
+    slice_gap_mm: Range = OFF  # between two slices, seen by neither
+    slice_tilt: Range = OFF  # slope of the slices along each axis of their plane; 0.1 is 6 degrees
     axial: float = 0  # chance that thick slices are axial; otherwise they lie along any axis
     ghosts: float = 0  # chance, per sequence, of motion ghosts
     ghost: Range = (0.01, 0.08)  # as a fraction of the image's brightness

@@ -16,6 +16,7 @@ from brats3d.phantoms.atlas import (
     MM_INSIDE,
     MM_OUTSIDE,
     VENTRICLES,
+    look_up,
     sample_atlas,
     sample_landmarks,
     to_mni,
@@ -86,7 +87,7 @@ def test_a_rigid_rotation_keeps_distances_and_changes_no_other_step():
         assert torch.equal(straight, turned)
         steps = torch.stack([straight.diff(dim=k + 1)[:, 0, 0, 0] for k in range(3)]) / COARSE_MM
         np.testing.assert_allclose(steps @ steps.T, np.eye(3), atol=1e-5)
-        assert np.degrees(np.arccos((steps.trace() - 1) / 2)) > 10
+        assert np.degrees(np.arccos((float(steps.trace()) - 1) / 2)) > 10
         off, on = (place_head(stream(seed), replace(bent, rigid_rotation_deg=(a, a)), SMALL) for a in (0, 1e-9))
         np.testing.assert_allclose(off, on, atol=1e-4)
 
@@ -108,6 +109,28 @@ def test_folding_does_not_affect_the_other_deformations():
     again = place_head(stream(4), replace(UNMOVED, fold_mm=(1.5, 1.5)), SMALL) - still_head()[0]
     assert torch.allclose(folded - plain, again, atol=1e-4)
     assert (only_fold != still_head()[0]).any()
+
+
+def test_a_bend_is_strong_and_does_not_fold():
+    straight = place_head(stream(), UNMOVED, SMALL)
+    for seed in range(6):
+        bent = place_head(stream(seed), replace(UNMOVED, bend_mm=(5, 5), bend_length_mm=(40, 40)), SMALL)
+        moved = bent - straight
+        assert 6 < moved.norm(dim=0).max() < 30
+        slopes = torch.stack([torch.stack(torch.gradient(part)) for part in bent]) / COARSE_MM
+        assert torch.linalg.det(slopes.permute(2, 3, 4, 0, 1)).min() > 0.2
+
+
+def test_bending_back_undoes_a_bend():
+    """Following the opposite field leads back, to within the error of interpolation on a grid of 4 mm."""
+    setting = replace(UNMOVED, bend_mm=(5, 5), bend_length_mm=(60, 60))
+    grid = place_head(stream(), UNMOVED, SMALL)
+    there = place_head(stream(2), setting, SMALL) - grid
+    back = place_head(stream(2), replace(setting, bend_mm=(-5, -5)), SMALL) - grid
+    returned = there + look_up(back, grid + there, COARSE_MM)
+    inside = (slice(None), *[slice(6, -6)] * 3)
+    assert there[inside].norm(dim=0).mean() > 3
+    assert returned[inside].norm(dim=0).mean() < 0.2
 
 
 def test_the_box_contains_the_brain_with_a_margin_of_one_coarse_voxel():
