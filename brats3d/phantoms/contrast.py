@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from brats3d.phantoms.random_contrast import draw_random_contrast
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 
@@ -14,7 +15,8 @@ def draw_contrast(rng: RandomStream, setting: Setting, low_grade: bool) -> dict[
 
     T1ce repeats T1 except in enhancing tissue, because tissue without contrast agent looks alike in both; or its
     tissues are drawn anew (``t1ce_other``), as if the two scans had different parameters. The core of a low-grade
-    tumour is usually darker in T1 and brighter in T2 than the edema around it.
+    tumour is usually darker in T1 and brighter in T2 than the edema around it. With the chance ``random_contrast``,
+    healthy tissues have no order; see :func:`brats3d.phantoms.random_contrast.draw_random_contrast`.
 
     Returns:
         Sequence -> brightness of each tissue, in the units of :class:`brats3d.phantoms.Contrasts`.
@@ -52,7 +54,9 @@ def draw_contrast(rng: RandomStream, setting: Setting, low_grade: bool) -> dict[
         flair[3] = flair_gm + uniform(*k.flair_core_low)
     values = {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair}
     fluids = _draw_fluids(rng.substream("fluids"), values)
-    return {name: [*tissues, *fluids[name]] for name, tissues in values.items()}
+    ordered = {name: [*tissues, *fluids[name]] for name, tissues in values.items()}
+    other = rng.substream("other contrasts")
+    return draw_random_contrast(other, ordered) if other.chance(setting.random_contrast) else ordered
 
 
 def _draw_fluids(rng: RandomStream, values: dict[str, list[float]]) -> dict[str, tuple[float, float]]:

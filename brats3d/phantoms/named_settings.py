@@ -131,6 +131,7 @@ _WIDE = replace(
     partial=0.15,
     uneven_edema=(0, 0.7),
     uneven_uptake=(0, 0.7),
+    random_contrast=0.35,
     class_spread=(0, 0.08),
     contrasts=replace(_VARIED.contrasts, weak_uptake=0.3),
     small_core=0.15,

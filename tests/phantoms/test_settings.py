@@ -17,7 +17,8 @@ OPTIONAL_STEPS = (
     *("core_variation", "uptake_variation", "min_core_ml", "folia", "axial", "diffuse"),
 )
 STEPS_OF_WIDE = (
-    *("uneven_edema", "uneven_uptake", "partial", "rigid_rotation_deg", "class_spread"),
+    *("uneven_edema", "uneven_uptake", "partial", "rigid_rotation_deg"),
+    *("class_spread", "random_contrast"),
     *("small_core", "satellites", "edema_shift", "thin_rim", "nodule"),
 )
 """The steps that only ``wide`` has."""
