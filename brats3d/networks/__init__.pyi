@@ -20,5 +20,6 @@ from .precision import (
     check_flag as check_flag,
     compute_dtype as compute_dtype,
 )
+from .tissue_loss import TissueLoss as TissueLoss
 from .weight_averaging import AverageWeights as AverageWeights, moving_average as moving_average
 from .window_size import check_window as check_window, compare_windows as compare_windows

@@ -61,11 +61,14 @@ class PhantomTensors:
     Args:
         image: (4, X, Y, Z) float32 of whole numbers, in the order of MODALITIES; 0 outside the brain.
         label: (X, Y, Z) uint8 with BraTS 2020's values.
+        tissue: (X, Y, Z) uint8, 1 where most is CSF, 2 grey matter, 3 white matter; 0 in the tumour and outside the
+            brain.
         box: where the tensors lie in the grid of the case.
     """
 
     image: torch.Tensor
     label: torch.Tensor
+    tissue: torch.Tensor
     box: Box
 
 
@@ -125,7 +128,8 @@ def make_phantom_tensors(
     label = tumour.tissue
     for tissue, value in ((CYST, CORE), (BLOOD, CORE), (ENHANCING, 4)):  # 4 is BraTS's label for ET
         label = torch.where(label == tissue, value, label)
-    return PhantomTensors(torch.stack(list(images.values())), label, box)
+    healthy = (head.tissue.argmax(0) + 1).to(torch.uint8) * (brain & (label == 0))
+    return PhantomTensors(torch.stack(list(images.values())), label, healthy, box)
 
 
 def _uncrop(volume: torch.Tensor, box: Box, shape: Sequence[int]) -> np.ndarray:

@@ -39,13 +39,15 @@ def make_case(
         modalities: the channels of the image.
 
     Returns:
-        image: float32 (C, X, Y, Z), 0 outside the brain; label: uint8 (1, X, Y, Z), BraTS 2020's values; case_id.
+        image: float32 (C, X, Y, Z), 0 outside the brain; label: uint8 (1, X, Y, Z), BraTS 2020's values; tissue: uint8
+        (1, X, Y, Z), the tissues of :class:`brats3d.phantoms.phantom.PhantomTensors`; case_id.
     """
     phantom = make_phantom_tensors(case_seed(derive_seed("phantoms", namespace), number), size, device, setting)
     channels = [MODALITIES.index(name) for name in order_modalities(modalities)]
     return {
         "image": phantom.image[channels].float(),
         "label": phantom.label[None].to(torch.uint8),
+        "tissue": phantom.tissue[None],
         "case_id": f"phantom_{number:07d}",
     }
 
@@ -135,7 +137,7 @@ class PhantomStream(IterableDataset):
 
     def expected_bytes(self, free: int) -> int:
         """Estimate the device memory of a full pool."""
-        return self.pool * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 1)
+        return self.pool * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 2)
 
     def _patches(self) -> list[dict[str, Any]]:
         if len(self._pool) < self.pool or self._due >= 1:
@@ -221,7 +223,7 @@ class PhantomCases(Dataset):
 
     def expected_bytes(self, free: int) -> int:
         """Estimate the device memory of all phantoms."""
-        return self.count * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 1)
+        return self.count * math.prod(self.expected_shape()) * (4 * len(self.modalities) + 2)
 
     def fill(self, workers: int = 1) -> None:
         """Make all phantoms now; ``workers`` is ignored."""

@@ -168,7 +168,7 @@ def test_absent_sequences_of_a_patch_are_exactly_zero(pretraining: Pretraining, 
     found = set()
     for sample, _ in zip(built.train_dataset, range(200), strict=False):
         image, label = sample["image"], sample["label"]
-        assert image.shape == (4, 32, 32, 32) and label.shape == (3, 32, 32, 32)
+        assert image.shape == (4, 32, 32, 32) and label.shape == (4, 32, 32, 32)
         present = [name for name, channel in zip(MODALITIES, image, strict=True) if channel.any()]
         found.add(tuple(present))
         assert all(channel.std() > 0.05 for channel in image if channel.any())
@@ -223,6 +223,20 @@ def test_the_card_keeps_the_trainings_before_a_warm_start(
     assert card["trained_on"].count("no patient data") == 1
 
 
+def test_the_auxiliary_loss_is_trained_resumed_and_not_part_of_the_weights(
+    pretraining: Pretraining, tmp_path: Path
+) -> None:
+    pretraining(tmp_path, steps=4).run()
+    head = read(tmp_path)["loss"]
+    assert read(tmp_path, "best").keys() == pretraining(tmp_path, steps=4).network_def.state_dict().keys()
+    built, seen = pretraining(tmp_path, steps=5), []
+    loss = built.parser.get_parsed_content("loss")
+    built.trainer.add_event_handler(Events.STARTED, lambda: seen.append(loss.head.weight.clone()))
+    built.run()
+    assert torch.equal(seen[0], head["head.weight"])
+    assert not torch.equal(read(tmp_path)["loss"]["head.weight"], seen[0])
+
+
 def test_patches_have_several_sizes_and_those_of_a_batch_were_cut_alike(
     pretraining: Pretraining, tmp_path: Path
 ) -> None:
@@ -236,7 +250,7 @@ def test_patches_have_several_sizes_and_those_of_a_batch_were_cut_alike(
     assert len(sizes) > 1 and all(n in (32, 48) for size in sizes for n in size)
     built = pretraining(tmp_path, steps=1, batch_size=8, patch_mix=[0, 1, 0])
     batch = next(iter(built.parser.get_parsed_content("train#dataloader")))
-    assert batch["label"].shape == (8, 3, *batch["image"].shape[2:])
+    assert batch["label"].shape == (8, 4, *batch["image"].shape[2:])
 
 
 def test_a_pretraining_starts_from_a_checkpoint(pretrained: Path, pretraining: Pretraining, tmp_path: Path) -> None:

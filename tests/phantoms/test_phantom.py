@@ -186,6 +186,14 @@ def test_the_tensors_hold_the_same_case():
     assert all((array != 0).sum() == (array[box] != 0).sum() for array in case.images.values())
 
 
+def test_every_healthy_voxel_of_the_brain_has_a_tissue(still_case):
+    case = still_case(3)
+    t1 = case.image[MODALITIES.index("t1")]
+    assert torch.equal(case.tissue > 0, (t1 != 0) & (case.label == 0))
+    csf, grey, white = (t1[case.tissue == k].median() for k in (1, 2, 3))
+    assert csf < grey < white
+
+
 def test_a_full_size_case_fits_the_brats_grid():
     case = make_phantom(1, setting="plain")
     assert case.label.shape == (240, 240, 155)

@@ -1,0 +1,72 @@
+"""An auxiliary loss for training: the features of a network must also tell healthy tissues apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from monai.networks.nets import UNet
+from torch import nn
+
+from brats3d.errors import UsageError
+
+
+class TissueLoss(nn.Module):
+    """A loss of regions plus ``weight`` times the cross-entropy of healthy tissues.
+
+    The tissues are predicted by a 1 x 1 x 1 convolution of the decoder's last feature map, at half the resolution. It
+    belongs to the loss, so that the network and its weights are the same with and without it. More channels in the
+    network's last layer would not do: MONAI's last residual unit convolves all output channels with each other.
+
+    Use :meth:`infer` as the trainer's inferer, since it keeps the features.
+
+    Args:
+        loss: function of logits and target, both (B, 3, H, W, D).
+        network: the network that is trained.
+        weight: 0 computes only ``loss``.
+        classes: number of healthy tissues.
+
+    Source: auxiliary outputs for anatomy as in Billot et al., "SynthSeg", MedIA 86, 2023, which is trained on all
+    tissues of a synthetic scan.
+
+    Raises:
+        UsageError: if ``weight`` is negative.
+    """
+
+    def __init__(
+        self, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], network: UNet, weight: float, classes: int = 3
+    ) -> None:
+        super().__init__()
+        if weight < 0:
+            raise UsageError("tissue_weight", expected="0 or more", found=weight)
+        self.loss = loss
+        self.weight = weight
+        self.head = nn.Conv3d(2 * network.channels[0], classes, 1).to(next(network.parameters()).device)
+        self._features = torch.empty(0)
+
+    def infer(self, image: torch.Tensor, network: UNet) -> torch.Tensor:
+        """Return the logits of the network, and keep its last features for the loss."""
+        hook = network.model[-1].register_forward_pre_hook(self._keep)
+        try:
+            return network(image)
+        finally:
+            hook.remove()
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss, a scalar.
+
+        Args:
+            logits: shape (B, 3, H, W, D).
+            target: shape (B, 4, H, W, D): three regions of {0, 1}, and the tissue, from 1, or 0 in a tumour and outside
+                the brain. Without the fourth channel, only ``loss`` is computed.
+        """
+        loss = self.loss(logits, target[:, :3])
+        if not self.weight or target.shape[1] == 3:
+            return loss
+        tissue = target[:, 3, ::2, ::2, ::2].long() - 1
+        predicted = self.head(self._features.float())
+        entropy = nn.functional.cross_entropy(predicted, tissue, ignore_index=-1, reduction="sum")
+        return loss + self.weight * entropy / (tissue >= 0).sum().clamp(min=1)
+
+    def _keep(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        (self._features,) = inputs
