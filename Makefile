@@ -32,7 +32,7 @@ demo: $(READY)
 	  --dataset_dir $(DEMO)/cases --output_dir $(DEMO)/shipped --checkpoint bundle/models/model.pt
 	$(BIN)/python -m monai.bundle run --config_file bundle/configs/inference.yaml \
 	  --dataset_dir $(DEMO)/new --output_dir $(DEMO)/segmentations --preview True \
-	  --roi_size $(DEMO_PATCH) --checkpoint $(DEMO)/run/checkpoints/best.pt
+	  --checkpoint $(DEMO)/run/checkpoints/best.pt
 	@$(BIN)/python -m brats3d.report.curves $(DEMO)/run $(DEMO)/dice_curve.png $(DEMO)/shipped/metrics.json
 	$(BIN)/brats3d report $(DEMO)/run
 	@echo

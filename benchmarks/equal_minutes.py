@@ -105,7 +105,7 @@ def contenders(comparison: str, patch: int, batch: int) -> dict[str, Ids]:
         "batch Dice": {"loss#batch": True, "batch_size": max(2, batch)},
         **({"batches of two": {"batch_size": 2}} if batch == 1 else {"batches of one": {"batch_size": 1}}),
         "focal loss instead of cross-entropy": {"loss": focal},
-        f"patches of {patch * 2 // 3}³": {"patch_size": [patch * 2 // 3] * 3, "roi_size": [patch * 2 // 3] * 3},
+        f"patches of {patch * 2 // 3}³": {"patch_size": [patch * 2 // 3] * 3, "window": [patch * 2 // 3] * 3},
         "widths 12-192": unet((12, 24, 48, 96, 192)),
         "widths 24-256": unet((24, 48, 96, 192, 256)),
         "three halvings, 16-128": unet((16, 32, 64, 128)),

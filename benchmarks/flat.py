@@ -1,6 +1,6 @@
 """Memory of a prediction of many cases, from the tenth case to the last.
 
-    python benchmarks/flat.py [--cases 200] [--phantoms 4] [--ids one_pass=True ...] [--record]
+    python benchmarks/flat.py [--cases 200] [--phantoms 4] [--ids window=[128,128,128] ...] [--record]
 
 The cases are links to a few full-size phantoms. ``inference.yaml`` runs in this process; its resident memory is read
 after each case.
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--phantoms", type=int, default=4)
-    parser.add_argument("--ids", nargs="*", default=[], help="such as one_pass=True")
+    parser.add_argument("--ids", nargs="*", default=[], help="such as window=[128,128,128]")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     ids = {name: yaml.safe_load(value) for name, value in (each.split("=", 1) for each in options.ids)}

@@ -9,7 +9,7 @@ is the median time between two written segmentations, so the first case is a war
 over the cases that both pipelines had. Peak memory is main memory, that of the process and of its largest child, and
 GPU memory on CUDA.
 
-- ours: ``inference.yaml`` as shipped; one_pass: the same with ``--one_pass True``
+- ours: ``inference.yaml`` as shipped; windows: the same with ``--window "[128,128,128]"``
 - floor: unpack the files, run brats3d's network once on the brain's bounding box in the same type, pack the labels;
   nothing is checked, oriented or normalised
 - zoo: ``brats_mri_segmentation`` of MONAI's model zoo: SegResNet, windows of 240x240x160, four reading processes;
@@ -50,17 +50,17 @@ from brats3d.networks import autocast, with_window_norms
 from brats3d.phantoms import write_phantoms
 
 DATASET = "Dataset001_Phantoms"
-OWN = ("ours", "one_pass", "floor")
+OWN = ("ours", "windows", "floor")
 Ready = Callable[[], None]
 
 
-def ours(data: Path, output: Path, device: str, ready: Ready, one_pass: bool = False) -> None:
+def ours(data: Path, output: Path, device: str, ready: Ready, window: object = "brain") -> None:
     workflow = workflow_of(
         "predict",
         dataset_dir=str(data),
         output_dir=str(output),
         device=f"$torch.device('{device}')",
-        one_pass=one_pass,
+        window=window,
     )
     workflow.initialize()
     _ = workflow.evaluator  # creates network, cases and handlers
@@ -68,8 +68,8 @@ def ours(data: Path, output: Path, device: str, ready: Ready, one_pass: bool = F
     workflow.run()
 
 
-def ours_in_one_pass(data: Path, output: Path, device: str, ready: Ready) -> None:
-    ours(data, output, device, ready, one_pass=True)
+def ours_by_windows(data: Path, output: Path, device: str, ready: Ready) -> None:
+    ours(data, output, device, ready, window=[128, 128, 128])
 
 
 def to_labels(regions: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ def nnunet_mirrored(data: Path, output: Path, device: str, ready: Ready) -> None
 
 PIPELINES: dict[str, tuple[str, Callable[[Path, Path, str, Ready], None]]] = {
     "ours": ("brats3d, inference.yaml", ours),
-    "one_pass": ("brats3d, --one_pass True", ours_in_one_pass),
+    "windows": ("brats3d, windows of 128³", ours_by_windows),
     "floor": ("floor: unpack, one forward, pack", floor),
     "zoo": ("MONAI zoo, SegResNet", zoo),
     "nnunet": ("nnU-Net, no mirroring", nnunet),
@@ -235,7 +235,7 @@ def main() -> None:
     if options.run:
         run_child(options.run, options.data, options.device, options.started)
         return
-    names = ["ours", "one_pass", "floor", "zoo"]
+    names = ["ours", "windows", "floor", "zoo"]
     title = "Inference, file in to file out"
     if importlib.util.find_spec("nnunetv2"):
         names += ["nnunet", *(["nnunet_mirrored"] if options.mirroring else [])]
@@ -268,7 +268,7 @@ def main() -> None:
     cells: list[list[object]] = []
     for name, (startup, runs, peak, of_gpu) in found.items():
         seconds = [each for run in runs for each in run]
-        ratios = [ratio(name, base) for base in ("floor", "ours", "one_pass")]
+        ratios = [ratio(name, base) for base in ("floor", "ours")]
         spread = f"{min(seconds):.3g}-{max(seconds):.3g}"
         peaks = [peak, *([of_gpu] if options.device == "cuda" else [])]
         cells.append([PIPELINES[name][0], startup, statistics.median(seconds), spread, *peaks, *ratios])
@@ -277,7 +277,6 @@ def main() -> None:
         *(["of the GPU"] if options.device == "cuda" else []),
         "times the floor",
         "times brats3d",
-        "times one pass",
     ]
     title += f": {options.cases} {options.size} phantoms ({options.peer_cases} for other tools), {options.device}"
     show("inference", title, rows(header, cells), options.record, options.device)

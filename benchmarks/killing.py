@@ -40,7 +40,7 @@ MODULES = [
 ]
 SETTINGS: dict[str, Any] = {
     "patch_size": [32, 32, 32],
-    "roi_size": [48, 48, 48],
+    "window": [48, 48, 48],
     "network_def#channels": [4, 8, 8, 8, 8],
     "network_def#dropout": 0.1,
     "amp": False,

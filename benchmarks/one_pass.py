@@ -23,7 +23,7 @@ from brats3d.cases import load_fold
 from brats3d.data import labels_to_regions
 from brats3d.evaluation import score_case
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS_TO_READ
-from brats3d.networks import OnePassInferer, load_weights, with_window_norms
+from brats3d.networks import BrainInferer, load_weights, with_window_norms
 from brats3d.phantoms import write_phantoms
 
 ROI = (128, 128, 128)
@@ -54,10 +54,12 @@ def main() -> None:
     load_weights(network, installed_bundle() / "models" / "model.pt", MODALITIES)
     network = with_window_norms(network.to(options.device, memory_format=torch.channels_last_3d))
     windows = SlidingWindowInferer(ROI, overlap=0.25, mode="gaussian")
-    one_pass = OnePassInferer(windows)
+    one_pass = BrainInferer(windows)
 
     def whole(image: torch.Tensor) -> torch.Tensor:
-        return SlidingWindowInferer(one_pass.pass_size(image.shape[2:]))(image, network)
+        size = one_pass.pass_size(image.shape[2:])
+        assert size is not None, "phantoms have the size of BraTS cases"
+        return SlidingWindowInferer(size)(image, network)
 
     ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "windows": lambda image: windows(image, network),

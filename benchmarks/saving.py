@@ -40,7 +40,7 @@ def main() -> None:
             output_dir=str(run),
             epochs=1,
             patch_size=[32, 32, 32],
-            roi_size=[48, 48, 48],
+            window=[48, 48, 48],
         )
         workflow.initialize()
         seconds: list[float] = []

@@ -55,7 +55,7 @@ class Pipeline:
         if device:
             config["device"] = f"$torch.device({device!r})"
         self.device, self.amp = config.get_parsed_content("device"), config.get_parsed_content("amp")
-        self.network = config.get_parsed_content("network").eval()
+        self.network = config.get_parsed_content("validate#network").eval()
         load_weights(config.get_parsed_content("network_def"), checkpoint, self.modalities)
         self.transform = config.get_parsed_content("validate#preprocessing")
         self.inferer = config.get_parsed_content("validate#inferer")

@@ -28,7 +28,7 @@ TOP = 8
 """Number of operations in the table."""
 
 
-def prepare(folder: Path, device: str, one_pass: bool) -> Any:
+def prepare(folder: Path, device: str, window: object) -> Any:
     """Initialise ``inference.yaml`` with the shipped weights."""
     from brats3d.networks import load_weights
 
@@ -37,10 +37,10 @@ def prepare(folder: Path, device: str, one_pass: bool) -> Any:
         dataset_dir=str(folder),
         output_dir=str(folder.parent / "out"),
         device=f"$torch.device('{device}')",
-        one_pass=one_pass,
+        window=window,
     )
     workflow.initialize()
-    names = ("network", "checkpoint", "modalities")
+    names = ("predictor#network", "checkpoint", "modalities")
     load_weights(*(workflow.parser.get_parsed_content(name) for name in names))
     return workflow
 
@@ -51,8 +51,8 @@ def stages(workflow: Any, device: torch.device) -> dict[str, float]:
     from brats3d.networks import autocast
 
     parser = workflow.parser
-    network = parser.get_parsed_content("network").eval()
-    inferer, before = parser.get_parsed_content("chosen_inferer"), parser.get_parsed_content("preprocessing")
+    network = parser.get_parsed_content("predictor#network").eval()
+    inferer, before = parser.get_parsed_content("predictor#inferer"), parser.get_parsed_content("preprocessing")
     after = parser.get_parsed_content("postprocessing")
     seconds: dict[str, list[float]] = defaultdict(list)
     for item in parser.get_parsed_content("dataset").data:
@@ -123,11 +123,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "cases")
         write_phantoms(data, options.cases, seed=7, size=options.size, setting="plain", progress=False)
-        workflow = prepare(data, options.device, one_pass=False)
-        network = workflow.parser.get_parsed_content("network").eval()
+        workflow = prepare(data, options.device, [128, 128, 128])
+        network = workflow.parser.get_parsed_content("predictor#network").eval()
         plain = workflow.parser.get_parsed_content("network_def").eval()  # without brats3d's norms
         windows = stages(workflow, device)
-        whole = stages(prepare(data, options.device, one_pass=True), device)
+        whole = stages(prepare(data, options.device, "brain"), device)
     cells: list[list[object]] = [[name, windows[name], whole[name]] for name in windows]
     cells.append(["all, one after the other", sum(windows.values()), sum(whole.values())])
     title = f"Time per stage, {options.device}"

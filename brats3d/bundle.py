@@ -47,6 +47,12 @@ MONAI_ARGUMENTS = frozenset(
 )
 """Arguments of ``python -m monai.bundle run`` that are not ids of the config."""
 
+REPLACED: Mapping[str, str] = {
+    "one_pass": 'use --window brain, the default, or --window "[128,128,128]" for sliding windows',
+    "roi_size": 'use --window "[96,96,96]" for sliding windows of that size, or --window brain, the default',
+}
+"""Ids of earlier versions, and what to use now."""
+
 logger = logging.getLogger("brats3d")
 
 
@@ -93,7 +99,8 @@ def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageEr
         is_argument = isinstance(parent, dict) and "_target_" in parent
         if name not in known and name not in MONAI_ARGUMENTS and not is_argument:
             near = difflib.get_close_matches(name, known, n=1)
-            errors.append(UsageError(f"--{id_}", "unknown id", advice=f"did you mean --{near[0]}?" if near else ""))
+            advice = REPLACED.get(name) or (f"did you mean --{near[0]}?" if near else "")
+            errors.append(UsageError(f"--{id_}", "unknown id", advice=advice))
     return errors
 
 
@@ -153,7 +160,7 @@ def check_command_line() -> None:
 
 def prepare_run(
     device: Any,
-    roi_size: Sequence[int],
+    window: str | Sequence[int],
     patch_size: Sequence[int] | None = None,
     seed: int | None = None,
     augment_on_device: bool = False,
@@ -164,7 +171,7 @@ def prepare_run(
     Args:
         device: the device of the run. The value is not used. A distributed run joins its process group when MONAI
             resolves this argument, which must happen before the processes are counted.
-        roi_size: voxels of a sliding window.
+        window: ``brain``, or the voxels of a sliding window.
         patch_size: voxels of a training crop; None if nothing is trained.
         seed: random seed; None leaves the random number generators as they are.
         augment_on_device: crop and augment on the device.
@@ -181,7 +188,7 @@ def prepare_run(
     use_huge_pages()
     if patch_size is not None:
         check_window("patch_size", patch_size)
-    check_window("roi_size", roi_size)
+    check_window("window", window, or_brain=True)
     if check_flag("augment_on_device", augment_on_device) and num_workers:  # forked processes cannot use a GPU
         raise UsageError("num_workers", expected="0 with augment_on_device", found=num_workers)
     if seed is not None:

@@ -15,7 +15,7 @@ import pytest
 import brats3d
 from brats3d.errors import DataError, UsageError
 
-FAST = {"roi_size": [32, 32, 32], "device": "cpu"}
+FAST = {"window": [32, 32, 32], "device": "cpu"}
 
 
 def test_predict_returns_the_segmentation_of_each_case(make_dataset, tmp_path: Path) -> None:

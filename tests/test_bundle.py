@@ -110,12 +110,12 @@ def test_a_run_starts_by_checking_sizes_and_seeding_every_generator(arguments, m
     arguments("something")
     drawn = []
     for seed in (3, 3, 4):
-        bundle.prepare_run("cpu", roi_size=[32, 32, 32], patch_size=[32, 32, 32], seed=seed)
+        bundle.prepare_run("cpu", window=[32, 32, 32], patch_size=[32, 32, 32], seed=seed)
         drawn.append(torch.rand(1).item())
     assert drawn[0] == drawn[1] != drawn[2]
-    for name in ("roi_size", "patch_size"):
+    for name in ("window", "patch_size"):
         with pytest.raises(ValueError, match=name):
-            bundle.prepare_run("cpu", **{"roi_size": [32, 32, 32], name: [40, 40, 40]})
+            bundle.prepare_run("cpu", **{"window": [32, 32, 32], name: [40, 40, 40]})
 
 
 def test_knobs_that_an_overlay_lists_as_unused_are_unknown() -> None:

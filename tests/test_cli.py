@@ -55,7 +55,7 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
         (["train", "a", "b"], "DIR: expected one folder of cases"),
         (["pretrain", "a"], "DIR: pretrain reads no cases"),
         (["train", "a", "--epochz", "9"], "did you mean --epochs?"),
-        (["predict", "a", "--roi_siz", "9"], "did you mean --roi_size?"),
+        (["predict", "a", "--windw", "9"], "did you mean --window?"),
         (["train", "a", "--epochs"], "--epochs: expected a value"),
         (["train", "a#b"], "'#'"),
         (["train", "a", "--output", "$x"], "'$'"),
@@ -164,7 +164,7 @@ def test_defects_of_files_are_explained(run, make_dataset, write_nifti, tmp_path
     }
     for name, (change, texts) in defects.items():
         folder = spoil(name, change)
-        code, _, err = run("predict", folder, "--output", tmp_path / "out" / name, "--roi_size", "[32,32,32]")
+        code, _, err = run("predict", folder, "--output", tmp_path / "out" / name, "--window", "[32,32,32]")
         assert code == 1, name
         assert all(text in one_line(err) for text in texts), (name, err)
         made = [path.name for path in (tmp_path / "out" / name).glob("*.nii.gz")]
@@ -181,7 +181,7 @@ def test_defects_of_files_are_explained(run, make_dataset, write_nifti, tmp_path
         folder = spoil(name, change)
         code, _, err = run(
             "train", folder, "--output", tmp_path / "out" / name,
-            "--patch_size", "[32,32,32]", "--roi_size", "[32,32,32]",
+            "--patch_size", "[32,32,32]", "--window", "[32,32,32]",
             "--network_def#channels", "[4,8]", "--network_def#strides", "[2]", "--epochs", 1, "--device", "cpu",
         )  # fmt: skip
         assert code == 1, name
@@ -195,7 +195,7 @@ def test_unusual_spacing_and_background_are_warned_about(run, make_dataset, writ
         image = nib.load(file)
         values = np.asanyarray(image.dataobj)
         write_nifti(file, values if "seg" in file.name else values + 100, np.diag([-1.3, -1.0, 1.0, 1.0]))
-    code, out, err = run("predict", folder, "--output", tmp_path / "out", "--roi_size", "[32,32,32]", "--device", "cpu")
+    code, out, err = run("predict", folder, "--output", tmp_path / "out", "--window", "[32,32,32]", "--device", "cpu")
     assert code == 0, err
     assert "1.3" in out
     assert "background is not 0" in out
@@ -211,7 +211,7 @@ def test_verbose_shows_the_traceback(run, tmp_path: Path) -> None:
 def test_sizes_that_the_network_cannot_process_are_refused_before_anything_is_read(
     run, make_dataset, size: str, tmp_path
 ) -> None:
-    for workflow, name in (("train", "patch_size"), ("predict", "roi_size")):
+    for workflow, name in (("train", "patch_size"), ("predict", "window")):
         code, _, err = run(
             workflow, make_dataset(root=tmp_path / workflow), "--output", tmp_path / "out", f"--{name}", size
         )
@@ -232,7 +232,7 @@ def test_an_empty_sequence_counts_as_absent_and_is_named(run, make_dataset, writ
     folder = make_dataset(cases=1)
     (file,) = folder.rglob("*_t1ce.nii.gz")
     write_nifti(file, np.zeros((16, 16, 12), np.int16))
-    code, out, err = run("predict", folder, "--output", tmp_path / "out", "--roi_size", "[32,32,32]")
+    code, out, err = run("predict", folder, "--output", tmp_path / "out", "--window", "[32,32,32]")
     assert code == 0, err
     assert file.name in out
 

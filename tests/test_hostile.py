@@ -162,7 +162,7 @@ def test_a_compressed_file_much_larger_than_its_voxels_is_not_read(make_dataset)
 def test_a_preview_omits_a_malicious_reference(make_dataset, run, tmp_path):
     data = make_dataset(1)
     huge_shape(data / CASE / f"{CASE}_seg.nii.gz")
-    code, _, err = run("predict", data, "--output", tmp_path / "out", "--roi_size", "[32,32,32]", "--preview")
+    code, _, err = run("predict", data, "--output", tmp_path / "out", "--window", "[32,32,32]", "--preview")
     assert code == 0, err
     assert (tmp_path / "out" / f"{CASE}.png").is_file()
 
@@ -318,7 +318,7 @@ def test_an_output_that_is_a_pipe_is_not_opened(make_dataset, run, tmp_path, nam
     data, out = make_dataset(1), tmp_path / "out"
     out.mkdir()
     pipe(out / name)
-    code, _, err = run("predict", data, "--output", out, "--stats", "--roi_size", "[32,32,32]")
+    code, _, err = run("predict", data, "--output", out, "--stats", "--window", "[32,32,32]")
     assert code == 2
     assert f"{name} was not written by brats3d" in err
     assert [path.name for path in out.iterdir()] == [name]

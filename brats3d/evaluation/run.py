@@ -25,7 +25,7 @@ def run_evaluation(
     checkpoint: str | Path,
     modalities: Sequence[str],
     output_dir: str | Path,
-    roi_size: Sequence[int],
+    window: str | Sequence[int],
 ) -> None:
     """Score a checkpoint on the validation cases, and refuse cases that the run in ``output_dir`` was trained on.
 
@@ -35,14 +35,15 @@ def run_evaluation(
         checkpoint: the file of the weights.
         modalities: the sequences of the input channels, in order.
         output_dir: folder of the scores.
-        roi_size: sliding window; a warning is logged if the weights were trained on patches of another size.
+        window: ``brain`` or the size of the sliding windows; a warning is logged if the weights were trained on patches
+            of another size.
 
     Raises:
         UsageError: if there is no such checkpoint or the folder cannot be written.
         DataError: if the checkpoint does not fit, or a case was used for training.
     """
     card = load_weights(network, checkpoint, modalities)
-    compare_windows(checkpoint, card, roi_size)
+    compare_windows(checkpoint, card, window)
     output_dir = writable_folder(output_dir)
     settings = output_dir / "settings.json"
     if settings.is_file():

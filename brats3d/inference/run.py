@@ -28,7 +28,7 @@ def run_inference(
     checkpoint: str | Path,
     modalities: Sequence[str],
     cases: Sequence[Mapping[str, Any]],
-    roi_size: Sequence[int],
+    window: str | Sequence[int],
     saver: SaveSegmentations,
     failures: Failures,
     skip_done: bool = True,
@@ -44,7 +44,8 @@ def run_inference(
         checkpoint: the weights.
         modalities: the sequences in the input channels.
         cases: the datalist items. Their headers are checked first.
-        roi_size: size of the sliding windows; logs a warning if the weights were trained on patches of another size.
+        window: ``brain`` or the size of the sliding windows; a warning is logged if the weights were trained on patches
+            of another size.
         saver: the handler that writes the segmentations.
         failures: the record of failed cases; it may hold some already.
         skip_done: skip the cases that an earlier run segmented from the same input, weights and settings. Segmentations
@@ -58,7 +59,7 @@ def run_inference(
         OSError, RuntimeError: immediately, for errors that affect every case: a full disk, a broken device.
     """
     check_flag("skip_done", skip_done)
-    compare_windows(checkpoint, load_weights(network, checkpoint, modalities), roi_size)
+    compare_windows(checkpoint, load_weights(network, checkpoint, modalities), window)
     if (processes := idist.get_world_size()) > 1:
         counts = [0] * processes
         dist.all_gather_object(counts, len(cases) + len(failures))  # objects, since gloo gathers no GPU tensors

@@ -1,22 +1,23 @@
-"""Stitch the windows of a volume on the GPU if it has room, otherwise in main memory.
+"""Choose how to predict a volume, and where, so that it fits into memory.
 
-MONAI stitches on the device of the image, and runs out of memory in the middle of a large volume (MONAI issues 854 and
-6427).
+A whole brain in one pass if there is room, otherwise sliding windows. These are stitched on the GPU if it has room,
+otherwise in main memory: MONAI stitches on the device of the image, and runs out of memory in the middle of a large
+volume (MONAI issues 854 and 6427).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from monai.inferers import Inferer, SlidingWindowInferer, SlidingWindowInfererAdapt
 from monai.utils import fall_back_tuple
 from torch import nn
 
-from brats3d.files import free_gpu_memory, gib
-from brats3d.networks import stitched_bytes, window_need
+from brats3d.files import free_gpu_memory, free_memory, gib
+from brats3d.networks import BRAIN, MAX_VOXELS, BrainInferer, stitched_bytes, window_need
 
 logger = logging.getLogger("brats3d")
 
@@ -24,10 +25,11 @@ CPU = torch.device("cpu")
 
 
 class Stitcher:
-    """Call an inferer with the device on which to stitch, chosen for each volume.
+    """Call an inferer, or the sliding windows of a :class:`brats3d.networks.BrainInferer`, as each volume requires.
 
-    If memory runs out nevertheless (another process may have taken it), the volume is predicted again and stitched
-    in main memory. An inferer with a ``device``, a ``cpu_thresh`` or its own rules is called unchanged.
+    If memory runs out nevertheless (another process may have taken it), the volume is predicted again: by sliding
+    windows, or stitched in main memory. An inferer with a ``device``, a ``cpu_thresh`` or its own rules is called
+    unchanged.
 
     Args:
         free: returns the bytes that are free on a device, or None if the choice does not matter there.
@@ -36,7 +38,7 @@ class Stitcher:
     def __init__(self, free: Callable[[torch.device], int | None] = free_gpu_memory) -> None:
         self.free = free
         self._windows: dict[tuple[int, ...], tuple[int, int]] = {}
-        self._logged = False
+        self._logged: set[str] = set()
 
     def __call__(
         self,
@@ -55,6 +57,16 @@ class Stitcher:
             network: the network behind the predictor.
             dtype: the dtype in which it computes.
         """
+        if isinstance(inferer, BrainInferer):
+            if self._fits_in_one_pass(inferer, image, network, dtype):
+                try:
+                    return inferer(image, predictor)
+                except RuntimeError as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                logger.warning("%s is out of memory: repeating the case with sliding windows", image.device)
+                _empty_cache(image.device)
+            inferer = inferer.windows
         free = self.free(image.device)
         if free is None or not _device_is_open(inferer):
             return inferer(image, predictor)
@@ -66,22 +78,49 @@ class Stitcher:
             if not _is_out_of_memory(error):
                 raise
         logger.warning("%s is out of memory: repeating the case, stitched in main memory", image.device)
-        if image.device.type == "cuda":
-            torch.cuda.empty_cache()
+        _empty_cache(image.device)
         return inferer(image, predictor, device=CPU)
+
+    def _fits_in_one_pass(
+        self, inferer: BrainInferer, image: torch.Tensor, network: nn.Module, dtype: torch.dtype
+    ) -> bool:
+        """Return True if a volume can be predicted in one pass; log once if not, although it should be."""
+        shape = image.shape[2:]
+        size, roi = inferer.pass_size(shape), inferer.roi_size(shape)
+        if size is None:
+            if inferer.window == BRAIN:
+                self._log_windows(shape, roi, f"one pass is limited to {MAX_VOXELS} voxels")
+            return False
+        window, out_channels = self._window((*image.shape[:2], *roi), network, dtype, image.device)
+        # One pass needs no more bytes per voxel than a window. Afterwards there are logits, probabilities and regions.
+        need = max(window * math.prod(size) // math.prod(roi), 3 * 4 * out_channels * math.prod(shape))
+        free = self.free(image.device)
+        free = free_memory() if free is None else free
+        if need > 0.9 * free:  # a tenth stays free because memory is fragmented
+            self._log_windows(shape, roi, f"one pass needs {gib(need)} GiB, {gib(free)} GiB are free on {image.device}")
+            return False
+        if "pass" not in self._logged:
+            self._logged.add("pass")
+            logger.info("window: the whole brain in one pass, with the statistics of windows of %s voxels", roi)
+        return True
+
+    def _log_windows(self, shape: torch.Size, roi: tuple[int, ...], reason: str) -> None:
+        if "windows" not in self._logged:
+            self._logged.add("windows")
+            text = "volumes such as one of %s voxels are predicted by sliding windows of %s: %s"
+            logger.warning(text, tuple(shape), roi, reason)
 
     def _fits(
         self, inferer: SlidingWindowInferer, image: torch.Tensor, network: nn.Module, dtype: torch.dtype, free: int
     ) -> bool:
-        # The input of the network: a window, unless the inferer has another size.
-        roi = getattr(inferer, "pass_size", partial(fall_back_tuple, inferer.roi_size))(image.shape[2:])
+        roi = fall_back_tuple(inferer.roi_size, image.shape[2:])
         window, out_channels = self._window((inferer.sw_batch_size, image.shape[1], *roi), network, dtype, image.device)
         stitched = stitched_bytes(image.shape, roi, out_channels)
         # Besides the stitched volume, a window must fit or, after the last one, the probabilities and regions, each as
         # large as the logits. A tenth stays free because memory is fragmented.
         fits = stitched + max(window, 2 * stitched) <= 0.9 * free
-        if not fits and not self._logged:
-            self._logged = True
+        if not fits and "stitching" not in self._logged:
+            self._logged.add("stitching")
             text = "stitching volumes in main memory: a window needs %s GiB, the volume %s GiB, %s GiB are free on %s"
             logger.info(text, gib(window), gib(3 * stitched), gib(free), image.device)
         return fits
@@ -108,6 +147,11 @@ def _device_is_open(inferer: Inferer) -> bool:
         and inferer.device is None
         and inferer.cpu_thresh is None
     )
+
+
+def _empty_cache(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:

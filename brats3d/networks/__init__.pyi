@@ -9,7 +9,7 @@ from .checkpoint_file import (
     read_content as read_content,
     save_checkpoint as save_checkpoint,
 )
-from .inferers import OnePassInferer as OnePassInferer, choose_inferer as choose_inferer
+from .inferers import MAX_VOXELS as MAX_VOXELS, BrainInferer as BrainInferer
 from .instance_norm import with_window_norms as with_window_norms
 from .load_weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
 from .loss import DiceBCELoss as DiceBCELoss
@@ -22,4 +22,9 @@ from .precision import (
 )
 from .tissue_loss import TissueLoss as TissueLoss
 from .weight_averaging import AverageWeights as AverageWeights, moving_average as moving_average
-from .window_size import check_window as check_window, compare_windows as compare_windows
+from .window_size import (
+    BRAIN as BRAIN,
+    check_window as check_window,
+    compare_windows as compare_windows,
+    trained_patch_size as trained_patch_size,
+)

@@ -17,7 +17,7 @@ EVALUATION_KNOBS = (
     "datalist",
     "label_convention",
     "patch_size",
-    "roi_size",
+    "window",
     "overlap",
     "threshold",
     "score_rules",

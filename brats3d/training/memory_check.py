@@ -15,12 +15,13 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from monai.engines import Evaluator, Trainer
+from monai.utils import fall_back_tuple
 from torch import nn
 
 from brats3d.data import MORE_SHARED_MEMORY
 from brats3d.errors import UsageError
 from brats3d.files import first_line, free_gpu_memory, free_memory, free_shared_memory, gib, total_memory
-from brats3d.networks import OnePassInferer, compute_dtype, step_need, stitched_bytes, window_need
+from brats3d.networks import BrainInferer, compute_dtype, step_need, stitched_bytes, window_need
 
 logger = logging.getLogger("brats3d")
 
@@ -31,13 +32,15 @@ REFUSED_FROM = 1.5
 WORKER_BYTES = 300 * 2**20
 """Memory of a worker process without its batches: Python objects, and pages of libraries that it writes to."""
 
+OTHER_SIZE = (128, 128, 128)
+"""Size of the input if neither the data set nor the inferer has one."""
+
 CPU = torch.device("cpu")
 
 
 def check_memory(
     network: nn.Module,
     evaluator: Evaluator,
-    roi_size: Sequence[int],
     channels: int,
     amp: bool,
     trainer: Trainer | None = None,
@@ -50,7 +53,6 @@ def check_memory(
     Args:
         network: the bare network.
         evaluator: evaluator of the cases to validate on or to segment.
-        roi_size: voxels of a sliding window.
         channels: channels of an image.
         amp: bfloat16 autocast.
         trainer: None if nothing is trained.
@@ -64,7 +66,7 @@ def check_memory(
     """
     if idist.get_rank() > 0:
         return
-    job = _Job(network, evaluator, list(roi_size), channels, amp, trainer, list(patch_size or ()), patches)
+    job = _Job(network, evaluator, channels, amp, trainer, list(patch_size or ()), patches)
     _check_shared_memory(job.shared_bytes(), ignore_memory)
     try:
         step, validation = job.step_bytes(), job.validation_bytes()
@@ -74,7 +76,7 @@ def check_memory(
     needs = {CPU: job.loader_needs()}
     need = needs.setdefault(job.device, {})
     need["network"] = job.state_bytes()
-    need |= {"step": step} if step >= validation else {"validation" if trainer else "windows": validation}
+    need |= {"step": step} if step >= validation else {"validation" if trainer else "inference": validation}
     for engine in job.engines:
         dataset = engine.data_loader.dataset
         if hasattr(dataset, "expected_bytes"):
@@ -124,7 +126,6 @@ class _Job:
 
     network: nn.Module
     evaluator: Evaluator
-    roi_size: list[int]
     channels: int
     amp: bool
     trainer: Trainer | None
@@ -134,6 +135,13 @@ class _Job:
     @property
     def device(self) -> torch.device:
         return torch.device(self.evaluator.state.device)
+
+    @property
+    def roi_size(self) -> tuple[int, ...]:
+        """Voxels of a sliding window."""
+        inferer = self.evaluator.inferer
+        windows = inferer.windows if isinstance(inferer, BrainInferer) else inferer
+        return fall_back_tuple(getattr(windows, "roi_size", OTHER_SIZE), OTHER_SIZE)
 
     @property
     def engines(self) -> list[Any]:
@@ -149,13 +157,17 @@ class _Job:
     def validation_bytes(self) -> int:
         """Bytes of the inference of one case."""
         dataset, inferer = self.evaluator.data_loader.dataset, self.evaluator.inferer
-        shape = dataset.expected_shape() if hasattr(dataset, "expected_shape") else self.roi_size
-        image = (1, self.channels, *shape)
-        if isinstance(inferer, OnePassInferer):
-            input_shape = (1, self.channels, *inferer.pass_size(shape))
-        else:
-            input_shape = (getattr(inferer, "sw_batch_size", 1), self.channels, *self.roi_size)
-        window = window_need(self.network, input_shape, compute_dtype(self.device, self.amp))
+        shape = tuple(dataset.expected_shape()) if hasattr(dataset, "expected_shape") else self.roi_size
+        image, dtype = (1, self.channels, *shape), compute_dtype(self.device, self.amp)
+        if isinstance(inferer, BrainInferer):
+            if size := inferer.pass_size(shape):
+                need = window_need(self.network, (1, self.channels, *size), dtype)
+                logits = 4 * math.prod(shape) * need.output_shape[1]
+                whole = 4 * math.prod(image) + max(need.on(self.device), 3 * logits)
+                if whole <= _free(self.device):  # otherwise the brain goes through windows
+                    return whole
+            inferer = inferer.windows
+        window = window_need(self.network, (getattr(inferer, "sw_batch_size", 1), self.channels, *self.roi_size), dtype)
         stitched = stitched_bytes(image, self.roi_size, window.output_shape[1])
         # Image, stitched logits, and either the windows or, after the last window, probabilities and regions.
         return 4 * math.prod(image) + stitched + max(window.on(self.device), 2 * stitched)
@@ -185,10 +197,8 @@ class _Job:
 
     def advice(self, step: int, validation: int) -> list[str]:
         """Knobs to change so that less memory is needed."""
-        if isinstance(self.evaluator.inferer, OnePassInferer):
-            return ["set --one_pass to False"]
         if self.trainer is None or validation > step:
-            return [f"lower --roi_size (it is {self.roi_size})"]
+            return [f"set --window to less than {list(self.roi_size)}"]
         advice = [f"lower --patch_size (it is {self.patch_size})"] if max(self.patch_size) > 32 else []
         return [*advice, "lower --batch_size"] if self.patches > 1 else advice
 

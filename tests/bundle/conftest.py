@@ -14,7 +14,6 @@ from brats3d.phantoms import write_phantoms
 
 TINY: dict[str, Any] = {
     "patch_size": [32, 32, 32],
-    "roi_size": [48, 48, 48],
     "network_def#channels": [4, 8, 8, 8, 8],
     "epochs": 2,
     "amp": False,  # the same numbers on every CPU

@@ -75,7 +75,8 @@ def segment_by_hand(built: ConfigWorkflow, case: Case, present: Sequence[str], f
     data = built.preprocessing({"image": paths})
     assert [not channel.any() for channel in data["image"]] == [m not in present for m in MODALITIES]
     with torch.no_grad():
-        logits = built.inferer(data["image"][None], built.parser.get_parsed_content("network").eval())[0]
+        inferer, network = (built.parser.get_parsed_content(f"predictor#{name}") for name in ("inferer", "network"))
+        logits = inferer(data["image"][None], network.eval())[0]
     return built.postprocessing({"image": data["image"], "pred": logits})["pred"].numpy()[0]
 
 
@@ -154,7 +155,7 @@ def test_monais_command_segments_cases_with_absent_sequences(
         "--config_file",
         installed_bundle() / "configs/inference.yaml",
     ]
-    knobs = ["--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[48,48,48]", "--device", "cpu", "--amp", "False"]
+    knobs = ["--network_def#channels", "[4,8,8,8,8]", "--window", "[48,48,48]", "--device", "cpu", "--amp", "False"]
     paths = ["--dataset_dir", data, "--output_dir", "there", "--checkpoint", weights]
     done = subprocess.run(
         [*command, *paths, *knobs], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
@@ -281,7 +282,7 @@ def test_damaged_weights_and_cards_are_refused_in_one_line(
         path.with_suffix(suffix).write_bytes(weights.with_suffix(suffix).read_bytes())
     damage, expected = DAMAGE[name]
     damage(path)
-    options = ["--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[48,48,48]", "--device", "cpu"]
+    options = ["--network_def#channels", "[4,8,8,8,8]", "--window", "[48,48,48]", "--device", "cpu"]
     if name == "tensors":
         options += ["--modalities", "['t1','t2','flair']"]
     folder = case.images["t1"].parent

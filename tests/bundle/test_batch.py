@@ -34,7 +34,7 @@ from brats3d.networks.checkpoint_file import save_checkpoint
 Workflow = Callable[..., ConfigWorkflow]
 Run = Callable[..., tuple[int, str, str]]
 Predict = Callable[..., tuple[int, str, str]]
-TINY = ("--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[32,32,32]", "--device", "cpu", "--amp", "False")
+TINY = ("--network_def#channels", "[4,8,8,8,8]", "--device", "cpu", "--amp", "False")
 IDS = [f"BraTS20_Training_{i:03d}" for i in (1, 2, 3)]
 
 
@@ -415,11 +415,10 @@ def test_a_changed_segmentation_is_kept_and_the_other_cases_are_segmented(name, 
 @pytest.mark.parametrize(
     "option",
     [
-        ("--roi_size", "[48,48,48]"),
+        ("--window", "[48,48,48]"),
         ("--overlap", 0.5),
         ("--label_convention", "brats2023"),
         ("--inferer#mode", "constant"),
-        ("--one_pass", "True"),
         ("--threshold", 0.4),
         ("--postprocessing#transforms#1#threshold", 0.4),
         ("--preview",),

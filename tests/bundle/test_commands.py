@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 CONFIGS = installed_bundle() / "configs"
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = [
-    "--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]",
+    "--patch_size", "[32,32,32]", "--window", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]",
     "--epochs", "1", "--device", "cpu",
 ]  # fmt: skip
 

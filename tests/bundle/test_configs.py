@@ -92,12 +92,15 @@ def test_configs_have_no_lambda_and_no_list_position(names: list[str]) -> None:
 def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
     train, inference = merged(["train.yaml"]), merged(["inference.yaml"])
     assert train["network_def"] == inference["network_def"]
-    assert train["network"] == inference["network"]["network"]
-    assert train["validate"]["inferer"] == inference["inferer"]
-    for knob in ("modalities", "overlap", "amp", "device"):
+    assert train["network"] == inference["predictor"]["network"]["network"]
+    assert train["validate"]["network"] == {**inference["predictor"]["network"], "network": "@network"}
+    windows = train["validate"]["inferer"].pop("windows")
+    assert windows == {**inference["inferer"], "roi_size": "@patch_size"}
+    del inference["predictor"]["inferer"]["patch_size"]
+    assert {**train["validate"]["inferer"], "windows": "@inferer"} == inference["predictor"]["inferer"]
+    assert train["patch_size"] == inference["inferer"]["roi_size"]
+    for knob in ("modalities", "window", "overlap", "amp", "device"):
         assert train[knob] == inference[knob], knob
-    assert train["roi_size"] == "@patch_size"
-    assert train["patch_size"] == inference["roi_size"]
 
     def image_only(transform: dict[str, Any]) -> dict[str, Any]:
         return {**transform, "keys": "image"}
@@ -127,7 +130,7 @@ def test_settings_are_the_values_of_the_knobs(names: list[str]) -> None:
     knobs = [knob.name for knob in read_knobs(CONFIGS / name for name in names)]
     settings = parser.get_parsed_content("settings")
     assert list(settings) == knobs
-    assert settings["roi_size"] == settings["patch_size"] == [128, 128, 128]
+    assert (settings["window"], settings["patch_size"]) == ("brain", [128, 128, 128])
     assert ("fold" in settings) is (names == EVERY["train"])
 
 
@@ -148,7 +151,7 @@ def test_settings_that_are_free_at_a_resume_are_knobs(names: list[str]) -> None:
 
 def test_configs_are_short() -> None:
     lines = {name: len((CONFIGS / name).read_text().splitlines()) for name in ("train.yaml", "pretrain.yaml")}
-    assert lines["train.yaml"] <= 260 and lines["pretrain.yaml"] <= 130
+    assert lines["train.yaml"] <= 265 and lines["pretrain.yaml"] <= 130
 
 
 def test_knobs_that_do_not_apply_to_a_pretraining_are_knobs_of_train() -> None:

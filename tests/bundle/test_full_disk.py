@@ -14,7 +14,7 @@ import pytest
 
 from brats3d.networks.checkpoint_file import read_checkpoint
 
-SMALL = ["--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--device", "cpu", "--batch_size", "1"]
+SMALL = ["--patch_size", "[32,32,32]", "--window", "[48,48,48]", "--device", "cpu", "--batch_size", "1"]
 SMALL += ["--amp", "False"]  # the same numbers on every CPU
 NETWORK = ["--network_def#channels", "[16,32,64,64,64]"]  # last.pt has 16 MB, best.pt 5
 RUN = ["--epochs", "4", "--val_interval", "1", "--cache_dir", "None", *SMALL, *NETWORK]

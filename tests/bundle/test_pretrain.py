@@ -292,7 +292,7 @@ def test_a_knob_outside_its_range_is_refused_by_name(
 
 
 def test_the_command_takes_minutes_and_no_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    tiny = ["--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[48,48,48]", "--patch_size", "[32,32,32]"]
+    tiny = ["--network_def#channels", "[4,8,8,8,8]", "--window", "[48,48,48]", "--patch_size", "[32,32,32]"]
     small = ["--size", "small", "--val_cases", "1", "--pool", "1", "--epoch_length", "1", "--device", "cpu"]
     run = tmp_path / "run"
     assert cli.main(["pretrain", "--minutes", "0.001", "--output", str(run), "--amp", "false", *tiny, *small]) == 0

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 CONFIGS = installed_bundle() / "configs"
 OPTIONS = {
     "patch_size": "[32,32,32]",
-    "roi_size": "[48,48,48]",
+    "window": "[48,48,48]",
     "network_def#channels": "[4,8,8,8,8]",
     "amp": "False",
     "epochs": "8",
@@ -148,7 +148,7 @@ def segment(cases: Path, output: Path, processes: int, *options: str) -> tuple[i
     names = ["inference.yaml", *(["multi_gpu_inference.yaml"] if processes > 1 else [])]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     command = [sys.executable, *launcher, "-m", "monai.bundle", "run"]
-    command += ["--config_file", str([str(CONFIGS / name) for name in names]), "--roi_size", "[32,32,32]"]
+    command += ["--config_file", str([str(CONFIGS / name) for name in names]), "--window", "[32,32,32]"]
     command += ["--amp", "False", "--dataset_dir", str(cases), "--output_dir", str(output), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

@@ -32,7 +32,7 @@ from brats3d.report.curves import read_curves
 from brats3d.training.run_lock import LOCK_NAME
 
 Workflow = Callable[..., ConfigWorkflow]
-TINY_NETWORK = {"network_def#channels": [4, 8, 8, 8, 8], "roi_size": [48, 48, 48], "device": "cpu"}
+TINY_NETWORK = {"network_def#channels": [4, 8, 8, 8, 8], "window": [48, 48, 48], "device": "cpu"}
 AXIS_CODES = ["".join(code) for axes in itertools.permutations(("LR", "AP", "SI")) for code in itertools.product(*axes)]
 
 
@@ -269,13 +269,13 @@ def test_a_segmentation_has_the_size_of_its_image(
             stored.parent.mkdir(parents=True, exist_ok=True)
             nib.save(cut, stored)
         best = trained / "checkpoints" / "best.pt"
-        options = {"roi_size": [32, 32, 32], "overlap": 0.5, "checkpoint": best}
+        options = {"window": [32, 32, 32], "overlap": 0.5, "checkpoint": best}
         workflow("predict", dataset_dir=tmp_path / name, output_dir=tmp_path / "out", **options).run()
         assert nib.load(tmp_path / "out" / f"{name}.nii.gz").shape == shape
 
 
 def test_brats3d_train_evaluate_predict(phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    tiny = ["--network_def#channels", "[4,8,8,8,8]", "--roi_size", "[48,48,48]", "--device", "cpu"]
+    tiny = ["--network_def#channels", "[4,8,8,8,8]", "--window", "[48,48,48]", "--device", "cpu"]
     training = [*tiny, "--patch_size", "[32,32,32]", "--epochs", "1"]
     run, out = str(tmp_path / "run"), str(tmp_path / "out")
     assert cli.main(["train", str(phantoms), "--output", run, *training]) == 0

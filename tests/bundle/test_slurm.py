@@ -67,7 +67,7 @@ def test_two_nodes_train_and_a_later_job_reports_the_finished_run(phantoms: Path
         "RDZV_PORT": str(port),
     }
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "2"}
-    options = ["--patch_size", "[32,32,32]", "--roi_size", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]"]
+    options = ["--patch_size", "[32,32,32]", "--window", "[48,48,48]", "--network_def#channels", "[4,8,8,8,8]"]
     options += ["--epochs", "1", "--batch_size", "1", "--output_dir", tmp_path / "run"]
     code, output = submit("train.sbatch", phantoms, *options, SLURM_JOB_ID="7", **slurm)
     assert code == 0 and "finished: best mean Dice" in output, output
@@ -83,7 +83,7 @@ def test_a_job_array_segments_each_case_once(phantoms: Path, tmp_path: Path, sub
     written = []
     for task in "12":
         slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MAX": "2", "SLURM_CPUS_PER_TASK": "1"}
-        code, output = submit("predict.sbatch", phantoms, tmp_path / "out", "--roi_size", "[32,32,32]", **slurm)
+        code, output = submit("predict.sbatch", phantoms, tmp_path / "out", "--window", "[32,32,32]", **slurm)
         assert code == 0, output
         written.append(set(re.findall(r"(\S+)\.nii\.gz  WT", output)))
     assert written[0].isdisjoint(written[1]) and len(written[0] | written[1]) == 4

@@ -8,6 +8,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer, SlidingWindowInf
 from torch import nn
 
 from brats3d.inference.stitching import Stitcher
+from brats3d.networks.inferers import BrainInferer
 from brats3d.networks.memory_estimate import stitched_bytes
 
 CPU = torch.device("cpu")
@@ -88,15 +89,66 @@ def test_the_memory_of_a_window_depends_on_the_network(log):
         assert len(log.records) == logged
 
 
-def test_the_input_size_of_one_pass_counts(log):
-    class Whole(Spy):
-        def pass_size(self, shape):
-            return 64, 64, 64
+def brain_inferer(window="brain", **options) -> BrainInferer:
+    inferer = BrainInferer(Spy(**options), window)
+    inferer.windows.devices = inferer.devices = []
+    return inferer
 
-    for inferer, logged in ((Spy(), 0), (Whole(), 1)):  # 64 channels: 0.1 MB of a window of 8³, 67 MB of 64³
-        log.clear()
-        stitch(inferer, 85 * 10**6, network=nn.Sequential(nn.Conv3d(1, 64, 1), nn.Conv3d(64, 3, 1)))
-        assert len(log.records) == logged
+
+def test_a_brain_that_fits_passes_once(log):
+    inferer = brain_inferer()
+    assert stitch(inferer, PLENTY, (1, 1, 20, 40, 17)).shape == (1, 3, 20, 40, 17)
+    assert inferer.devices == []
+    assert [(r.levelname, r.args) for r in log.records] == [("INFO", ((8, 8, 8),))]
+
+
+def test_a_brain_that_does_not_fit_goes_through_windows_and_a_warning_with_the_numbers_is_logged_once(log):
+    """64 channels take 0.1 MB in a window of 8³, 38 MB in a brain of 48³; 63 MB are a constant of the CPU."""
+    inferer, network = brain_inferer(), nn.Sequential(nn.Conv3d(1, 64, 1), nn.Conv3d(64, 3, 1))
+    stitcher = Stitcher(lambda device: 80 * 10**6)
+    with torch.no_grad():
+        for _ in range(2):
+            assert stitcher(inferer, torch.randn(1, 1, 48, 48, 48), network, network, torch.float32).shape[2] == 48
+    assert inferer.devices == [CPU, CPU]
+    (record,) = log.records
+    assert record.levelname == "WARNING"
+    shape, roi, reason = record.args
+    assert (shape, roi) == ((48, 48, 48), (8, 8, 8)) and "0.1 GiB are free on cpu" in reason
+
+
+def test_on_a_cpu_a_brain_is_compared_with_the_free_main_memory(monkeypatch, log):
+    monkeypatch.setattr("brats3d.inference.stitching.free_memory", lambda: 10**6)
+    inferer, network = brain_inferer(), nn.Conv3d(1, 3, 1)
+    with torch.no_grad():
+        Stitcher()(inferer, torch.randn(1, 1, 20, 20, 20), network, network, torch.float32)
+    assert inferer.devices == ["its own"] and [r.levelname for r in log.records] == ["WARNING"]
+
+
+def test_a_volume_above_the_limit_of_one_pass_goes_through_windows_and_a_warning_is_logged(monkeypatch, log):
+    monkeypatch.setattr("brats3d.networks.inferers.MAX_VOXELS", 1000)
+    inferer = brain_inferer()
+    stitch(inferer, PLENTY, (1, 1, 20, 20, 20))
+    assert inferer.devices == [CPU]
+    assert [(r.levelname, r.args[:2]) for r in log.records] == [("WARNING", ((20, 20, 20), (8, 8, 8)))]
+
+
+def test_sliding_windows_that_were_asked_for_log_no_warning(log):
+    inferer = brain_inferer([32, 32, 32])
+    assert stitch(inferer, PLENTY, (1, 1, 40, 20, 20)).shape == (1, 3, 40, 20, 20)
+    assert inferer.devices == [CPU] and not log.records
+
+
+def test_a_brain_that_runs_out_of_memory_is_repeated_with_windows(log):
+    class Hungry(nn.Conv3d):
+        def forward(self, x):
+            if x.shape[2] > 8:
+                raise torch.OutOfMemoryError("no memory")
+            return super().forward(x)
+
+    inferer = brain_inferer()
+    assert stitch(inferer, PLENTY, network=Hungry(1, 3, 1)).shape == (1, 3, 12, 8, 8)
+    assert inferer.devices == [CPU]
+    assert "repeating the case with sliding windows" in log.text
 
 
 def test_a_case_that_runs_out_of_memory_is_repeated_in_main_memory(log):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from brats3d.errors import UsageError
-from brats3d.networks.window_size import check_window, compare_windows
+from brats3d.networks.window_size import check_window, compare_windows, trained_patch_size
 
 
 @pytest.mark.parametrize("size", [[32, 32, 32], (96, 128, 160)])
 def test_multiples_of_16_from_32_are_valid(size):
-    check_window("roi_size", size)
+    check_window("patch_size", size)
 
 
 @pytest.mark.parametrize("size", [[16, 32, 32], [40, 48, 48], [32, 32], [32.0, 32, 32], "[32,32,32]", 32, None])
@@ -20,9 +22,33 @@ def test_other_sizes_are_refused_under_the_knobs_name(size):
     assert (error.value.subject, error.value.found) == ("patch_size", size)
 
 
+@pytest.mark.parametrize("window", ["foo", 128, None, [64, 64], "[64,64,64]"])
+def test_a_window_is_a_brain_or_a_size(window):
+    check_window("window", "brain", or_brain=True)
+    with pytest.raises(UsageError) as error:
+        check_window("window", window, or_brain=True)
+    assert (error.value.subject, error.value.found) == ("window", window)
+    assert error.value.expected.startswith("brain, or three multiples of 16")
+
+
 @pytest.mark.parametrize(
-    ("card", "warned"), [({}, False), ({"patch_size": [96, 96, 96]}, False), ({"patch_size": [64, 64, 64]}, True)]
+    ("card", "window", "warned"),
+    [
+        ({}, (96, 96, 96), False),
+        ({"patch_size": [96, 96, 96]}, (96, 96, 96), False),
+        ({"patch_size": [64, 64, 64]}, (96, 96, 96), True),
+        ({"patch_size": [64, 64, 64]}, "brain", False),
+    ],
 )
-def test_windows_of_another_size_than_the_patches_log_a_warning(log, card, warned):
-    compare_windows("best.pt", card, (96, 96, 96))
-    assert ("--roi_size" in log.text) is warned
+def test_windows_of_another_size_than_the_patches_log_a_warning(log, card, window, warned):
+    compare_windows("best.pt", card, window)
+    assert ('--window brain or --window "[64, 64, 64]"' in log.text) is warned
+
+
+def test_the_size_of_the_training_patches_is_in_the_card(tmp_path):
+    assert trained_patch_size(tmp_path / "a.pt") is None
+    (tmp_path / "a.pt").touch()
+    card = {"modalities": ["t1"], "regions": ["TC", "WT", "ET"], "network_def": {}}
+    for more in ({}, {"patch_size": [96, 64, 96]}):
+        (tmp_path / "a.json").write_text(json.dumps({**card, **more}))
+        assert trained_patch_size(tmp_path / "a.pt") == more.get("patch_size")

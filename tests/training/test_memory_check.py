@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from brats3d.errors import UsageError
-from brats3d.networks.inferers import choose_inferer
+from brats3d.networks.inferers import BrainInferer
 from brats3d.networks.loss import DiceBCELoss
 from brats3d.training.memory_check import check_memory
 
@@ -49,7 +49,7 @@ def check(monkeypatch):
         cached: float = 0,
         patch: int = 64,
         patches: int = 2,
-        one_pass: bool = False,
+        window=(32, 32, 32),
         edge: int = 64,
         workers: int = 0,
         **options,
@@ -60,9 +60,9 @@ def check(monkeypatch):
             network=network,
             state=SimpleNamespace(device=CPU),
             data_loader=DataLoader(Cases(edge=edge)),
-            inferer=choose_inferer(SlidingWindowInferer(roi_size=(32, 32, 32)), one_pass),
+            inferer=BrainInferer(SlidingWindowInferer(roi_size=(32, 32, 32)), window),
         )
-        sizes = {"roi_size": [32] * 3, "patch_size": [patch] * 3, "patches": patches, "channels": 4, "amp": False}
+        sizes = {"patch_size": [patch] * 3, "patches": patches, "channels": 4, "amp": False}
         monkeypatch.setattr("brats3d.training.memory_check.free_memory", lambda: int(free * GIB))
         monkeypatch.setattr("brats3d.training.memory_check.total_memory", lambda: int(total * GIB))
         check_memory(**{"network": network, "evaluator": evaluator, "trainer": trainer, **sizes, **options})
@@ -94,14 +94,15 @@ def test_a_cache_that_does_not_fit_logs_a_warning_and_is_no_reason_to_refuse(che
     assert "; lower --cache, or " in log.records[0].message
 
 
-def test_one_pass_needs_more_memory_and_the_advice_is_to_use_windows(check, log):
+def test_one_pass_needs_more_memory_and_where_it_does_not_fit_windows_are_estimated(check, log):
     check(free=20, trainer=None, edge=160)
-    check(free=20, trainer=None, edge=160, one_pass=True)
-    check(free=0.01, trainer=None, edge=160, one_pass=True)
-    windows, whole, too_little = (r.message for r in log.records)
-    need, more = (float(re.search(r"windows (\d\.\d)", text)[1]) for text in (windows, whole))
-    assert more > need + 0.2
-    assert too_little.endswith("; set --one_pass to False")
+    check(free=20, trainer=None, edge=160, window="brain")
+    check(free=0.3, trainer=None, edge=160, window="brain")
+    check(free=0.01, trainer=None, edge=160, window="brain")
+    windows, whole, fallback, too_little = (r.message for r in log.records)
+    need, more, less = (float(re.search(r"inference (\d\.\d)", text)[1]) for text in (windows, whole, fallback))
+    assert more > need + 0.2 and less == need
+    assert too_little.endswith("; set --window to less than [32, 32, 32]")
 
 
 def test_knobs_at_their_minimum_are_not_in_the_advice(check, log):
@@ -139,7 +140,7 @@ def test_worker_processes_need_shared_memory(check, log, monkeypatch):
 
 def test_the_estimate_of_inference_has_a_window_and_a_volume(check, log):
     check(free=20, trainer=None)
-    assert re.search(r"of RAM \(network 0\.0, windows 0\.1\) of 20\.0 GiB free", log.text)
+    assert re.search(r"of RAM \(network 0\.0, inference 0\.1\) of 20\.0 GiB free", log.text)
 
 
 def test_a_network_that_depends_on_input_values_is_not_estimated(check, log):
