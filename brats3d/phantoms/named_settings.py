@@ -124,6 +124,7 @@ _WIDE = replace(
     _VARIED,
     rigid_rotation_deg=(-12, 12),
     bend_mm=(0, 5),
+    atrophic=0.25,
     all_thick=0.15,
     slice_gap_mm=(0, 2),
     slice_tilt=(-0.2, 0.2),

@@ -14,6 +14,7 @@ import torch
 
 from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES
+from brats3d.phantoms.atrophy import draw_atrophy
 from brats3d.phantoms.contrast import draw_contrast
 from brats3d.phantoms.head import (
     Box,
@@ -112,6 +113,7 @@ def make_phantom_tensors(
         raise UsageError("seed", expected="an integer from 0", found=seed)
     setting = get_setting(setting)
     rng = RandomStream(seed, torch.device(device))
+    setting = draw_atrophy(rng.substream("atrophy"), setting)
     low_grade = rng.chance(setting.low_grade)
 
     coords = place_head(rng, setting, grid)

@@ -78,6 +78,7 @@ class Setting:
     ventricle_level: Range = OFF  # fraction of CSF at which a wall is drawn; averaging has blurred all walls
     csf_weight: Range = (1, 1)  # factor on the fraction of CSF: above 1 wide sulci (atrophy), below 1 narrow ones
     gyri: Range = OFF  # how strongly random sulci and white-matter blades are cut into the cortex
+    atrophic: float = 0  # chance of atrophy, which widens ventricles and sulci together: see atrophy.py
     sharpness: Range = (1, 2.5)  # exponent of the tissue fractions: the average atlas is smoother than any single brain
     # --- skull-stripping ---
     strip_mm: Range = (0, 3)  # how deep below the brain's surface skull-stripping cuts
