@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from brats3d.phantoms.random_contrast import draw_random_contrast
 from brats3d.phantoms.random_numbers import RandomStream
+from brats3d.phantoms.relaxation import draw_relaxation_contrast
 from brats3d.phantoms.settings import Setting
 
 TISSUES = ("csf", "gm", "wm", "core", "edema", "enhancing", "cyst", "blood")
@@ -15,8 +16,11 @@ def draw_contrast(rng: RandomStream, setting: Setting, low_grade: bool) -> dict[
 
     T1ce repeats T1 except in enhancing tissue, because tissue without contrast agent looks alike in both; or its
     tissues are drawn anew (``t1ce_other``), as if the two scans had different parameters. The core of a low-grade
-    tumour is usually darker in T1 and brighter in T2 than the edema around it. With the chance ``random_contrast``,
-    healthy tissues have no order; see :func:`brats3d.phantoms.random_contrast.draw_random_contrast`.
+    tumour is usually darker in T1 and brighter in T2 than the edema around it.
+
+    With the chance ``relaxation``, :func:`brats3d.phantoms.relaxation.draw_relaxation_contrast` draws the contrast;
+    of the other cases, the fraction ``random_contrast`` goes through
+    :func:`brats3d.phantoms.random_contrast.draw_random_contrast`, which ignores the order of healthy tissues.
 
     Returns:
         Sequence -> brightness of each tissue, in the units of :class:`brats3d.phantoms.Contrasts`.
@@ -56,6 +60,8 @@ def draw_contrast(rng: RandomStream, setting: Setting, low_grade: bool) -> dict[
     fluids = _draw_fluids(rng.substream("fluids"), values)
     ordered = {name: [*tissues, *fluids[name]] for name, tissues in values.items()}
     other = rng.substream("other contrasts")
+    if other.chance(setting.relaxation):
+        return draw_relaxation_contrast(other)
     return draw_random_contrast(other, ordered) if other.chance(setting.random_contrast) else ordered
 
 

@@ -152,7 +152,8 @@ class Setting:
     flow_gain: Range = OFF  # patches of moving CSF, brighter in FLAIR and darker in T2
     # --- contrast and acquisition ---
     contrasts: Contrasts = field(default_factory=Contrasts)
-    random_contrast: float = 0  # chance that healthy tissues have any order of brightness
+    relaxation: float = 0  # chance that the contrast comes from relaxation physics
+    random_contrast: float = 0  # chance in the other cases that healthy tissues have any order of brightness
     faint: float = 0.5  # chance that a tumour is blended with the tissue below it by `opacity`, with soft edges
     opacity: Range = (0.3, 1)
     soft_mm: Range = (0.8, 0.8)  # standard deviation of the blur of those edges

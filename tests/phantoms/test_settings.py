@@ -18,7 +18,7 @@ OPTIONAL_STEPS = (
 )
 STEPS_OF_WIDE = (
     *("uneven_edema", "uneven_uptake", "partial", "rigid_rotation_deg"),
-    *("class_spread", "random_contrast"),
+    *("class_spread", "random_contrast", "relaxation"),
     *("small_core", "satellites", "edema_shift", "thin_rim", "nodule"),
 )
 """The steps that only ``wide`` has."""
