@@ -229,7 +229,7 @@ def test_the_auxiliary_loss_is_trained_resumed_and_not_part_of_the_weights(
     pretraining(tmp_path, steps=4).run()
     head = read(tmp_path)["loss"]
     assert read(tmp_path, "best").keys() == pretraining(tmp_path, steps=4).network_def.state_dict().keys()
-    built, seen = pretraining(tmp_path, steps=5), []
+    built, seen = pretraining(tmp_path, steps=7), []
     loss = built.parser.get_parsed_content("loss")
     built.trainer.add_event_handler(Events.STARTED, lambda: seen.append(loss.head.weight.clone()))
     built.run()
