@@ -141,6 +141,10 @@ _WIDE = replace(
     edema_shift=(0, 0.6),
     thin_rim=0.25,
     nodule=0.15,
+    least_contrast=(0.04, 0.12),
+    least_uptake=(0.2, 0.5),
+    edema_fade=(0, 1),
+    margin_fade=(0.3, 1),
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(

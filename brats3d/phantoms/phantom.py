@@ -125,9 +125,7 @@ def make_phantom_tensors(
     coords = push_tissue(move_ventricles(rng, setting, coords), foci)
     head = Head(box, brain, skull, sample_tissue(rng, setting, coords, box), coords)
     tumour = add_satellites(rng, setting, box, grow_tumour(rng, setting, head, foci, low_grade))
-    images = scan_case(rng, setting, head, tumour, draw_contrast(rng, setting, low_grade))
-
-    label = tumour.tissue
+    images, label = scan_case(rng, setting, head, tumour, draw_contrast(rng, setting, low_grade))
     for tissue, value in ((CYST, CORE), (BLOOD, CORE), (ENHANCING, 4)):  # 4 is BraTS's label for ET
         label = torch.where(label == tissue, value, label)
     healthy = (head.tissue.argmax(0) + 1).to(torch.uint8) * (brain & (label == 0))

@@ -18,19 +18,21 @@ from brats3d.phantoms.scanner_effects import scan_image
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tissue_classes import add_tissue_classes, split_tumour
 from brats3d.phantoms.tumour import BLOOD, CORE, CYST, EDEMA, ENHANCING, Tumour
+from brats3d.phantoms.visible_labels import label_what_shows, measure_uptake
 from brats3d.phantoms.volume_ops import blur, bounding_box
 
 
 def scan_case(
     rng: RandomStream, setting: Setting, head: Head, tumour: Tumour, contrast: Mapping[str, Sequence[float]]
-) -> dict[str, torch.Tensor]:
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Scan the case in every sequence: mix the tissues, add distractors and texture, then apply the scanner.
 
     Args:
         contrast: sequence -> brightness of each tissue, see :func:`brats3d.phantoms.contrast.draw_contrast`.
 
     Returns:
-        Sequence -> (X, Y, Z) float32 of whole numbers, 0 outside the brain and nowhere inside what the sequence covers.
+        Sequence -> (X, Y, Z) float32 of whole numbers, 0 outside the brain and nowhere inside what the sequence covers;
+        and (X, Y, Z) the tissue of the tumour as a reader would label it.
     """
     shape, voxel_mm = head.brain.shape, head.box.voxel_mm
     present = [k for k in (CORE, EDEMA, ENHANCING, CYST, BLOOD) if k <= ENHANCING or (tumour.tissue == k).any()]
@@ -50,12 +52,14 @@ def scan_case(
     has_skull = bool(head.skull.any())
     covered = draw_coverage(rng.substream("coverage"), setting, head.brain | head.skull)
     motions = draw_misregistration(rng.substream("misregistration"), setting)
-    images = {}
+    images, added = {}, {}
     for name in MODALITIES:
         image = healthy[name] * (1 - opacity) + mix([contrast[name][k + 2] for k in present], fractions)
         for box, change in changes:
             if name in change:
                 image[box] += change[name]
+        if any(setting.least_contrast):
+            added[name] = image - healthy[name]
         texture = rng.fractal_noise(shape, (10, 5, 3), voxel_mm) * rng.uniform(*setting.texture)
         image += texture * (0.4 + opacity * rng.uniform(*setting.tumour_texture))
         for distractor in distractors.get(name, ()):
@@ -67,7 +71,8 @@ def scan_case(
         if name in motions:
             image = move_rigidly(image, motions[name], voxel_mm)
         images[name] = scan_image(rng, rng.substream(f"scan {name}"), setting, image, covered[name], voxel_mm)
-    return images
+    uptake = measure_uptake(fractions, contrast["t1ce"], changes[0])
+    return images, label_what_shows(rng.substream("label"), setting, tumour, added, uptake, voxel_mm)
 
 
 def _tumour_fractions(

@@ -156,6 +156,8 @@ class Setting:
     random_contrast: float = 0  # chance in the other cases that healthy tissues have any order of brightness
     faint: float = 0.5  # chance that a tumour is blended with the tissue below it by `opacity`, with soft edges
     opacity: Range = (0.3, 1)
+    least_contrast: Range = OFF  # tumour of less contrast in all sequences is not labelled
+    least_uptake: Range = OFF  # fraction of its clearest enhancement below which enhancing tissue is labelled core
     soft_mm: Range = (0.8, 0.8)  # standard deviation of the blur of those edges
     regional: Range = OFF  # relative standard deviation with which grey and white matter vary in space
     regional_mm: Range = (20, 70)  # length over which they vary

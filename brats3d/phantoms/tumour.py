@@ -60,10 +60,8 @@ def grow_tumour(rng: RandomStream, setting: Setting, head: Head, foci: Sequence[
             fade = torch.minimum(fade, grown.fade)
             if low_grade:
                 deepest = torch.maximum(deepest, grown.depth_mm)
-        tissue *= head.brain
+        tissue = drop_specks(tissue * head.brain, head.box.voxel_mm)
         voxel_ml = head.box.voxel_mm**3 / 1000
-        if (tissue == ENHANCING).sum() * voxel_ml < MIN_ENHANCING_ML:
-            tissue = torch.where(tissue == ENHANCING, CORE, tissue)
         core_ml = ((tissue > 0) & (tissue != EDEMA)).sum() * voxel_ml
         enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and core_ml > 0
         if (enough and core_ml >= setting.min_core_ml) or not foci:
@@ -72,6 +70,12 @@ def grow_tumour(rng: RandomStream, setting: Setting, head: Head, foci: Sequence[
         if enough:
             shape_rng = rng.substream("larger core")  # so that the rest of the case stays the same
         foci = [replace(focus, radius_mm=focus.radius_mm * 1.3) for focus in foci]
+
+
+def drop_specks(tissue: torch.Tensor, voxel_mm: int) -> torch.Tensor:
+    """Turn enhancing tissue into core if there is less than :data:`MIN_ENHANCING_ML` of it."""
+    enhancing = tissue == ENHANCING
+    return torch.where(enhancing, CORE, tissue) if enhancing.sum() * voxel_mm**3 < MIN_ENHANCING_ML * 1000 else tissue
 
 
 @dataclass(frozen=True)
