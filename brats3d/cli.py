@@ -20,6 +20,7 @@ import click
 from brats3d import __version__
 from brats3d.bundle import (
     MONAI_ARGUMENTS,
+    REPLACED,
     command_line,
     config_files,
     installed_bundle,
@@ -398,6 +399,8 @@ def _parse_knobs(arguments: Sequence[str], knobs: Sequence[Knob]) -> tuple[list[
             continue
         name, equals, value = argument[2:].partition("=")
         name = name.replace("-", "_")  # as MONAI's command does
+        if name in REPLACED:  # before the next word is read as its value
+            raise UsageError(f"--{name}", "unknown id", advice=REPLACED[name])
         if not equals:
             if name in flags and (not left or left[0].lower() not in ("true", "false")):
                 value = "true"

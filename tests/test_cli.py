@@ -56,6 +56,9 @@ def test_phantom_writes_cases(run, tmp_path: Path) -> None:
         (["pretrain", "a"], "DIR: pretrain reads no cases"),
         (["train", "a", "--epochz", "9"], "did you mean --epochs?"),
         (["predict", "a", "--windw", "9"], "did you mean --window?"),
+        (["predict", "a", "--one_pass"], "--one_pass: unknown id; use --window brain"),
+        (["predict", "--one-pass", "a"], "--one_pass: unknown id; use --window brain"),
+        (["train", "a", "--roi_size", "[96,96,96]"], '--roi_size: unknown id; use --window "[96,96,96]"'),
         (["train", "a", "--epochs"], "--epochs: expected a value"),
         (["train", "a#b"], "'#'"),
         (["train", "a", "--output", "$x"], "'$'"),
@@ -207,7 +210,7 @@ def test_verbose_shows_the_traceback(run, tmp_path: Path) -> None:
         assert "Traceback" in err
 
 
-@pytest.mark.parametrize("size", ["[40,40,40]", "[16,16,16]", "32", "[32,32]"])
+@pytest.mark.parametrize("size", ["[40,40,40]", "[16,16,16]", "32", "[32,32]", "foo"])
 def test_sizes_that_the_network_cannot_process_are_refused_before_anything_is_read(
     run, make_dataset, size: str, tmp_path
 ) -> None:

@@ -90,6 +90,8 @@ class Stitcher:
         if size is None:
             if inferer.window == BRAIN:
                 self._log_windows(shape, roi, f"one pass is limited to {MAX_VOXELS} voxels")
+            else:
+                self._log_once(logging.INFO, "window: sliding windows of %s voxels", roi)
             return False
         window, out_channels = self._window((*image.shape[:2], *roi), network, dtype, image.device)
         # One pass needs no more bytes per voxel than a window. Afterwards there are logits, probabilities and regions.
@@ -99,16 +101,17 @@ class Stitcher:
         if need > 0.9 * free:  # a tenth stays free because memory is fragmented
             self._log_windows(shape, roi, f"one pass needs {gib(need)} GiB, {gib(free)} GiB are free on {image.device}")
             return False
-        if "pass" not in self._logged:
-            self._logged.add("pass")
-            logger.info("window: the whole brain in one pass, with the statistics of windows of %s voxels", roi)
+        self._log_once(logging.INFO, "window: the brain in one pass, with the statistics of windows of %s voxels", roi)
         return True
 
     def _log_windows(self, shape: torch.Size, roi: tuple[int, ...], reason: str) -> None:
-        if "windows" not in self._logged:
-            self._logged.add("windows")
-            text = "volumes such as one of %s voxels are predicted by sliding windows of %s: %s"
-            logger.warning(text, tuple(shape), roi, reason)
+        text = "volumes such as one of %s voxels are predicted by sliding windows of %s: %s"
+        self._log_once(logging.WARNING, text, tuple(shape), roi, reason)
+
+    def _log_once(self, level: int, text: str, *arguments: object) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            logger.log(level, text, *arguments)
 
     def _fits(
         self, inferer: SlidingWindowInferer, image: torch.Tensor, network: nn.Module, dtype: torch.dtype, free: int
@@ -119,10 +122,9 @@ class Stitcher:
         # Besides the stitched volume, a window must fit or, after the last one, the probabilities and regions, each as
         # large as the logits. A tenth stays free because memory is fragmented.
         fits = stitched + max(window, 2 * stitched) <= 0.9 * free
-        if not fits and "stitching" not in self._logged:
-            self._logged.add("stitching")
+        if not fits:
             text = "stitching volumes in main memory: a window needs %s GiB, the volume %s GiB, %s GiB are free on %s"
-            logger.info(text, gib(window), gib(3 * stitched), gib(free), image.device)
+            self._log_once(logging.INFO, text, gib(window), gib(3 * stitched), gib(free), image.device)
         return fits
 
     def _window(

@@ -21,6 +21,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
+from monai.inferers import SlidingWindowInferer
 
 from brats3d import cli
 from brats3d.cases.search import find_cases
@@ -28,11 +29,12 @@ from brats3d.errors import DataError
 from brats3d.evaluation.folder_scores import score_folders
 from brats3d.files.failures import cause_of
 from brats3d.labels import MODALITIES, REGIONS_TO_READ
+from brats3d.networks import BrainInferer
 from brats3d.report.curves import read_curves
 from brats3d.training.run_lock import LOCK_NAME
 
 Workflow = Callable[..., ConfigWorkflow]
-TINY_NETWORK = {"network_def#channels": [4, 8, 8, 8, 8], "window": [48, 48, 48], "device": "cpu"}
+TINY_NETWORK = {"network_def#channels": [4, 8, 8, 8, 8], "device": "cpu"}
 AXIS_CODES = ["".join(code) for axes in itertools.permutations(("LR", "AP", "SI")) for code in itertools.product(*axes)]
 
 
@@ -256,22 +258,58 @@ def test_all_48_orientations_are_listed() -> None:
     assert len(set(AXIS_CODES)) == 48
 
 
+@pytest.mark.parametrize("window", ["brain", [32, 32, 32]], ids=str)
 def test_a_segmentation_has_the_size_of_its_image(
-    trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
+    window: str | list[int], trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
 ) -> None:
+    """The shapes are larger than a window, smaller, and a single slice; the last case has thick slices."""
     case = find_cases(phantoms)[0]
-    for shape in ((48, 48, 40), (41, 45, 37), (48, 48, 33)):
+    for shape, thickness in (
+        ((48, 48, 40), 1),
+        ((41, 45, 33), 1),
+        ((30, 20, 17), 1),
+        ((48, 48, 1), 1),
+        ((48, 45, 8), 5),
+    ):
+        name = "x".join(map(str, shape))
         for modality, path in case.images.items():
             image = nib.load(path)
-            cut = nib.Nifti1Image(np.asanyarray(image.dataobj)[tuple(map(slice, shape))], image.affine)
-            name = "x".join(map(str, shape))
-            stored = tmp_path / name / name / f"{name}_{modality}.nii.gz"
+            middle = tuple(slice((n - size) // 2, (n + size) // 2) for n, size in zip(image.shape, shape, strict=True))
+            cut = nib.Nifti1Image(np.asanyarray(image.dataobj)[middle], image.affine @ np.diag([1, 1, thickness, 1]))
+            stored = tmp_path / "data" / name / f"{name}_{modality}.nii.gz"
             stored.parent.mkdir(parents=True, exist_ok=True)
             nib.save(cut, stored)
-        best = trained / "checkpoints" / "best.pt"
-        options = {"window": [32, 32, 32], "overlap": 0.5, "checkpoint": best}
-        workflow("predict", dataset_dir=tmp_path / name, output_dir=tmp_path / "out", **options).run()
-        assert nib.load(tmp_path / "out" / f"{name}.nii.gz").shape == shape
+    best = trained / "checkpoints" / "best.pt"
+    out = tmp_path / "out"
+    workflow(
+        "predict", dataset_dir=tmp_path / "data", output_dir=out, checkpoint=best, window=window, overlap=0.5
+    ).run()
+    for file in tmp_path.glob("data/*/*_t1.nii.gz"):
+        seg, image = nib.load(out / f"{file.parent.name}.nii.gz"), nib.load(file)
+        assert seg.shape == image.shape and seg.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(seg.affine, image.affine)
+
+
+def test_predict_and_evaluate_use_windows_of_the_size_of_the_training_patches(
+    trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
+) -> None:
+    options = {"dataset_dir": phantoms, "output_dir": tmp_path, "checkpoint": trained / "checkpoints" / "best.pt"}
+    predict, evaluate = workflow("predict", **options), workflow("evaluate", patch_size=[96, 96, 96], **options)
+    for inferer in (predict.evaluator.inferer, evaluate.evaluator.inferer):
+        assert isinstance(inferer, BrainInferer)
+        assert (inferer.window, inferer.roi_size((50, 50, 50))) == ("brain", (32, 32, 32))
+    assert type(predict.inferer) is SlidingWindowInferer and predict.inferer.roi_size == [128, 128, 128]
+
+
+def test_evaluate_and_predict_find_the_same_labels(
+    trained: Path, phantoms: Path, workflow: Workflow, tmp_path: Path
+) -> None:
+    best = trained / "checkpoints" / "best.pt"
+    workflow("evaluate", dataset_dir=phantoms, output_dir=tmp_path / "run", checkpoint=best).run()
+    workflow("predict", dataset_dir=phantoms, output_dir=tmp_path / "out", checkpoint=best).run()
+    (evaluated,) = (tmp_path / "run" / "segmentations").glob("*.nii.gz")
+    labels = [np.asanyarray(nib.load(path).dataobj) for path in (evaluated, tmp_path / "out" / evaluated.name)]
+    np.testing.assert_array_equal(*labels)
 
 
 def test_brats3d_train_evaluate_predict(phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,7 @@ def test_a_volume_above_the_limit_of_one_pass_goes_through_windows_and_a_warning
 def test_sliding_windows_that_were_asked_for_log_no_warning(log):
     inferer = brain_inferer([32, 32, 32])
     assert stitch(inferer, PLENTY, (1, 1, 40, 20, 20)).shape == (1, 3, 40, 20, 20)
-    assert inferer.devices == [CPU] and not log.records
+    assert inferer.devices == [CPU] and [(r.levelname, r.args) for r in log.records] == [("INFO", ((32, 32, 32),))]
 
 
 def test_a_brain_that_runs_out_of_memory_is_repeated_with_windows(log):
