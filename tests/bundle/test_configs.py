@@ -109,6 +109,14 @@ def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
     assert shared == inference["preprocessing"]["transforms"]
 
 
+def test_evaluate_and_predict_share_the_postprocessing() -> None:
+    evaluate, inference = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("evaluate", "inference"))
+    for shared in ("postprocess", "region_rules"):
+        assert evaluate[shared] == inference[shared], shared
+    (added,) = evaluate["+validate#postprocessing#transforms"]
+    assert added in inference["postprocessing"]["transforms"]
+
+
 def test_parts_of_inference_that_other_tools_load_need_only_monai() -> None:
     inference = merged(["inference.yaml"])
     for part in ("network_def", "preprocessing", "inferer"):

@@ -1,0 +1,64 @@
+"""The post-processing of predict and evaluate: on by default, off by one knob, with values that can be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from brats3d.labels import REGIONS
+
+Workflow = Callable[..., ConfigWorkflow]
+
+
+def logits(image: torch.Tensor) -> torch.Tensor:
+    """Logits (3, H, W, D) with a tumour of 20³ voxels, all edema, and a speck of 27 voxels, all ET."""
+    pred = image.new_full((len(REGIONS), *image.shape[1:]), -5)
+    pred[:, -3:, -3:, -3:] = 5
+    pred[REGIONS.index("WT"), 2:22, 2:22, 2:22] = 5
+    return pred
+
+
+@pytest.mark.parametrize(
+    ("overrides", "voxels"),
+    [
+        ({}, 8000),
+        ({"postprocess": False}, 8027),
+        ({"region_rules#min_wt_ml": 0.027, "region_rules#min_tc_ml": 0, "region_rules#min_et_ml": 0}, 8027),
+    ],
+    ids=["default", "off", "other values"],
+)
+def test_predict_removes_small_components(
+    overrides: dict[str, Any], voxels: int, phantoms: Path, workflow: Workflow
+) -> None:
+    built = workflow("predict", dataset_dir=phantoms, **overrides)
+    image = built.preprocessing({"image": built.parser.get_parsed_content("dataset#data")[0]["image"]})["image"]
+    labels = built.postprocessing({"image": image, "pred": logits(image)})["pred"]
+    assert int((labels > 0).sum()) == voxels
+    assert int((labels == 4).sum()) == voxels - 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "voxels"),
+    [("train", {}, 8027), ("evaluate", {}, 8000), ("evaluate", {"postprocess": False}, 8027)],
+)
+def test_evaluate_does_so_too_but_the_validation_of_a_training_does_not(
+    name: str, overrides: dict[str, Any], voxels: int, phantoms: Path, workflow: Workflow
+) -> None:
+    built = workflow(name, dataset_dir=phantoms, **overrides)
+    process = built.parser.get_parsed_content("validate#postprocessing")
+    image = torch.zeros(4, 32, 32, 32)
+    found = process({"pred": logits(image), "label": torch.zeros(1, 32, 32, 32, dtype=torch.uint8)})["pred"]
+    assert int(found[REGIONS.index("WT")].sum()) == voxels
+
+
+@pytest.mark.parametrize("value", ["-1", "lots", "null"])
+def test_a_wrong_value_is_refused_by_name(value: str, run: Callable, phantoms: Path, tmp_path: Path) -> None:
+    code, _, err = run("predict", phantoms, "--output", tmp_path / "out", "--region_rules#min_et_ml", value)
+    assert code == 2
+    assert err.strip().splitlines()[-1].startswith("brats3d: error: min_et_ml: ")
+    assert not (tmp_path / "out").exists()
