@@ -135,6 +135,7 @@ _WIDE = replace(
     relaxation=0.33,
     random_contrast=0.5,
     class_spread=(0, 0.08),
+    self_texture=(0, 0.5),
     contrasts=replace(_VARIED.contrasts, weak_uptake=0.3),
     small_core=0.15,
     satellites=0.15,

@@ -15,6 +15,7 @@ from brats3d.phantoms.head import Head, refine
 from brats3d.phantoms.misregistration import draw_misregistration, move_rigidly
 from brats3d.phantoms.random_numbers import RandomStream, node_counts
 from brats3d.phantoms.scanner_effects import scan_image
+from brats3d.phantoms.self_texture import draw_self_texture
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tissue_classes import add_tissue_classes, split_tumour
 from brats3d.phantoms.tumour import BLOOD, CORE, CYST, EDEMA, ENHANCING, Tumour
@@ -48,6 +49,7 @@ def scan_case(
     changes = (
         vary_tumour(rng.substream("variation"), setting, fractions, contrast["t1ce"], voxel_mm),
         split_tumour(rng.substream("tumour classes"), setting, fractions, voxel_mm),
+        draw_self_texture(rng.substream("self texture"), setting, fractions, healthy),
     )
     has_skull = bool(head.skull.any())
     covered = draw_coverage(rng.substream("coverage"), setting, head.brain | head.skull)

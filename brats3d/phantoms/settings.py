@@ -166,6 +166,7 @@ class Setting:
     class_spread: Range = OFF  # standard deviation of the brightness of the sub-classes of each tissue
     class_mm: Range = (12, 60)  # length of their patches
     core_variation: Range = OFF  # how much the brightness varies within the core; within edema half as much
+    self_texture: Range = OFF  # strength, in tumours, of the structure of healthy tissue from elsewhere in the head
     uptake_variation: Range = OFF  # fraction of its enhancement that enhancing tissue lacks in places
     uneven_uptake: Range = OFF  # the same over about 40 mm, so that some foci enhance less than others
     uneven_edema: Range = OFF  # fraction of its contrast that edema lacks in places, over 10 to 30 mm

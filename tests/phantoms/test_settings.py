@@ -18,7 +18,7 @@ OPTIONAL_STEPS = (
 )
 STEPS_OF_WIDE = (
     *("uneven_edema", "uneven_uptake", "partial", "rigid_rotation_deg"),
-    *("class_spread", "random_contrast", "relaxation"),
+    *("class_spread", "random_contrast", "relaxation", "self_texture"),
     *("small_core", "satellites", "edema_shift", "thin_rim", "nodule"),
     *("least_contrast", "least_uptake"),
 )
