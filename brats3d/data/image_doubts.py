@@ -43,10 +43,11 @@ class ImageDoubts:
         image = loaded["image"]
         affine = np.asarray(getattr(image, "affine", np.eye(4)))
         spacing_mm = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-        channels = torch.as_tensor(image).numpy()
+        channels = torch.as_tensor(image)
         facts = {}
-        for name, values in zip(_names(item, len(channels)), channels, strict=True):
-            low, high = float(values.min()), float(values.max())
+        for name, channel in zip(_names(item, len(channels)), channels, strict=True):
+            low, high = (float(value) for value in torch.aminmax(channel))
+            values = channel.numpy()
             if not np.isfinite([low, high]).all():
                 return
             facts[name] = measure_image(values, spacing_mm, low, high)

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.data import NibabelReader
 from monai.data.utils import correct_nifti_header_if_necessary
 from monai.transforms import Compose, LoadImaged
 from monai.utils import ensure_tuple
+from numpy.typing import DTypeLike
 
 from brats3d.files import Header, is_image_name, nifti_image, read_volume, same_grid
 
@@ -24,10 +26,14 @@ class VolumeReader(NibabelReader):
 
     Files on the same grid get the affine of the first one, because MONAI does not stack files whose affines
     differ by rounding. Unlike MONAI's reader, threads may share this one.
+
+    Args:
+        dtype: the dtype of the voxels, which is that of ``LoadImaged``; None = that of the files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: DTypeLike = np.float32) -> None:
         super().__init__()
+        self.dtype = dtype
         self.filenames = itertools.repeat("")  # the base class pairs them with the images, and needs them on GPUs only
         self._logged: set[str] = set()
 
@@ -52,6 +58,17 @@ class VolumeReader(NibabelReader):
             images.append(correct_nifti_header_if_necessary(nifti_image(volume.values, header)))
         return images if len(images) > 1 else images[0]
 
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
+        """Return the voxels in C order and the metadata.
+
+        MONAI converts the order and then the dtype, each of the whole volume. A plane fits into a core's cache.
+        """
+        array, meta = super().get_data(img)
+        converted = np.empty(array.shape, self.dtype or array.dtype)
+        for row in range(array.shape[-2]):
+            converted[..., row, :] = array[..., row, :]
+        return converted, meta
+
     def _log(self, header: Header) -> None:
         """Warn about a background of NaN once; the other notes were logged when the headers were checked."""
         for note in header.notes:
@@ -64,4 +81,4 @@ def register_reader(transform: Compose) -> None:
     """Let the ``LoadImaged`` transforms of a pipeline read with :class:`VolumeReader`, unless they name a reader."""
     for each in transform.flatten().transforms:
         if isinstance(each, LoadImaged) and each._loader.auto_select:
-            each.register(VolumeReader())
+            each.register(VolumeReader(each._loader.dtype))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from isal import isal_zlib
 
 from brats3d.errors import DataError
 from brats3d.files.bounded_read import regular_file_size
@@ -23,8 +24,11 @@ from brats3d.files.nifti_header import HEADER_BYTES, Stored, parse_mgh, parse_ni
 from brats3d.files.volume import DOWNLOAD, EXPECTED, Header, Volume
 from brats3d.files.voxel_file import is_packed, voxel_file
 
-UNREADABLE = (OSError, EOFError, ValueError, ArithmeticError, AttributeError, RuntimeError, zlib.error)
-"""Exceptions of nibabel, numpy, SimpleITK, zlib and the system for damaged files."""
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, ArithmeticError, AttributeError, RuntimeError, zlib.error),
+    isal_zlib.error,  # type: ignore[assignment]  # its stub names an instance
+)
+"""Exceptions of nibabel, numpy, SimpleITK, zlib, isa-l and the system for damaged files."""
 
 
 def read_nifti_header(path: Path) -> Header:
@@ -69,7 +73,7 @@ def read_nifti(path: Path) -> Volume:
         values = np.frombuffer(data, header.dtype, math.prod(header.shape), stored.offset)
         return Volume(header, _scaled(values, stored).reshape(header.shape, order="F"))
     except UNREADABLE as error:
-        what = "CRC check failed" if "incorrect data check" in str(error) else one_line(error)
+        what = "CRC check failed" if "Incorrect checksum" in str(error) else one_line(error)
         problem, expected = f"file ends early or is damaged: {what}", f"{math.prod(header.shape):,} voxels"
         raise DataError(voxels, problem, expected=expected, advice=DOWNLOAD) from error
 
@@ -98,7 +102,7 @@ _PACKED_SLACK_BYTES = 1 << 26  # a compressed file may exceed its unpacked size 
 
 _HEAD_BYTES = 1 << 16  # enough of a compressed file to unpack its header
 
-_FIRST_PIECE = 1 << 12  # first piece to unpack; pieces grow, since bytes behind a gzip member are copied
+_PIECES = (1 << 12, 1 << 16)  # first and largest piece to unpack; bytes behind a gzip member are copied
 
 _DEFLATE_LIMIT = 1032  # largest compression ratio of deflate (https://zlib.net/zlib_tech.html)
 
@@ -142,25 +146,28 @@ def _check_trailer(stated: int, stored: Stored) -> None:
         raise DataError(stored.header.path, problem, advice=DOWNLOAD)
 
 
-def _unpack(content: bytes, end: int) -> bytes:
-    """Unpack gzip members and verify their checksums. Raise ValueError if there are many more bytes than ``end``."""
+def _unpack(content: bytes, end: int) -> np.ndarray:
+    """Unpack gzip members and verify their checksums. Raise ValueError if there are many more bytes than ``end``.
+
+    The pieces are copied to one array, for which NumPy uses huge pages: joining them takes longer than unpacking.
+    """
     if end > _DEFLATE_LIMIT * len(content):
         raise EOFError(f"{len(content):,} compressed bytes are too few")
-    parts, room, packed = [], end + _SLACK_BYTES, memoryview(content)
+    data, size, packed = np.empty(end + _SLACK_BYTES, np.uint8), 0, memoryview(content)
     while any(packed):  # zeros may follow the last member
-        member, piece = zlib.decompressobj(zlib.MAX_WBITS | 16), _FIRST_PIECE
+        member, piece = isal_zlib.decompressobj(zlib.MAX_WBITS | 16), _PIECES[0]
         while not member.eof:
             if not packed:
                 raise EOFError("the compressed data end early")
-            part = member.decompress(packed[:piece], room + 1)  # 0 would mean no limit
-            room -= len(part)
-            if room < 0:
+            part = member.decompress(packed[:piece], len(data) - size + 1)  # 0 would mean no limit
+            if len(part) > len(data) - size:
                 raise ValueError(f"continues for more than {_SLACK_BYTES:,} bytes after the last voxel")
-            if part:
-                parts.append(part)
+            data[size : size + len(part)] = np.frombuffer(part, np.uint8)
+            size += len(part)
             packed = packed[min(piece, len(packed)) - len(member.unused_data) :]
-            piece *= 2
-    return b"".join(parts)
+            piece = min(2 * piece, _PIECES[1])
+    data.setflags(write=False)
+    return data[:size]
 
 
 def _scaled(values: np.ndarray, stored: Stored) -> np.ndarray:
