@@ -93,6 +93,12 @@ def _tumour_fractions(
         lost = fractions[0] * tumour.thinned
         fractions[0] -= lost
         fractions[1] += lost * tumour.surrounding_edema
+    alike = rng.substream("core-like edema")
+    if alike.chance(setting.core_like):
+        noise = alike.fractal_noise(fractions[1].shape, (24, 12), voxel_mm)
+        lost = fractions[1] * (noise - alike.uniform(*setting.core_like_level)).clamp_(0, 1)
+        fractions[0] += lost
+        fractions[1] -= lost
     if rng.chance(setting.faint):
         sigma_mm = rng.substream("soft").uniform(*setting.soft_mm)
         fractions = blur(fractions, [sigma_mm / voxel_mm] * 3) * rng.uniform(*setting.opacity)

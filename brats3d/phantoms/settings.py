@@ -116,9 +116,11 @@ class Setting:
     edema_high_mm: Range = (0, 30)
     edema_roughness_mm: Range = (2, 7)
     edema_in_white_matter_mm: float = 8  # how much further edema reaches in white than in grey matter, in mm
+    fingers_mm: Range = OFF  # by how much less it reaches in grey matter in addition, so that it looks like fingers
     edema_shift: Range = (
         OFF  # how far the middle of the edema lies from that of the core, as a fraction of `edema_*_mm`
     )
+    coreless: float = 0  # chance that a low-grade tumour infiltrates without a core: all of it is labelled edema
     edema_fade: Range = OFF  # fraction of its contrast that edema loses towards its outer end
     # --- tumour: contents of the core ---
     low_grade_enhances: float = 0.3
@@ -165,6 +167,8 @@ class Setting:
     folia: Range = OFF  # how far grey and white matter of the cerebellum are mixed, as by folia finer than a voxel
     class_spread: Range = OFF  # standard deviation of the brightness of the sub-classes of each tissue
     class_mm: Range = (12, 60)  # length of their patches
+    core_like: float = 0  # chance that edema looks like core in places, which stay labelled as edema
+    core_like_level: Range = (0, 1)  # level of unit noise
     core_variation: Range = OFF  # how much the brightness varies within the core; within edema half as much
     self_texture: Range = OFF  # strength, in tumours, of the structure of healthy tissue from elsewhere in the head
     uptake_variation: Range = OFF  # fraction of its enhancement that enhancing tissue lacks in places

@@ -29,8 +29,8 @@ class Tumour:
     """A grown tumour.
 
     Args:
-        tissue: (X, Y, Z) uint8, 0 or one of the tissues above, all within the brain. Unless there are no foci, the
-            core is not empty.
+        tissue: (X, Y, Z) uint8, 0 or one of the tissues above, all within the brain. Unless no focus has a core,
+            the core is not empty.
         fade: (X, Y, Z) from 0 beside the core to 1 where the edema ends.
         thinned: (X, Y, Z) fraction of the core that is replaced by its surroundings, in diffuse tumours; else None.
         surrounding_edema: fraction of those surroundings that is edema; the rest is healthy tissue.
@@ -63,8 +63,9 @@ def grow_tumour(rng: RandomStream, setting: Setting, head: Head, foci: Sequence[
         tissue = drop_specks(tissue * head.brain, head.box.voxel_mm)
         voxel_ml = head.box.voxel_mm**3 / 1000
         core_ml = ((tissue > 0) & (tissue != EDEMA)).sum() * voxel_ml
-        enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and core_ml > 0
-        if (enough and core_ml >= setting.min_core_ml) or not foci:
+        has_core = any(focus.has_core for focus in foci)
+        enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and (core_ml > 0 or not has_core)
+        if (enough and (core_ml >= setting.min_core_ml or not has_core)) or not foci:
             thinned = _thin_out(rng.substream("diffuse"), setting, deepest) if low_grade else None
             return Tumour(tissue, fade, thinned, max((min(focus.edema_mm / 5, 1) for focus in foci), default=0))
         if enough:
@@ -104,11 +105,13 @@ def _grow_focus(
         from_edema = _distance_to_edema(rng.substream("edema"), setting, head.box, focus) + detour
     edges = shape_rng.fractal_noise(shape, (30, 15, 8), voxel_mm) * shape_rng.uniform(*setting.edema_roughness_mm)
     reach = radius + focus.edema_mm + setting.edema_in_white_matter_mm * (wm - 0.5)
+    if any(setting.fingers_mm):
+        reach -= rng.substream("fingers").uniform(*setting.fingers_mm) * (1 - wm)
     edema = (from_edema + edges < reach) & (csf <= 0.7)
     depth = radius - _distance_to_lobes(rng, setting, head.box, focus, distance, detour)
     surface = shape_rng.fractal_noise(shape, (30, 15, 8), voxel_mm) * radius * shape_rng.uniform(*setting.roughness)
     depth = depth - surface
-    core = depth > 0
+    core = (depth > 0) & focus.has_core
     if setting.infiltrates:
         core &= csf <= 0.9
     fade = torch.ones_like(depth)

@@ -23,6 +23,7 @@ class Focus:
         stretch: (3,) factors on the radius along each axis.
         push_mm: how far the core displaces the tissue at its centre.
         edema_mm: how much further than the core the edema reaches.
+        has_core: False for a focus that is edema all through.
     """
 
     centre_mm: torch.Tensor
@@ -30,6 +31,7 @@ class Focus:
     stretch: torch.Tensor
     push_mm: float
     edema_mm: float
+    has_core: bool = True
 
 
 def place_foci(rng: RandomStream, setting: Setting, coords: torch.Tensor, low_grade: bool) -> list[Focus]:
@@ -70,6 +72,8 @@ def place_foci(rng: RandomStream, setting: Setting, coords: torch.Tensor, low_gr
         foci.append(place(rng, setting.radius_second_mm))
         while len(foci) < 4 and extra.chance(setting.more_foci):
             foci.append(place(extra, setting.radius_second_mm))
+    if low_grade and rng.substream("coreless").chance(setting.coreless):
+        foci = [replace(focus, push_mm=0, has_core=False) for focus in foci]
     return foci
 
 

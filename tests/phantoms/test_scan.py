@@ -16,7 +16,7 @@ from brats3d.phantoms.head import Head, refine
 from brats3d.phantoms.phantom import PhantomTensors
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.scan import mix, mix_healthy, vary_tumour
-from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.settings import Contrasts, Setting
 
 
 def stream(seed: int = 0) -> RandomStream:
@@ -121,6 +121,18 @@ def test_faded_edema_stands_out_less_and_keeps_its_label(still_case, added):
     edema = on.label == 2
     assert added(off, on, "flair")[edema].mean() < -0.02
     assert added(off, on, "flair")[on.label == 0].abs().max() < 0.02
+
+
+def test_core_like_edema_is_as_bright_as_the_core_in_places_and_keeps_its_label(still_case, added):
+    # The core is much brighter than edema in T2, and nothing else differs
+    bright = replace(Contrasts(), t2_core=(1, 1), t2_edema=(0.1, 0.1))
+    high = {"low_grade": 0, "has_edema": 1, "edema_high_mm": (20, 20), "contrasts": bright}
+    off, on = (still_case(3, **high, core_like=chance, core_like_level=(0, 0)) for chance in (0, 1))
+    assert torch.equal(off.label, on.label)
+    brighter = added(off, on, "t2")
+    edema = on.label == 2
+    assert 0.1 < (brighter[edema] > 0.2).float().mean() < 0.9
+    assert brighter[~edema].abs().max() < 0.02
 
 
 def test_a_diffuse_core_stands_out_less_near_its_surface_only(still_case, added):

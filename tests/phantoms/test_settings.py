@@ -20,7 +20,7 @@ STEPS_OF_WIDE = (
     *("uneven_edema", "uneven_uptake", "partial", "rigid_rotation_deg"),
     *("class_spread", "random_contrast", "relaxation", "self_texture"),
     *("small_core", "satellites", "edema_shift", "thin_rim", "nodule"),
-    *("least_contrast", "least_uptake"),
+    *("least_contrast", "least_uptake", "fingers_mm", "coreless", "core_like"),
 )
 """The steps that only ``wide`` has."""
 

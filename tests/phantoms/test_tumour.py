@@ -189,6 +189,22 @@ def test_only_a_nodule_of_a_core_enhances():
     assert ndimage.label(enhancing.numpy())[1] == 1
 
 
+def test_edema_with_fingers_keeps_to_white_matter():
+    focus = focus_at(35, -20, 35, radius_mm=10, edema_mm=15)
+    plain, fingers = (grow(focus, fingers_mm=(mm, mm)).tissue == EDEMA for mm in (0, 20))
+    assert torch.equal(plain & fingers, fingers)
+    white = atlas_head().tissue[2]
+    assert white[fingers].mean() > white[plain].mean() + 0.1
+    assert fingers.sum() > 0.3 * plain.sum()
+
+
+def test_a_focus_without_a_core_is_edema_all_through():
+    focus = focus_at(35, -20, 35, radius_mm=20, edema_mm=5)
+    usual, coreless = grow(focus, low_grade=True), grow(replace(focus, has_core=False), low_grade=True, min_core_ml=1)
+    assert not core_of(coreless).any()
+    assert (coreless.tissue == EDEMA).sum() > 0.8 * (usual.tissue > 0).sum()
+
+
 def test_edema_lies_beside_the_core_and_keeps_about_its_volume():
     focus = focus_at(30, -20, 30, radius_mm=6, edema_mm=20)
     centred, shifted = grow(focus), grow(focus, edema_shift=(0.6, 0.6))

@@ -59,6 +59,12 @@ def test_a_small_core_lies_in_wide_edema_and_hardly_pushes(atlas_head):
         assert np.isclose(focus.push_mm / focus.radius_mm, usual.push_mm / usual.radius_mm)
 
 
+def test_only_low_grade_tumours_lack_a_core_and_those_do_not_push(atlas_head):
+    table = Setting(coreless=1, pushes=1)
+    high, low = (place_foci(stream(3), table, atlas_head.coords, low_grade)[0] for low_grade in (False, True))
+    assert (high.has_core, low.has_core, low.push_mm) == (True, False, 0)
+
+
 def test_foci_lie_in_the_cerebellum_only_if_the_setting_allows_it(atlas_head):
     def in_cerebellum(seed: int, chance: float) -> bool:
         focus = place_foci(stream(seed), Setting(cerebellar=chance), atlas_head.coords, False)[0]
