@@ -25,14 +25,14 @@ import torch
 from machine import rows, show
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
-from monai.transforms import Compose
+from monai.transforms import Compose, CropForegroundd, NormalizeIntensityd
 from torch import nn
 
 from brats3d.bundle import config_files, installed_bundle
 from brats3d.data import labels_to_regions, nest_regions
 from brats3d.evaluation import ScoreRow, score_case, summarise
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS_TO_READ
-from brats3d.networks import OnePassInferer, autocast, read_content, with_window_norms
+from brats3d.networks import BrainInferer, autocast, read_content, with_window_norms
 from brats3d.phantoms import make_phantom
 
 SETS = {"second": 24, "varied": 12, "new-scanner": 6}
@@ -41,6 +41,12 @@ FIRST_SEED = 7000
 CACHE = Path(tempfile.gettempdir()) / "brats3d-selection"
 ROI = (128, 128, 128)
 _STORED = {"image": torch.float16, "label": torch.uint8}
+_PREPARE = Compose(  # as inference.yaml prepares a case that has been loaded
+    [
+        CropForegroundd(keys=["image", "label"], source_key="image", allow_smaller=True),
+        NormalizeIntensityd(keys="image", nonzero=True, channel_wise=True),
+    ]
+)
 Scores = Mapping[str, Sequence[ScoreRow]]
 """Set -> the scores of its cases."""
 
@@ -50,9 +56,8 @@ def load_case(name: str, number: int, cache: Path = CACHE) -> tuple[torch.Tensor
     version = hashlib.sha256(Path(second_generator.__file__).read_bytes()).hexdigest()[:8]
     file = cache / (f"second-{version}" if name == "second" else name) / f"{number}.pt"
     if not file.exists():
-        prepare = Compose(_config("pretrain").get_parsed_content("train#deterministic_transforms"))
         image, label = _make(name, FIRST_SEED + number)
-        case = prepare({"image": torch.from_numpy(image).float(), "label": torch.from_numpy(label)[None]})
+        case = _PREPARE({"image": torch.from_numpy(image).float(), "label": torch.from_numpy(label)[None]})
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save({key: case[key].as_tensor().to(dtype).clone() for key, dtype in _STORED.items()}, f"{file}.part")
         Path(f"{file}.part").replace(file)
@@ -69,23 +74,19 @@ def _make(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def network_of(weights: Path) -> nn.Module:
     """Build the network of ``predict`` with the weights of a file, whatever its card says."""
-    network = _config("predict").get_parsed_content("network_def").eval()
+    config = ConfigParser()
+    config.read_config([str(file) for file in config_files("predict")])
+    network = config.get_parsed_content("network_def").eval()
     content = read_content(weights)
     network.load_state_dict({key: value.float() for key, value in content.get("network", content).items()})
     return with_window_norms(network.to(memory_format=torch.channels_last_3d))
-
-
-def _config(command: str) -> ConfigParser:
-    config = ConfigParser()
-    config.read_config([str(file) for file in config_files(command)])
-    return config
 
 
 @torch.no_grad()
 def score_weights(weights: Path, sets: Sequence[str] = tuple(SETS), cache: Path = CACHE) -> dict[str, list[ScoreRow]]:
     """Score a file of weights on the sets."""
     network = network_of(weights)
-    inferer = OnePassInferer(SlidingWindowInferer(ROI, overlap=0.25, mode="gaussian"))
+    inferer = BrainInferer(SlidingWindowInferer(ROI, overlap=0.25, mode="gaussian"))
 
     def logits_of(image: torch.Tensor) -> torch.Tensor:
         with autocast(image.device, True):

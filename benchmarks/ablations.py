@@ -1,0 +1,174 @@
+"""Measure the worth of steps of the generator: train with and without them, and score the weights without real cases.
+
+    python benchmarks/ablations.py DIR [--groups contrast tumours ...] [--patches 600] [--seed 0]
+        [--checkpoint FILE] [--learning_rate 0.0003] [--threads 2] [--cache DIR] [--list] [--record]
+
+A group is one of GROUPS, or a field in which the settings ``wide`` and ``varied`` differ. All trainings start from the
+same weights (the shipped ones by default) and see the same number of patches: one on ``varied``, one on ``wide``, and
+for each group one on ``wide`` without it and one on ``varied`` with it. Each has a folder in DIR with its weights and
+scores. Run the same command again to resume: what is done is skipped. The scores are those of ``selection.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from machine import rows, show
+from selection import CACHE, SETS, score_weights, table
+
+from brats3d.bundle import config_files, installed_bundle
+from brats3d.evaluation import ScoreRow
+from brats3d.phantoms import SETTINGS, Setting
+
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "contrast": ("random_contrast", "class_spread"),
+        "tumours": (
+            *("small_core", "satellites", "edema_shift", "thin_rim", "nodule", "uneven_edema", "uneven_uptake"),
+            "contrasts.weak_uptake",
+        ),
+        "scanner": ("misregistered", "all_thick", "slice_gap_mm", "slice_tilt", "partial"),
+        "anatomy": ("rigid_rotation_deg", "bend_mm", "atrophy"),
+    }
+)
+"""Fields of the setting by group. A field that is missing here can be named by itself."""
+
+
+def steps_of_wide() -> list[str]:
+    """Return the fields in which ``wide`` differs from ``varied``; those of its contrasts as ``contrasts.NAME``."""
+    wide, varied = SETTINGS["wide"], SETTINGS["varied"]
+    names = [field.name for field in fields(Setting) if field.name != "contrasts"]
+    names += [f"contrasts.{field.name}" for field in fields(wide.contrasts)]
+    return [name for name in names if _get(wide, name) != _get(varied, name)]
+
+
+def fields_of(group: str) -> list[str]:
+    """Return the fields of a group in which ``wide`` and ``varied`` differ."""
+    return [name for name in steps_of_wide() if name in GROUPS.get(group, (group,))]
+
+
+def exchange(setting: Setting, source: Setting, names: Iterable[str]) -> Setting:
+    """Return a setting with the values of another one in some fields."""
+    for name in names:
+        first, _, inner = name.partition(".")
+        value = getattr(source, first)
+        if inner:
+            value = replace(getattr(setting, first), **{inner: getattr(value, inner)})
+        setting = replace(setting, **{first: value})
+    return setting
+
+
+def settings_of(groups: Iterable[str]) -> dict[str, Setting]:
+    """Return the settings to train on, by name."""
+    wide, varied = SETTINGS["wide"], SETTINGS["varied"]
+    settings = {"varied": varied, "wide": wide}
+    for group in groups:
+        settings[f"wide without {group}"] = exchange(wide, varied, fields_of(group))
+        settings[f"varied with {group}"] = exchange(varied, wide, fields_of(group))
+    return settings
+
+
+def train(folder: Path, setting: Setting, options: argparse.Namespace) -> dict[str, float]:
+    """Train in a folder; write ``weights.pt``, a plain state dict, and return the seconds that it took."""
+    from monai.bundle import ConfigWorkflow
+
+    ids: dict[str, Any] = {
+        "output_dir": str(folder / "run"),
+        "checkpoint": str(options.checkpoint),
+        "minutes": options.patches,  # the clock below advances by a minute with each patch
+        "learning_rate": options.learning_rate,
+        "train#dataset#setting": setting,
+        "patch_mix": [1, 0, 0],
+        "batch_size": 1,
+        "val_cases": 1,
+        "val_interval": 1_000_000,
+        "device": "$torch.device('cpu')",
+        "seed": options.seed,
+    }
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in config_files("pretrain")],
+        workflow_type="train",
+        logging_file=False,
+        bundle_root=str(installed_bundle()),
+        **ids,
+    )
+    workflow.initialize()
+    parsed = workflow.parser.get_parsed_content
+    schedule, trainer, stream = parsed("lr_scheduler"), parsed("train#trainer"), parsed("train#dataset")
+    schedule.stopwatch.now = lambda: 60 * trainer.state.iteration
+    times = [time.perf_counter()]  # start, and end of each step
+    trainer.add_event_handler(Events.STARTED, lambda: times.__setitem__(0, time.perf_counter()))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: times.append(time.perf_counter()))
+    workflow.run()
+    content = torch.load(folder / "run" / "checkpoints" / "best.pt", weights_only=True)
+    torch.save(content, folder / "weights.part")
+    (folder / "weights.part").replace(folder / "weights.pt")
+    return {"patches": len(times) - 1, "seconds": times[-1] - times[0], "generator": stream.seconds_making}
+
+
+def run(name: str, setting: Setting, options: argparse.Namespace) -> tuple[dict[str, float], dict[str, list[ScoreRow]]]:
+    """Train and score, except for what the run's folder has already; return times and scores."""
+    folder = options.folder / name.replace(" ", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    timing, scores = folder / "seconds.json", folder / "scores.json"
+    if not (folder / "weights.pt").exists():
+        timing.write_text(json.dumps(train(folder, setting, options)))
+    if not scores.exists():
+        made = score_weights(folder / "weights.pt", options.sets, options.cache)
+        scores.write_text(json.dumps({key: [row.to_json() for row in value] for key, value in made.items()}))
+    content = json.loads(scores.read_text())
+    read = {key: [ScoreRow(**row) for row in content[key]] for key in options.sets}
+    return json.loads(timing.read_text()), read
+
+
+def _get(setting: Setting, name: str) -> Any:
+    first, _, inner = name.partition(".")
+    value = getattr(setting, first)
+    return getattr(value, inner) if inner else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--groups", nargs="*", default=list(GROUPS))
+    parser.add_argument("--patches", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", type=Path, default=installed_bundle() / "models" / "model.pt")
+    parser.add_argument("--learning_rate", type=float, default=0.0003)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--list", action="store_true", help="print the fields of each group and stop")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    groups = {group: fields_of(group) for group in options.groups}
+    if empty := [group for group, names in groups.items() if not names]:
+        parser.error(
+            f"wide and varied do not differ in {', '.join(empty)}; they differ in {', '.join(steps_of_wide())}"
+        )
+    if options.list:
+        print("\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items()))
+        return
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    scores = {"start": score_weights(options.checkpoint, options.sets, options.cache)}
+    cells: list[list[object]] = []
+    for name, setting in settings_of(options.groups).items():
+        times, scores[name] = run(name, setting, options)
+        cells.append([name, times["patches"] / times["seconds"], times["seconds"], times["generator"]])
+    title = f"Ablations, {options.patches} patches of seed {options.seed} after {options.checkpoint.name}"
+    speed = rows(["training on", "patches/s", "seconds", "of these, in the generator"], cells)
+    show("weights", title, [*table(scores), "", *speed], options.record, "cpu")
+
+
+if __name__ == "__main__":
+    main()
