@@ -89,3 +89,17 @@ def test_differences_are_paired_over_the_cases_that_have_the_region() -> None:
     gain, error = selection.difference(first, other, "ET")
     assert gain == pytest.approx(0.2)
     assert error == pytest.approx(math.sqrt(0.02) / math.sqrt(2))  # gains 0.1 and 0.3
+
+
+def test_an_ablation_exchanges_the_fields_of_its_group_and_no_others() -> None:
+    ablations = importlib.import_module("ablations")
+    varied, wide = ablations.SETTINGS["varied"], ablations.SETTINGS["wide"]
+    names = ablations.fields_of("tumours")
+    assert names and set(names) <= set(ablations.steps_of_wide())
+    without = ablations.exchange(wide, varied, names)
+    changed = [
+        name for name in ablations.steps_of_wide() if ablations._get(without, name) != ablations._get(wide, name)
+    ]
+    assert sorted(changed) == sorted(names)
+    assert ablations.exchange(without, wide, names) == wide
+    assert ablations.exchange(varied, wide, ablations.steps_of_wide()) == wide
