@@ -102,6 +102,8 @@ STEPS: Mapping[str, Step] = MappingProxyType(
     {
         "place": Step(1, "t1", {"rotation_deg": (6, 6), "scale": (0.84, 0.84)}, UNMOVED, QUIET, slice_at=0.5),
         "warp": Step(1, "t1", {"warp_mm": (5, 5)}, {}, {**QUIET, **UNMOVED}, slice_at=0.5),
+        "rigid": Step(5, "t1", {"rigid_rotation_deg": (-12, 12)}, UNMOVED, QUIET, "coronal", slice_at=0.55),
+        "bend": Step(3, "t1", {"bend_mm": (5, 5)}, {}, {**QUIET, **UNMOVED}, slice_at=0.5),
         "fold": Step(1, "t1", {"fold_mm": (1.6, 1.6)}, {}, {**QUIET, **UNMOVED}, slice_at=0.6),
         "strip": Step(1, "t2", {"strip_mm": (3, 3)}, {"strip_mm": OFF}, QUIET, "coronal", slice_at=0.55),
         "bites": Step(4, "t1", {"bitten": 1, "bite_mm": (10, 10)}, {}, QUIET),
@@ -118,6 +120,9 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "walls": Step(1, "t1", {"ventricle_level": (0.4, 0.4)}, {}, QUIET, crop_mm=80),
         "gyri": Step(63, "t1", {"gyri": (0.6, 0.6)}, {}, QUIET, slice_at=0.55),
         "csf": Step(1, "t2", {"csf_weight": (3, 3)}, {}, QUIET, slice_at=0.5),
+        "atrophy": Step(
+            6, "t1", {"atrophic": 1}, {}, {**QUIET, "gyri": (0.3, 0.3), "ventricle_level": (0.4, 0.4)}, slice_at=0.52
+        ),
         "sharpness": Step(1, "t1", {"sharpness": (3, 3)}, {"sharpness": (1, 1)}, QUIET, slice_at=0.5),
         "small": Step(63, "flair", {"small": 1, "radius_small_mm": (6, 6)}, {}, HIGH, outline=True),
         "foci": Step(4, "flair", {"second_focus": 1, "more_foci": 1}, {}, HIGH, outline=True),
@@ -171,15 +176,32 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "flow": Step(1, "flair", {"flow_gain": (0.4, 0.4)}, {}, QUIET),
         "texture": Step(63, "t2", {"texture": (0.07, 0.07), "tumour_texture": (2, 2)}, {}, LOW),
         "hindbrain": Step(1, "t2", {"hindbrain_gain": (0.3, 0.3)}, {}, QUIET, "sagittal", slice_at=0.49),
+        "misregistration": Step(
+            63, "flair", {"misregistered": 1, "misregistered_mm": (2, 2)}, {}, HIGH, outline=True, crop_mm=70
+        ),
         "bias": Step(1, "t1", {"bias": (0.25, 0.25)}, {}, QUIET),
         "blur": Step(
             1, "t2", {"blur_thick_mm": (2.4, 2.4)}, {"blur_thick_mm": OFF}, {**QUIET, "blurred": 1, "blur_mm": OFF}
         ),
         "slices": Step(63, "flair", {"thick": 1, "axial": 1, "slice_mm": (6, 6)}, {}, HIGH, "coronal"),
+        "gaps": Step(
+            63, "flair", {"slice_gap_mm": (3, 3)}, {}, {**HIGH, "thick": 1, "axial": 1, "slice_mm": (2, 2)}, "coronal"
+        ),
+        "tilt": Step(
+            63,
+            "t1",
+            {"slice_tilt": (0.2, 0.2)},
+            {},
+            {**QUIET, "thick": 1, "axial": 1, "slice_mm": (6, 6)},
+            "coronal",
+            slice_at=0.5,
+            crop_mm=60,
+        ),
         "ghosts": Step(1, "t1", {"ghosts": 1, "ghost": (0.08, 0.08)}, {}, QUIET),
         "noise": Step(63, "flair", {"noise": (0.05, 0.05), "rician": True}, {}, HIGH),
         "gamma": Step(1, "t2", {"gamma": (1.4, 1.4)}, {"gamma": (0.7, 0.7)}, QUIET, slice_at=0.5),
         "rings": Step(3, "t2", {"rings": 1, "ringing": (0.5, 0.5)}, {}, QUIET, crop_mm=60, slice_at=0.5),
+        "partial": Step(4, "t1", {"partial": 1, "uncovered": (0.3, 0.3)}, {}, QUIET, "coronal", slice_at=0.5),
     }
 )
 
