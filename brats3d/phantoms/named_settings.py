@@ -139,6 +139,8 @@ _WIDE = replace(
     contrasts=replace(_VARIED.contrasts, weak_uptake=0.3),
     small_core=0.15,
     satellites=0.15,
+    swirl=(0, 0.5),
+    resected=0.05,
     edema_shift=(0, 0.6),
     fingers_mm=(0, 20),
     coreless=0.2,

@@ -15,6 +15,7 @@ import torch
 from brats3d.errors import UsageError
 from brats3d.labels import MODALITIES
 from brats3d.phantoms.atrophy import draw_atrophy
+from brats3d.phantoms.cavity import resect
 from brats3d.phantoms.contrast import draw_contrast
 from brats3d.phantoms.head import (
     Box,
@@ -125,6 +126,7 @@ def make_phantom_tensors(
     coords = push_tissue(move_ventricles(rng, setting, coords), foci)
     head = Head(box, brain, skull, sample_tissue(rng, setting, coords, box), coords)
     tumour = add_satellites(rng, setting, box, grow_tumour(rng, setting, head, foci, low_grade))
+    head, tumour = resect(rng, setting, head, tumour, foci)
     images, label = scan_case(rng, setting, head, tumour, draw_contrast(rng, setting, low_grade))
     for tissue, value in ((CYST, CORE), (BLOOD, CORE), (ENHANCING, 4)):  # 4 is BraTS's label for ET
         label = torch.where(label == tissue, value, label)

@@ -108,6 +108,7 @@ class Setting:
     # --- tumour: shape ---
     roughness: Range = (0.1, 0.3)  # of the core's surface, in radii
     lobes: int = 1  # maximum number of ellipsoids whose union is the core
+    swirl: Range = OFF  # how far a smooth flow stirs the tumour's shape, in radii
     infiltrates: bool = False  # spread along tissue: slow in grey matter, hardly through CSF, not through the falx
     slow_in_gm: Range = (1.3, 2.2)  # length of a millimetre of grey matter, in millimetres of white matter
     has_edema: float = 0.85
@@ -142,6 +143,8 @@ class Setting:
     min_core_ml: float = 0  # a tumour with a smaller core is grown again, larger; in ml
     bleeds: float = 0  # chance of haemorrhage: patches in the core that are bright in T1
     bleed_level: Range = (0.8, 2.0)  # level of unit noise
+    resected: float = 0  # chance of a resection cavity in or beside the tumour: fluid without a label
+    cavity_mm: Range = (7, 20)  # its radius
     # --- unlabelled distractors: level of unit noise above which they appear, and brightness ---
     vessel_level: Range = (1.2, 2.2)
     vessel_gain: Range = (0, 0.9)

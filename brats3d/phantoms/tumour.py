@@ -11,6 +11,7 @@ from brats3d.phantoms.head import Box, Head, refine
 from brats3d.phantoms.infiltration import detour_mm
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.swirl import swirl_mm
 from brats3d.phantoms.tumour_focus import Focus, distance_mm
 
 CORE, EDEMA, ENHANCING, CYST, BLOOD = 1, 2, 3, 4, 5
@@ -100,6 +101,8 @@ def _grow_focus(
     csf, _, wm = head.tissue
     _, distance = distance_mm(focus, head.box)
     detour = refine(detour_mm(rng, setting, head.coords, focus)[None], head.box)[0] if setting.infiltrates else 0
+    if any(setting.swirl):
+        detour = detour + refine(swirl_mm(rng.substream("swirl"), setting, head.coords, focus)[None], head.box)[0]
     distance = from_edema = distance + detour
     if any(setting.edema_shift):
         from_edema = _distance_to_edema(rng.substream("edema"), setting, head.box, focus) + detour

@@ -21,6 +21,7 @@ STEPS_OF_WIDE = (
     *("class_spread", "random_contrast", "relaxation", "self_texture"),
     *("small_core", "satellites", "edema_shift", "thin_rim", "nodule"),
     *("least_contrast", "least_uptake", "fingers_mm", "coreless", "core_like"),
+    *("swirl", "resected"),
 )
 """The steps that only ``wide`` has."""
 

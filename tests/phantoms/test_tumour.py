@@ -205,6 +205,15 @@ def test_a_focus_without_a_core_is_edema_all_through():
     assert (coreless.tissue == EDEMA).sum() > 0.8 * (usual.tissue > 0).sum()
 
 
+def test_a_stirred_core_keeps_its_volume_and_loses_its_roundness():
+    focus = focus_at(30, -20, 30, radius_mm=28, edema_mm=0)
+    round_core = core_of(grow(focus))
+    for seed in range(4):
+        stirred = core_of(grow(focus, seed, swirl=(0.6, 0.6)))
+        assert 0.6 < stirred.sum() / round_core.sum() < 1.6
+        assert (stirred & round_core).sum() < 0.9 * round_core.sum()
+
+
 def test_edema_lies_beside_the_core_and_keeps_about_its_volume():
     focus = focus_at(30, -20, 30, radius_mm=6, edema_mm=20)
     centred, shifted = grow(focus), grow(focus, edema_shift=(0.6, 0.6))
