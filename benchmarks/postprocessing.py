@@ -2,9 +2,9 @@
 
     python benchmarks/postprocessing.py [--set second] [--cases 24] [--checkpoint FILE] [--cache DIR] [--record]
 
-The sets are those of ``selection.py``. The first row has no rules. "False" counts the predicted components that touch no
-lesion, and "missed" the lesions that no component touches, by the rules of BraTS 2023, summed over the cases; "ms" is
-the median CPU time of the rules for a case.
+The sets are those of ``selection.py``. The first row has no rules. "False" counts the predicted components that touch
+no lesion, and "missed" the lesions that no component touches, by the rules of BraTS 2023, summed over the cases; "ms"
+is the median CPU time of the rules for a case.
 """
 
 from __future__ import annotations
