@@ -153,6 +153,10 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "regional": Step(1, "t1", {"regional": (0.1, 0.1), "regional_mm": (40, 40)}, {}, QUIET),
         "deep": Step(1, "t1", {"deep_gm": (1, 1)}, {}, QUIET),
         "folia": Step(1, "t1", {"folia": (0.9, 0.9)}, {}, QUIET, "coronal", slice_at=0.7),
+        "relaxation": Step(4, "t1", {"relaxation": 1}, {}, QUIET, slice_at=0.5),
+        "random-contrast": Step(1, "t1", {"random_contrast": 1}, {}, QUIET, slice_at=0.5),
+        "classes": Step(63, "t2", {"class_spread": (0.08, 0.08), "class_mm": (30, 30)}, {}, HIGH, slice_at=0.5),
+        "self-texture": Step(63, "t2", {"self_texture": (0.5, 0.5)}, {}, LOW, crop_mm=100),
         "variation": Step(63, "t2", {"core_variation": (0.25, 0.25)}, {}, LOW),
         "uptake": Step(63, "t1ce", {"uptake_variation": (0.8, 0.8)}, {}, SOLID),
         "uneven-uptake": Step(
