@@ -46,7 +46,7 @@ from brats3d.bundle import config_files
 from brats3d.cases import load_cases, load_fold
 from brats3d.evaluation import box_with_margin
 from brats3d.files import use_huge_pages, write_segmentation
-from brats3d.networks import autocast, with_window_norms
+from brats3d.networks import autocast, compute_dtype, with_window_norms
 from brats3d.phantoms import write_phantoms
 
 DATASET = "Dataset001_Phantoms"
@@ -93,10 +93,12 @@ def floor(data: Path, output: Path, device: str, ready: Ready) -> None:
         images = np.stack([read_volume(Path(path)).values for path in item["image"]])
         box = box_with_margin(images.any(0), margin=0)
         brain = torch.from_numpy(images[(slice(None), *box)].astype(np.float32))[None]
-        missing = [-size % 16 for size in reversed(brain.shape[2:])]  # the network halves four times
-        padded = torch.nn.functional.pad(brain, [pad for size in missing for pad in (0, size)])
+        sides = [size + -size % 16 for size in brain.shape[2:]]  # the network halves four times
+        dtype = compute_dtype(torch.device(device), amp=True)
+        padded = torch.zeros(1, *sides, 4, dtype=dtype, device=device).movedim(-1, 1)  # channels-last
+        padded[(..., *(slice(size) for size in brain.shape[2:]))] = brain.to(device, dtype)
         with torch.inference_mode(), autocast(torch.device(device), amp=True):
-            inside = (network(padded.to(device))[0] > 0).cpu().numpy()
+            inside = (network(padded)[0] > 0).cpu().numpy()
         labels = np.zeros(images.shape[1:], np.uint8)
         labels[box] = to_labels(inside[(..., *(slice(size) for size in brain.shape[2:]))])
         write_segmentation(output / f"{item['case_id']}.nii.gz", labels, item["image"][0])

@@ -48,10 +48,9 @@ class EvalStep:
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
 
         def logits_of(window: torch.Tensor) -> torch.Tensor:
-            with autocast(window.device, self.amp):
-                return engine.network(window).float()
+            return engine.network(window).float()
 
-        with engine.mode(engine.network):
+        with engine.mode(engine.network), autocast(image.device, self.amp):
             dtype = compute_dtype(image.device, self.amp)
             pred = self.stitcher(engine.inferer, image, logits_of, engine.network, dtype)
         if pred.device != image.device:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from monai.data.utils import dense_patch_slices
 from monai.inferers import Inferer, SlidingWindowInferer
-from torch import nn
 
 from brats3d.networks.instance_norm import Axis, statistics_of
 from brats3d.networks.window_size import BRAIN, check_window
@@ -75,14 +74,26 @@ class BrainInferer(Inferer):
         if size is None or size == roi:
             return self.windows(inputs, network, *args, **kwargs)
         before = [(padded - n) // 2 for padded, n in zip(size, shape, strict=True)]
-        after = [padded - n - b for padded, n, b in zip(size, shape, before, strict=True)]
-        pads = [pad for pair in zip(reversed(before), reversed(after), strict=True) for pad in pair]
+        inside = (..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))
         overlap = self.windows.overlap
         each = (overlap,) * 3 if isinstance(overlap, float | int) else overlap
         axes = [_axis(*sizes) for sizes in zip(shape, size, before, roi, each, strict=True)]
         with statistics_of(axes):
-            logits = network(nn.functional.pad(inputs, pads), *args, **kwargs)
-        return logits[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
+            logits = network(_padded(inputs, size, inside), *args, **kwargs)
+        return logits[inside]
+
+
+def _padded(inputs: torch.Tensor, size: Sequence[int], inside: tuple[Any, ...]) -> torch.Tensor:
+    """Return an image within zeros, in the dtype of autocast and channels-last, as the first convolutions need it.
+
+    Two convolutions read the image. On a CPU each would convert it to that dtype and that order.
+    """
+    device, dtype = inputs.device.type, inputs.dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    padded = torch.zeros(len(inputs), *size, inputs.shape[1], dtype=dtype, device=inputs.device).movedim(-1, 1)
+    padded[inside] = inputs.to(dtype)  # first: converting and reordering at once takes twice as long
+    return padded
 
 
 def _axis(size: int, padded: int, before: int, window: int, overlap: float) -> Axis:

@@ -85,13 +85,12 @@ class WindowNorm3d(nn.InstanceNorm3d):
         shift = -(mean + centre) * scale
         if self.bias is not None:
             shift = shift + self.bias
-        scale, shift = (
-            torch.einsum("ijkc,jw,kd->iwdc", values, second[1], third[1]).reshape(len(values), -1)
-            for values in (scale, shift)
-        )
-        scale_buffer, shift_buffer = torch.empty(2, rows.shape[1])
+        windows = torch.stack([scale, shift], dim=1)  # (windows of H, 2, windows of W, windows of D, C)
+        windows = torch.einsum("isjkc,jw,kd->iswdc", windows, second[1], third[1]).reshape(len(windows), 2, -1)
+        each, buffer = windows.unbind(), torch.empty(2, rows.shape[1])
         for row, target, blend in zip(rows, targets, first[1].T.tolist(), strict=True):
-            torch.addcmul(_mix(shift, blend, shift_buffer), row, _mix(scale, blend, scale_buffer), out=target)
+            scale, shift = _mix(each, blend, buffer)
+            torch.addcmul(shift, row, scale, out=target)
 
 
 def with_window_norms(network: nn.Module) -> nn.Module:
@@ -159,8 +158,8 @@ def _centred_means(rows: torch.Tensor, centre: torch.Tensor, inside: torch.Tenso
     return weights @ sums, weights @ squares
 
 
-def _mix(windows: torch.Tensor, weights: Sequence[float], out: torch.Tensor) -> torch.Tensor:
-    """Return the weighted mean (N) of windows (windows, N), in ``out`` unless a single window has all the weight."""
+def _mix(windows: Sequence[torch.Tensor], weights: Sequence[float], out: torch.Tensor) -> torch.Tensor:
+    """Return the weighted mean of windows, in ``out`` unless a single window has all the weight."""
     (mixed, total), *others = [pair for pair in zip(windows, weights, strict=True) if pair[1]]
     for window, weight in others:
         total += weight

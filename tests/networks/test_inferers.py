@@ -47,6 +47,16 @@ def test_a_larger_volume_is_padded_and_passes_once(shape):
     assert all(n % 16 == 0 and n >= own for n, own in zip(seen[0], shape, strict=True))
 
 
+def test_a_padded_volume_reaches_the_network_channels_last_and_in_the_dtype_of_autocast():
+    seen = []
+    image = torch.randn(1, 2, 40, 50, 33)
+    with torch.autocast("cpu", torch.bfloat16):
+        infer(lambda padded: seen.append(padded) or padded.float(), image)
+    assert seen[0].dtype == torch.bfloat16
+    assert seen[0].is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(infer(lambda padded: padded, image), image)
+
+
 def test_logits_are_closer_to_those_of_windows_than_with_statistics_of_the_whole_volume():
     """One half of the volume is much brighter than the other."""
     plain, made = unet(), with_window_norms(unet())
