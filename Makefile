@@ -87,6 +87,7 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/waiting.py --record
 	$(BIN)/python benchmarks/phantom_regions.py
 	$(BIN)/python benchmarks/subsets.py --record
+	$(BIN)/python benchmarks/selection.py --record
 	$(BIN)/python benchmarks/finetuning.py --record
 
 # Three trainings of each recipe, two at a time: three to five hours on two cores. Finished ones are kept in

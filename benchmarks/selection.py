@@ -140,7 +140,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    scores = {str(file): score_weights(file, options.sets, options.cache) for file in options.weights}
+    scores = {
+        "shipped" if file == shipped else str(file): score_weights(file, options.sets, options.cache)
+        for file in options.weights
+    }
     if options.json:
         content = {w: {s: [row.to_json() for row in rows_] for s, rows_ in x.items()} for w, x in scores.items()}
         options.json.write_text(json.dumps(content, indent=1))
