@@ -159,7 +159,7 @@ def _empty_cache(device: torch.device) -> None:
 def _is_out_of_memory(error: BaseException | None) -> bool:
     """Return True for an "out of memory" error, also inside an error of MONAI."""
     while error is not None:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):  # on a GPU, on a CPU
             return True
         error = error.__cause__
     return False

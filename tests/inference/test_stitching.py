@@ -138,11 +138,18 @@ def test_sliding_windows_that_were_asked_for_log_no_warning(log):
     assert inferer.devices == [CPU] and [(r.levelname, r.args) for r in log.records] == [("INFO", ((32, 32, 32),))]
 
 
-def test_a_brain_that_runs_out_of_memory_is_repeated_with_windows(log):
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("no memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["GPU", "CPU"])
+def test_a_brain_that_runs_out_of_memory_is_repeated_with_windows(error, log):
     class Hungry(nn.Conv3d):
         def forward(self, x):
             if x.shape[2] > 8:
-                raise torch.OutOfMemoryError("no memory")
+                raise error
             return super().forward(x)
 
     inferer = brain_inferer()
