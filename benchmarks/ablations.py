@@ -1,7 +1,7 @@
 """Measure the worth of steps of the generator: train with and without them, and score the weights without real cases.
 
     python benchmarks/ablations.py DIR [--groups contrast tumours ...] [--patches 600] [--seed 0]
-        [--checkpoint FILE] [--learning_rate 0.0003] [--threads 2] [--cache DIR] [--list] [--record]
+        [--checkpoint FILE] [--learning_rate 0.0003] [--device cpu] [--cache DIR] [--list] [--record]
 
 A group is one of GROUPS, or a field in which the settings ``wide`` and ``varied`` differ. All trainings start from the
 same weights (the shipped ones by default) and see the same number of patches: one on ``varied``, one on ``wide``, and
@@ -31,13 +31,14 @@ from brats3d.phantoms import SETTINGS, Setting
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "contrast": ("random_contrast", "class_spread"),
+        "contrast": ("random_contrast", "class_spread", "relaxation", "self_texture"),
         "tumours": (
             *("small_core", "satellites", "edema_shift", "thin_rim", "nodule", "uneven_edema", "uneven_uptake"),
-            "contrasts.weak_uptake",
+            *("swirl", "fingers_mm", "coreless", "core_like", "resected", "contrasts.weak_uptake"),
         ),
+        "labels": ("edema_fade", "margin_fade", "least_contrast", "least_uptake"),  # which follow what shows
         "scanner": ("misregistered", "all_thick", "slice_gap_mm", "slice_tilt", "partial"),
-        "anatomy": ("rigid_rotation_deg", "bend_mm", "atrophy"),
+        "anatomy": ("rigid_rotation_deg", "bend_mm", "atrophic"),
     }
 )
 """Fields of the setting by group. A field that is missing here can be named by itself."""
@@ -91,7 +92,7 @@ def train(folder: Path, setting: Setting, options: argparse.Namespace) -> dict[s
         "batch_size": 1,
         "val_cases": 1,
         "val_interval": 1_000_000,
-        "device": "$torch.device('cpu')",
+        "device": f"$torch.device({options.device!r})",
         "seed": options.seed,
     }
     workflow = ConfigWorkflow(
@@ -122,11 +123,12 @@ def run(name: str, setting: Setting, options: argparse.Namespace) -> tuple[dict[
     timing, scores = folder / "seconds.json", folder / "scores.json"
     if not (folder / "weights.pt").exists():
         timing.write_text(json.dumps(train(folder, setting, options)))
-    if not scores.exists():
-        made = score_weights(folder / "weights.pt", options.sets, options.cache)
-        scores.write_text(json.dumps({key: [row.to_json() for row in value] for key, value in made.items()}))
-    content = json.loads(scores.read_text())
-    read = {key: [ScoreRow(**row) for row in content[key]] for key in options.sets}
+    content = json.loads(scores.read_text()) if scores.exists() else {}
+    if missing := [name for name in options.sets if name not in content]:
+        made = score_weights(folder / "weights.pt", missing, options.cache)
+        content |= {name: [row.to_json() for row in rows_] for name, rows_ in made.items()}
+        scores.write_text(json.dumps(content))
+    read = {name: [ScoreRow(**row) for row in content[name]] for name in options.sets}
     return json.loads(timing.read_text()), read
 
 
@@ -145,7 +147,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=installed_bundle() / "models" / "model.pt")
     parser.add_argument("--learning_rate", type=float, default=0.0003)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--device", default="cpu", help="of the trainings; scores are computed on the CPU")
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS), help="none: train, but do not score")
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--list", action="store_true", help="print the fields of each group and stop")
     parser.add_argument("--record", action="store_true")
@@ -156,7 +159,8 @@ def main() -> None:
             f"wide and varied do not differ in {', '.join(empty)}; they differ in {', '.join(steps_of_wide())}"
         )
     if options.list:
-        print("\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items()))
+        alone = [name for name in steps_of_wide() if not any(name in names for names in GROUPS.values())]
+        print("\n".join(f"{group}: {', '.join(names)}" for group, names in [*groups.items(), ("no group", alone)]))
         return
     if options.threads:
         torch.set_num_threads(options.threads)
