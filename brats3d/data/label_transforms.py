@@ -61,8 +61,9 @@ def regions_to_labels(regions: torch.Tensor, convention: LabelConvention) -> tor
         raise ValueError(f"regions: expected {len(REGIONS)} channels {REGIONS}, got shape {tuple(regions.shape)}")
     label = torch.zeros_like(regions[:1], dtype=torch.uint8)
     for region, value in convention.own_values.items():
-        channel = REGIONS.index(region)
-        label = label.masked_fill(regions[channel : channel + 1] > 0, value)
+        mask = regions[REGIONS.index(region)][None]
+        # Modulo 256. masked_fill takes five times as long, and comparing a bool with 0 twice.
+        label += (value - label) * (mask if mask.dtype == torch.bool else mask > 0)
     return label
 
 
