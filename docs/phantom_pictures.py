@@ -97,6 +97,7 @@ HIGH = {"low_grade": 0, "radius_high_mm": (24, 24), "edema_high_mm": (18, 18), "
 LOW = {"low_grade": 1, "radius_low_mm": (28, 28), "edema_low_mm": (10, 10), "has_edema": 1, "pushes": 0}
 SOLID = {**HIGH, "has_necrosis": 0}
 TINY = {**SOLID, "radius_high_mm": (4, 4), "edema_high_mm": (8, 8), "roughness": (0.1, 0.1)}
+SMALL_CORE = {"small_core": 1, "small_core_mm": (8, 8), "small_core_edema_mm": (26, 26)}
 
 STEPS: Mapping[str, Step] = MappingProxyType(
     {
@@ -140,6 +141,38 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "cyst": Step(63, "flair", {"cystic": 1}, {}, LOW, outline=True),
         "blood": Step(63, "t1", {"bleeds": 1, "bleed_level": (0.8, 0.8)}, {}, LOW),
         "least-core": Step(63, "t1ce", {"min_core_ml": 2}, {}, TINY, outline=True, crop_mm=90),
+        "small-core": Step(63, "flair", SMALL_CORE, {}, HIGH, outline=True, crop_mm=80),
+        "edema-shift": Step(
+            63, "flair", {"edema_shift": (0.6, 0.6)}, {}, {**HIGH, **SMALL_CORE}, outline=True, crop_mm=80
+        ),
+        "fingers": Step(63, "flair", {"fingers_mm": (20, 20)}, {}, HIGH, outline=True, crop_mm=80),
+        "coreless": Step(63, "flair", {"coreless": 1}, {}, {**LOW, "fingers_mm": (15, 15)}, outline=True, crop_mm=80),
+        "swirl": Step(63, "t1ce", {"swirl": (0.5, 0.5)}, {}, SOLID, outline=True, crop_mm=80),
+        "thin-rim": Step(63, "t1ce", {"thin_rim": 1, "thin_rim_mm": (1.5, 1.5)}, {}, HIGH, outline=True, crop_mm=80),
+        "nodule": Step(
+            63, "t1ce", {"nodule": 1, "nodule_mm": (8, 8)}, {}, SOLID, outline=True, slice_at=0.584, crop_mm=80
+        ),
+        "satellites": Step(63, "t1ce", {"satellites": 1, "satellite_mm": (5, 5)}, {}, HIGH, outline=True, crop_mm=80),
+        "cavity": Step(63, "flair", {"resected": 1, "cavity_mm": (16, 16)}, {}, LOW, outline=True, crop_mm=80),
+        "core-like": Step(63, "flair", {"core_like": 1, "core_like_level": OFF}, {}, HIGH, outline=True, crop_mm=80),
+        "visible": Step(
+            63,
+            "flair",
+            {"least_contrast": (0.12, 0.12)},
+            {},
+            {**HIGH, "edema_fade": (1, 1)},
+            outline=True,
+            crop_mm=80,
+        ),
+        "visible-uptake": Step(
+            63,
+            "t1ce",
+            {"least_contrast": (0.03, 0.03), "least_uptake": (0.5, 0.5)},
+            {},
+            {**SOLID, "uptake_variation": (0.8, 0.8)},
+            outline=True,
+            crop_mm=80,
+        ),
         "other-t1": Step(
             8,
             "t1ce",
