@@ -1,0 +1,77 @@
+"""Average the weights of trainings, and write them as the bundle has them: float16, with a card.
+
+    python benchmarks/mean_weights.py BEST.pt [MORE.pt ...] --output model.pt [--sets second varied]
+
+The trainings should start from the same weights: means of unrelated weights are useless. The card has the stages of
+all trainings, and what their own cards say of the last one. With ``--sets``, it also has the mean's scores on the cases
+of ``selection.py``. ``--output bundle/models/model.pt`` replaces the bundle's weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import selection
+import torch
+
+from brats3d.evaluation import summarise
+from brats3d.labels import REGIONS_TO_READ
+from brats3d.networks import read_checkpoint, refuse_mismatch, save_checkpoint
+
+SAME = ("modalities", "regions", "network_def", "patch_size", "config", "absent_sequences")
+"""Entries of a card that must be equal."""
+PARTS = ("seed", "epoch", "iteration", "minutes", "device", "commit", "scores")
+"""Entries of a card that are kept for each training."""
+
+
+def mean_weights(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the mean of state dicts of the same network, computed in float32, in float16."""
+    return {name: torch.stack([state[name].float() for state in states]).mean(0).half() for name in states[0]}
+
+
+def mean_card(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the card of the mean of weights with these cards."""
+    stages = list(dict.fromkeys(stage for card in cards for stage in card.get("stages", ())))
+    if len(cards) > 1:
+        stages.append(f"the mean of the weights of the last {len(cards)} trainings, which ran side by side")
+    return {
+        **{name: cards[0][name] for name in SAME if name in cards[0]},
+        "iteration": sum(card.get("iteration", 0) for card in cards),
+        "trained_on": "; ".join(dict.fromkeys(card["trained_on"] for card in cards if "trained_on" in card)),
+        "stages": stages,
+        "parts": [{name: card[name] for name in PARTS if name in card} for card in cards],
+    }
+
+
+def scores_of(weights: Path, sets: Sequence[str]) -> dict[str, float]:
+    """Return the Dice of weights on sets of cases, by names such as ``second_dice_wt``."""
+    by_set = {name: summarise(rows) for name, rows in selection.score_weights(weights, sets).items()}
+    return {
+        f"{name}_dice_{region.lower()}": round(dice, 4)
+        for name, summary in by_set.items()
+        for region in REGIONS_TO_READ
+        if (dice := summary[region].dice_present) is not None
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("weights", nargs="+", type=Path, metavar="BEST.pt")
+    parser.add_argument("--output", type=Path, required=True, metavar="model.pt")
+    parser.add_argument("--sets", nargs="+", choices=selection.SETS, default=[])
+    options = parser.parse_args()
+    states, cards = zip(*map(read_checkpoint, options.weights), strict=True)
+    for file, card in zip(options.weights, cards, strict=True):
+        refuse_mismatch(file, card, {name: cards[0].get(name) for name in SAME}, advice="average weights of one kind")
+    weights, card = mean_weights(states), mean_card(cards)
+    save_checkpoint(options.output, weights, card)
+    if options.sets:
+        save_checkpoint(options.output, weights, {**card, "scores": scores_of(options.output, options.sets)})
+    print(f"{options.output}: the mean of {len(cards)}, {options.output.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
