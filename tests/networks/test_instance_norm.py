@@ -75,13 +75,18 @@ def test_in_place_gives_the_same_values():
     assert torch.equal(x, wanted)
 
 
-def test_with_gradients_pytorchs_norm_is_used():
-    x, norm = torch.randn(1, 3, 5, 6, 7).to(memory_format=LAST).requires_grad_(), norm_of(3)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("memory_format", [LAST, torch.contiguous_format])
+def test_with_gradients_values_and_gradients_are_those_of_instance_norm(batch, affine, memory_format):
+    x = torch.randn(batch, 3, 5, 6, 7).to(memory_format=memory_format).requires_grad_()
+    norm, target = norm_of(3, affine), torch.randn(batch, 3, 5, 6, 7)
     norm.in_place = True
-    result = norm(x)
-    assert torch.equal(result, plain_of(norm)(x))
-    result.sum().backward()
-    assert x.grad is not None
+    plain, before = plain_of(norm), x.detach().clone()
+    found, wanted = (torch.autograd.grad((each(x) * target).sum(), [x, *each.parameters()]) for each in (norm, plain))
+    assert torch.allclose(norm(x), plain(x), atol=1e-6) and torch.equal(x, before)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, wanted, strict=True))
+    assert norm(x).is_contiguous(memory_format=memory_format)
 
 
 def test_meta_tensors_are_normalised():
