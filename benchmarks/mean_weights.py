@@ -2,8 +2,8 @@
 
     python benchmarks/mean_weights.py BEST.pt [MORE.pt ...] --output model.pt [--sets second varied]
 
-The trainings should start from the same weights: means of unrelated weights are useless. The card has the stages of
-all trainings, and what their own cards say of the last one. With ``--sets``, it also has the mean's scores on the cases
+The trainings should start from the same weights: means of unrelated weights are useless. Of a ``last.pt``, the moving
+average is used. The card has the stages of all trainings, and what their own cards say of the last one. With ``--sets``, it also has the mean's scores on the cases
 of ``selection.py``. ``--output bundle/models/model.pt`` replaces the bundle's weights.
 """
 
@@ -30,6 +30,13 @@ PARTS = ("seed", "epoch", "iteration", "minutes", "device", "commit", "scores")
 def mean_weights(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return the mean of state dicts of the same network, computed in float32, in float16."""
     return {name: torch.stack([state[name].float() for state in states]).mean(0).half() for name in states[0]}
+
+
+def weights_of(content: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Return the weights of a ``best.pt`` or ``model.pt``, or the moving average of a ``last.pt``."""
+    if "average" not in content:
+        return content
+    return {k.removeprefix("module."): v for k, v in content["average"].items() if k.startswith("module.")}
 
 
 def mean_card(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def main() -> None:
     states, cards = zip(*map(read_checkpoint, options.weights), strict=True)
     for file, card in zip(options.weights, cards, strict=True):
         refuse_mismatch(file, card, {name: cards[0].get(name) for name in SAME}, advice="average weights of one kind")
-    weights, card = mean_weights(states), mean_card(cards)
+    weights, card = mean_weights([weights_of(state) for state in states]), mean_card(cards)
     save_checkpoint(options.output, weights, card)
     if options.sets:
         save_checkpoint(options.output, weights, {**card, "scores": scores_of(options.output, options.sets)})

@@ -75,6 +75,12 @@ def test_one_training_is_its_own_mean(script, monkeypatch, tmp_path: Path) -> No
     assert card["stages"] == ["first", "a"]
 
 
+def test_the_moving_average_of_an_unfinished_training_is_used(script) -> None:
+    average, weight = {"n_averaged": torch.tensor(7), "module.a": torch.ones(1)}, {"a": torch.zeros(1)}
+    assert script.weights_of({"network": weight, "average": average}) == {"a": average["module.a"]}
+    assert script.weights_of(weight) == weight
+
+
 def test_weights_of_another_kind_are_refused(script, monkeypatch, tmp_path: Path) -> None:
     parts = [save(tmp_path / "a.pt", 1), save(tmp_path / "b.pt", 1, absent_sequences=False)]
     with pytest.raises(UsageError):
