@@ -3,8 +3,9 @@
     python benchmarks/mean_weights.py BEST.pt [MORE.pt ...] --output model.pt [--sets second varied]
 
 The trainings should start from the same weights: means of unrelated weights are useless. Of a ``last.pt``, the moving
-average is used. The card has the stages of all trainings, and what their own cards say of the last one. With ``--sets``, it also has the mean's scores on the cases
-of ``selection.py``. ``--output bundle/models/model.pt`` replaces the bundle's weights.
+average is used. The card has the stages of all trainings, and what their own cards say of the last one. With
+``--sets``, it also has the mean's scores on the cases of ``selection.py``. ``--output bundle/models/model.pt`` replaces
+the bundle's weights.
 """
 
 from __future__ import annotations
