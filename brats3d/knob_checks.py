@@ -78,12 +78,14 @@ RANGES: Mapping[str, Range] = {
     "all_present": FRACTION,
     "without_t1ce": FRACTION,
     "pool": COUNT,
+    "patch_mix": FRACTION,
     "patches_per_phantom": Range(1),
+    "tissue_weight": Range(0),
     "val_cases": COUNT,
 }
 """The valid values of the knobs that are numbers."""
 
-PER_AXIS = ("overlap",)
+LISTS = ("overlap", "patch_mix")
 """Knobs that may be a list of three numbers, too."""
 
 PATHS = ("_dir", "checkpoint", "datalist")
@@ -133,7 +135,7 @@ def check_value(knob: Knob, value: Any) -> Any:
         if value.startswith(("$", "@", "%")):  # computed later
             return value
         value = WORDS.get(value.strip().lower(), value)
-    if knob.name in PER_AXIS and isinstance(value, list | tuple) and len(value) == 3:
+    if knob.name in LISTS and isinstance(value, list | tuple) and len(value) == 3:
         return [check_value(knob, part) for part in value]
     if isinstance(default, bool):
         if not isinstance(value, bool):

@@ -278,6 +278,9 @@ def test_a_pretraining_starts_from_a_checkpoint(pretrained: Path, pretraining: P
         ("val_cases", 0),
         ("patches_per_phantom", 0),
         ("patch_size", [40, 40, 40]),
+        ("patch_mix", [1, -1, 1]),
+        ("patch_mix", [1, 1]),
+        ("tissue_weight", -1),
     ],
 )
 def test_a_knob_outside_its_range_is_refused_by_name(
