@@ -18,7 +18,7 @@ class TissueLoss(nn.Module):
     belongs to the loss, so that the network and its weights are the same with and without it. More channels in the
     network's last layer would not do: MONAI's last residual unit convolves all output channels with each other.
 
-    Use :meth:`infer` as the trainer's inferer, since it keeps the features.
+    Use :meth:`infer` as the trainer's inferer: it also predicts the tissues, within the trainer's autocast.
 
     Args:
         loss: function of logits and target, both (B, 3, H, W, D).
@@ -42,11 +42,11 @@ class TissueLoss(nn.Module):
         self.loss = loss
         self.weight = weight
         self.head = nn.Conv3d(2 * network.channels[0], classes, 1).to(next(network.parameters()).device)
-        self._features = torch.empty(0)
+        self._predicted = torch.empty(0)
 
     def infer(self, image: torch.Tensor, network: UNet) -> torch.Tensor:
-        """Return the logits of the network, and keep its last features for the loss."""
-        hook = network.model[-1].register_forward_pre_hook(self._keep)
+        """Return the logits of the network, and keep those of the tissues for the loss."""
+        hook = network.model[-1].register_forward_pre_hook(self._predict)
         try:
             return network(image)
         finally:
@@ -64,9 +64,8 @@ class TissueLoss(nn.Module):
         if not self.weight or target.shape[1] == 3:
             return loss
         tissue = target[:, 3, ::2, ::2, ::2].long() - 1
-        predicted = self.head(self._features.float())
-        entropy = nn.functional.cross_entropy(predicted, tissue, ignore_index=-1, reduction="sum")
+        entropy = nn.functional.cross_entropy(self._predicted.float(), tissue, ignore_index=-1, reduction="sum")
         return loss + self.weight * entropy / (tissue >= 0).sum().clamp(min=1)
 
-    def _keep(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        (self._features,) = inputs
+    def _predict(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        self._predicted = self.head(*inputs)

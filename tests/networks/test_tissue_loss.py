@@ -76,13 +76,13 @@ def test_the_gradient_reaches_the_network_but_not_its_last_layer(network, image)
     assert next(network.model[0].parameters()).grad.any()
 
 
-def test_a_copy_of_the_network_keeps_no_features(network, image):
+def test_a_copy_of_the_network_changes_no_prediction(network, image):
     loss = TissueLoss(DiceBCELoss(), network, weight=1)
     loss.infer(image, network)
-    features = loss._features
+    predicted = loss._predicted
     copy.deepcopy(network)(image[:1])
     network(image[:1])
-    assert loss._features is features
+    assert loss._predicted is predicted
 
 
 def test_a_negative_weight_is_refused(network):
