@@ -34,6 +34,7 @@ def weights(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.TempPat
     network = workflow("predict", dataset_dir=phantoms).network_def
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     card = {"modalities": list(MODALITIES), "regions": list(REGIONS), "network_def": describe_network(network)}
+    card["patch_size"] = [32, 32, 32]
     save_checkpoint(path, network.state_dict(), {**card, "absent_sequences": True})
     return path
 

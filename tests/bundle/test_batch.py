@@ -48,6 +48,7 @@ def two_weights(workflow: Workflow, phantoms: Path, tmp_path_factory: pytest.Tem
         network = type(built.network_def)(**{**_arguments(built), "in_channels": 4})
         path = tmp_path_factory.mktemp("weights") / "model.pt"
         card = {"modalities": list(MODALITIES), "regions": list(REGIONS), "network_def": describe_network(network)}
+        card["patch_size"] = [32, 32, 32]
         save_checkpoint(path, network.state_dict(), card)
         paths.append(path)
     return paths
