@@ -12,7 +12,7 @@ import torch
 
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
-from brats3d.phantoms.tumour import CORE, EDEMA, ENHANCING, Tumour, drop_specks
+from brats3d.phantoms.tumour import CORE, EDEMA, ENHANCING, MIN_TUMOUR_ML, Tumour, drop_specks
 from brats3d.phantoms.volume_ops import blur, bounding_box
 
 _SEEN_MM = 1.5
@@ -50,7 +50,8 @@ def label_what_shows(
     """Return the tissue of a tumour as a reader would label it.
 
     Edema and core end where their contrast falls below ``least_contrast`` in all sequences, a core that is mostly
-    replaced by edema is edema, and enhancing tissue of less than ``least_uptake`` is core.
+    replaced by edema is edema, and enhancing tissue of less than ``least_uptake`` is core. A tumour of which less than
+    :data:`~brats3d.phantoms.tumour.MIN_TUMOUR_ML` shows keeps its tissue.
 
     Args:
         added: sequence -> (X, Y, Z) what the tumour adds to the brightness of the healthy brain.
@@ -77,6 +78,8 @@ def label_what_shows(
     label[contrast < min(least, _OF_CLEAREST * _clearest(contrast[label > 0]))] = 0
     shown = torch.zeros_like(tissue)
     shown[box] = label
+    if (shown > 0).sum() * voxel_mm**3 / 1000 < MIN_TUMOUR_ML:
+        return tissue
     return drop_specks(shown, voxel_mm)
 
 

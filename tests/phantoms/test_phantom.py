@@ -59,7 +59,7 @@ def check_form(case: Phantom, setting: Setting) -> None:
     assert not (enhancing & ~core).any()
     assert not (core & ~whole).any()
     assert not (whole & ~brain).any()
-    assert core.any()
+    assert core.any() or setting.coreless
     assert whole.sum() * VOXEL_ML >= 1
     assert not 0 < enhancing.sum() * VOXEL_ML < 0.1
 
@@ -90,8 +90,8 @@ def test_brains_have_the_size_of_real_brains(setting):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_some_cases_enhance_and_some_do_not(setting):
-    enhancing = [region(small(seed, setting), "ET").any() for seed in range(5)]
-    assert 0 < sum(enhancing) < 5
+    enhances = [region(small(seed, setting), "ET").any() for seed in range(16)]
+    assert any(enhances) and not all(enhances)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -47,6 +47,12 @@ def test_a_tumour_of_little_contrast_is_labelled_where_it_is_clearest():
     assert not dark[20:].any()
 
 
+def test_a_tumour_of_which_next_to_nothing_shows_keeps_its_label():
+    tumour, added = layers(), torch.zeros(SHAPE)
+    added[:4, :8, :8] = 1  # a quarter of a millilitre
+    assert torch.equal(label(tumour, added), tumour.tissue)
+
+
 def test_tissue_that_hardly_enhances_is_core():
     added, uptake = torch.ones(SHAPE), torch.ones(SHAPE)
     uptake[:4] = 0.3
