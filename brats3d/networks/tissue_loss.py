@@ -26,27 +26,36 @@ class TissueLoss(nn.Module):
         weight: 0 computes only ``loss``.
         classes: number of healthy tissues.
 
-    Source: auxiliary outputs for anatomy as in Billot et al., "SynthSeg", MedIA 86, 2023, which is trained on all
-    tissues of a synthetic scan.
+    Source: Billot et al., "SynthSeg", Medical Image Analysis 86, 2023, learns all tissues of synthetic scans.
 
     Raises:
-        UsageError: if ``weight`` is negative.
+        UsageError: if ``weight`` is negative, or above 0 for another network than MONAI's UNet.
     """
 
     def __init__(
-        self, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], network: UNet, weight: float, classes: int = 3
+        self,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        network: nn.Module,
+        weight: float,
+        classes: int = 3,
     ) -> None:
         super().__init__()
         if weight < 0:
             raise UsageError("tissue_weight", expected="0 or more", found=weight)
         self.loss = loss
         self.weight = weight
-        self.head = nn.Conv3d(2 * network.channels[0], classes, 1).to(next(network.parameters()).device)
         self._predicted = torch.empty(0)
+        if weight:
+            if not isinstance(network, UNet):
+                raise UsageError("tissue_weight", expected="0 for other networks than UNet", found=weight)
+            last = next(part for part in _last_layer(network).modules() if isinstance(part, nn.ConvTranspose3d))
+            self.head = nn.Conv3d(last.in_channels, classes, 1).to(last.weight.device)
 
-    def infer(self, image: torch.Tensor, network: UNet) -> torch.Tensor:
+    def infer(self, image: torch.Tensor, network: nn.Module) -> torch.Tensor:
         """Return the logits of the network, and keep those of the tissues for the loss."""
-        hook = network.model[-1].register_forward_pre_hook(self._predict)
+        if not self.weight:
+            return network(image)
+        hook = _last_layer(network).register_forward_pre_hook(self._predict)
         try:
             return network(image)
         finally:
@@ -63,9 +72,13 @@ class TissueLoss(nn.Module):
         loss = self.loss(logits, target[:, :3])
         if not self.weight or target.shape[1] == 3:
             return loss
-        tissue = target[:, 3, ::2, ::2, ::2].long() - 1
+        tissue = nn.functional.interpolate(target[:, 3:].float(), self._predicted.shape[2:])[:, 0].long() - 1
         entropy = nn.functional.cross_entropy(self._predicted.float(), tissue, ignore_index=-1, reduction="sum")
         return loss + self.weight * entropy / (tissue >= 0).sum().clamp(min=1)
 
     def _predict(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         self._predicted = self.head(*inputs)
+
+
+def _last_layer(network: nn.Module) -> nn.Module:
+    return network.get_submodule("model.2")

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from monai.networks.nets import UNet
+from torch import nn
 
 from brats3d.errors import UsageError
 from brats3d.networks.loss import DiceBCELoss
@@ -83,6 +84,21 @@ def test_a_copy_of_the_network_changes_no_prediction(network, image):
     copy.deepcopy(network)(image[:1])
     network(image[:1])
     assert loss._predicted is predicted
+
+
+def test_a_network_of_two_levels_has_other_features(image):
+    network = UNet(3, 2, 3, (4, 8), (4,), num_res_units=2)
+    loss = TissueLoss(DiceBCELoss(), network, weight=1)
+    assert loss(loss.infer(image, network), target_of(torch.ones(16, 16, 16))).isfinite()
+
+
+def test_other_networks_are_trained_without_tissues(image):
+    network = nn.Conv3d(2, 3, 1)
+    loss = TissueLoss(DiceBCELoss(), network, weight=0)
+    assert torch.equal(loss.infer(image, network), network(image)) and not loss.state_dict()
+    with pytest.raises(UsageError) as caught:
+        TissueLoss(DiceBCELoss(), network, weight=1)
+    assert caught.value.subject == "tissue_weight"
 
 
 def test_a_negative_weight_is_refused(network):
