@@ -47,9 +47,10 @@ def test_a_tumour_of_little_contrast_is_labelled_where_it_is_clearest():
     assert not dark[20:].any()
 
 
-def test_a_tumour_of_which_next_to_nothing_shows_keeps_its_label():
-    tumour, added = layers(), torch.zeros(SHAPE)
-    added[:4, :8, :8] = 1  # a quarter of a millilitre
+def test_a_tumour_of_which_less_than_1_ml_shows_keeps_its_label():
+    tissue, added = torch.zeros(2, *SHAPE)
+    tissue[:10, :10, :12], added[:5] = EDEMA, 1  # 1.2 ml, of which half shows
+    tumour = Tumour(tissue.to(torch.uint8), torch.zeros(SHAPE))
     assert torch.equal(label(tumour, added), tumour.tissue)
 
 
