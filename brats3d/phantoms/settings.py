@@ -70,7 +70,7 @@ class Setting:
     warp_mm: Range = (1, 5)
     warp_length_mm: Range = (24, 50)
     bend_mm: Range = OFF  # a stronger warp that does not fold: standard deviation of the velocity, followed for a unit
-    bend_length_mm: Range = (40, 80)
+    bend_length_mm: Range = (50, 90)
     fold_mm: Range = OFF  # a second, finer warp, which changes the gyri
     fold_length_mm: Range = (9, 18)
     ventricle_mm: Range = OFF  # how far the walls of the lateral ventricles move outwards
