@@ -371,6 +371,7 @@ GALLERIES: Mapping[str, tuple[str, Sequence[int]]] = MappingProxyType(
         "varied": ("varied", range(8)),
         "plain": ("plain", (0, 1)),
         "new-scanner": ("new-scanner", (0, 1)),
+        "wide": ("wide", range(6)),
     }
 )
 
