@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,14 @@ def assert_same_as_uninterrupted(run: Path, whole: Path) -> None:
     assert read_curves(run) == read_curves(whole)
     for tag in ("train_loss", "learning_rate"):
         assert read_scalars(run)[tag] == read_scalars(whole)[tag]
+
+
+@pytest.fixture(autouse=True)
+def heeds_interrupts() -> Iterator[None]:
+    """Undo that a shell lets its background jobs ignore SIGINT, which a run respects."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
