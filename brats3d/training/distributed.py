@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -88,6 +89,16 @@ def distribute(network: torch.nn.Module, device: torch.device) -> torch.nn.Modul
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # before torch 2.13
     options: dict[str, Any] = {"device_ids": device_ids, buffers: False}
     return wrapper(network, **options)
+
+
+def let_gloo_finish() -> None:
+    """Let the thread of gloo free the tensors of the last collective, for which it needs the interpreter's lock.
+
+    PyTorch destroys the process group with the network, waits for that thread, and keeps the lock meanwhile. If the
+    thread still waits for the lock then, the process never ends.
+    """
+    if idist.get_world_size() > 1:
+        time.sleep(0.5)  # releases the lock
 
 
 def is_helper() -> bool:

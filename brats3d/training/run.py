@@ -14,7 +14,7 @@ from brats3d.errors import DataError
 from brats3d.files import first_line, remove_temporary, writable_folder
 from brats3d.networks import load_weights
 from brats3d.training.checkpoints import BEST, restore_run
-from brats3d.training.distributed import refuse_idle_processes
+from brats3d.training.distributed import let_gloo_finish, refuse_idle_processes
 from brats3d.training.resume import find_run, refuse_changes, run_record, save_record
 from brats3d.training.run_lock import lock_run
 from brats3d.training.run_state import RunState
@@ -47,12 +47,15 @@ def run_training(trainer: Trainer, run: RunState, checkpoint: str | Path | None 
         refuse_idle_processes(len(cases), "training cases")
     run.output_dir = writable_folder(run.output_dir)
     is_first = idist.get_rank() == 0
-    with lock_run(run.output_dir) if is_first else nullcontext():
-        idist.barrier()  # the others read nothing before the first has the lock
-        if is_first:
-            for folder in (run.output_dir, run.checkpoints):
-                remove_temporary(folder)  # those of a killed process
-        _run(trainer, run, checkpoint, resume)
+    try:
+        with lock_run(run.output_dir) if is_first else nullcontext():
+            idist.barrier()  # the others read nothing before the first has the lock
+            if is_first:
+                for folder in (run.output_dir, run.checkpoints):
+                    remove_temporary(folder)  # those of a killed process
+            _run(trainer, run, checkpoint, resume)
+    finally:
+        let_gloo_finish()
 
 
 def _run(trainer: Trainer, run: RunState, checkpoint: str | Path | None, resume: str) -> None:

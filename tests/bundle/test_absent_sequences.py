@@ -156,7 +156,7 @@ def test_monais_command_segments_cases_with_absent_sequences(
         "--config_file",
         installed_bundle() / "configs/inference.yaml",
     ]
-    knobs = ["--network_def#channels", "[4,8,8,8,8]", "--window", "[48,48,48]", "--device", "cpu", "--amp", "False"]
+    knobs = ["--network_def#channels", "[4,8,8,8,8]", "--device", "cpu", "--amp", "False"]
     paths = ["--dataset_dir", data, "--output_dir", "there", "--checkpoint", weights]
     done = subprocess.run(
         [*command, *paths, *knobs], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
