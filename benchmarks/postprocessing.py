@@ -17,10 +17,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 from machine import rows, show
-from monai.inferers import SlidingWindowInferer
-from selection import CACHE, ROI, SETS, load_case, network_of
+from selection import CACHE, SETS, load_case, predictor_of
 from workflows import workflow_of
 
 from brats3d.bundle import installed_bundle
@@ -30,7 +28,6 @@ from brats3d.evaluation.challenge_rules import RULES
 from brats3d.evaluation.lesions import score_lesions
 from brats3d.inference import RegionRules, apply_region_rules
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ
-from brats3d.networks import BrainInferer, autocast
 
 NAMES = [field.name for field in fields(RegionRules)]
 SIZES = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -67,16 +64,14 @@ def score(pred: np.ndarray, ref: np.ndarray) -> Score:
 
 def measure(options: argparse.Namespace) -> list[list[object]]:
     """Return one line of the table for each set of rules."""
-    network, inferer = network_of(options.checkpoint), BrainInferer(SlidingWindowInferer(ROI, overlap=0.25))
-    every = grid()
+    predict, every = predictor_of(options.checkpoint), grid()
     scores: dict[tuple[RegionRules, str], list[Score]] = defaultdict(list)
     seconds: dict[RegionRules, list[float]] = defaultdict(list)
     for number in range(options.cases):
         image, label = load_case(options.set, number, options.cache)
-        with autocast(image.device, True):
-            raw = (inferer(image[None], network)[0] > 0).float()
+        raw = predict(image)
         ref = labels_to_regions(label, BRATS2020).bool()
-        box = (slice(None), *box_with_margin((raw.bool() | ref).any(0).numpy(), 4))
+        box = (slice(None), *box_with_margin((raw | ref).any(0).numpy(), 4))
         known: dict[tuple[str, bytes], Score] = {}  # most rules leave most regions as they are
         for rules in every:
             start = time.process_time()
@@ -110,8 +105,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    with torch.inference_mode():
-        cells = measure(options)
+    cells = measure(options)
     header = [*NAMES, *REGIONS_TO_READ, *(f"lesion-wise {region}" for region in REGIONS_TO_READ)]
     header += ["false WT TC ET", "missed WT TC ET", "false ET, ml", "ms"]
     show("postprocessing", f"Region rules: {options.cases} cases of {options.set}", rows(header, cells), options.record)

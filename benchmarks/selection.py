@@ -16,7 +16,7 @@ import hashlib
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,8 @@ import torch
 from machine import rows, show
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
-from monai.transforms import Compose, CropForegroundd, NormalizeIntensityd
-from torch import nn
+from monai.transforms import Compose
+from workflows import workflow_of
 
 from brats3d.bundle import config_files, installed_bundle
 from brats3d.data import labels_to_regions, nest_regions
@@ -41,12 +41,6 @@ FIRST_SEED = 7000
 CACHE = Path(tempfile.gettempdir()) / "brats3d-selection"
 ROI = (128, 128, 128)
 _STORED = {"image": torch.float16, "label": torch.uint8}
-_PREPARE = Compose(  # as inference.yaml prepares a case that has been loaded
-    [
-        CropForegroundd(keys=["image", "label"], source_key="image", allow_smaller=True),
-        NormalizeIntensityd(keys="image", nonzero=True, channel_wise=True),
-    ]
-)
 Scores = Mapping[str, Sequence[ScoreRow]]
 """Set -> the scores of its cases."""
 
@@ -57,7 +51,8 @@ def load_case(name: str, number: int, cache: Path = CACHE) -> tuple[torch.Tensor
     file = cache / (f"second-{version}" if name == "second" else name) / f"{number}.pt"
     if not file.exists():
         image, label = _make(name, FIRST_SEED + number)
-        case = _PREPARE({"image": torch.from_numpy(image).float(), "label": torch.from_numpy(label)[None]})
+        prepare = Compose(workflow_of("pretrain").parser.get_parsed_content("train#deterministic_transforms"))
+        case = prepare({"image": torch.from_numpy(image).float(), "label": torch.from_numpy(label)[None]})
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save({key: case[key].as_tensor().to(dtype).clone() for key, dtype in _STORED.items()}, f"{file}.part")
         Path(f"{file}.part").replace(file)
@@ -72,32 +67,34 @@ def _make(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([phantom.images[m] for m in MODALITIES]).astype(np.int32), phantom.label
 
 
-def network_of(weights: Path) -> nn.Module:
-    """Build the network of ``predict`` with the weights of a file, whatever its card says."""
+def predictor_of(weights: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that segments an image (4, X, Y, Z) into regions, bool (3, X, Y, Z), with these weights.
+
+    It does what ``predict`` does before post-processing. The card of the weights is ignored.
+    """
     config = ConfigParser()
     config.read_config([str(file) for file in config_files("predict")])
     network = config.get_parsed_content("network_def").eval()
     content = read_content(weights)
     network.load_state_dict({key: value.float() for key, value in content.get("network", content).items()})
-    return with_window_norms(network.to(memory_format=torch.channels_last_3d))
-
-
-@torch.no_grad()
-def score_weights(weights: Path, sets: Sequence[str] = tuple(SETS), cache: Path = CACHE) -> dict[str, list[ScoreRow]]:
-    """Score a file of weights on the sets."""
-    network = network_of(weights)
+    network = with_window_norms(network.to(memory_format=torch.channels_last_3d))
     inferer = BrainInferer(SlidingWindowInferer(ROI, overlap=0.25, mode="gaussian"))
 
-    def logits_of(image: torch.Tensor) -> torch.Tensor:
-        with autocast(image.device, True):
-            return network(image).float()
+    def predict(image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), autocast(image.device, True):
+            return inferer(image[None], network)[0] > 0
 
+    return predict
+
+
+def score_weights(weights: Path, sets: Sequence[str] = tuple(SETS), cache: Path = CACHE) -> dict[str, list[ScoreRow]]:
+    """Score a file of weights on the sets."""
+    predict = predictor_of(weights)
     scores: dict[str, list[ScoreRow]] = {name: [] for name in sets}
     for name in sets:
         for number in range(SETS[name]):
             image, label = load_case(name, number, cache)
-            pred = nest_regions(inferer(image[None], logits_of)[0] > 0)
-            ref = labels_to_regions(label, BRATS2020)
+            pred, ref = nest_regions(predict(image)), labels_to_regions(label, BRATS2020)
             scores[name] += score_case(pred, ref, f"{name}_{number:02d}", (1, 1, 1), rules=None)
     return scores
 

@@ -12,6 +12,7 @@ from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour import ENHANCING, MIN_TUMOUR_ML, Tumour, drop_specks
 from brats3d.phantoms.tumour_focus import Focus, distance_mm
+from brats3d.phantoms.volume_ops import volume_ml
 
 _HAS_REMNANT = 0.5
 """Chance that patches of the cavity's wall enhance."""
@@ -40,7 +41,7 @@ def resect(
     if rng.chance(_HAS_REMNANT):
         wall = (tissue > 0) & (depth > -rng.uniform(1, 3)) & (rough.roll(7, 0) > rng.uniform(-0.5, 1))
         tissue = drop_specks(torch.where(wall, ENHANCING, tissue).to(torch.uint8), voxel_mm)
-    if (tissue > 0).sum() * voxel_mm**3 < MIN_TUMOUR_ML * 1000:
+    if volume_ml(tissue > 0, voxel_mm) < MIN_TUMOUR_ML:
         return head, tumour
     fluid = (depth / voxel_mm + 0.5).clamp(0, 1)
     csf, gm, wm = head.tissue

@@ -7,9 +7,8 @@ et al., https://arxiv.org/abs/2501.13370.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from brats3d.phantoms.atlas import COARSE_MM
+from brats3d.phantoms.atlas import COARSE_MM, look_up
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour_focus import Focus, coarse_box, distance_mm
@@ -30,10 +29,12 @@ def swirl_mm(rng: RandomStream, setting: Setting, coords: torch.Tensor, focus: F
     shape = coords.shape[1:]
     length_mm = max(rng.uniform(0.6, 1.2) * focus.radius_mm, 2.5 * COARSE_MM)
     step = _flow(rng, shape, length_mm) * (rng.uniform(*setting.swirl) * focus.radius_mm / _STEPS)
+    box = coarse_box(coords)
+    points = torch.stack(torch.broadcast_tensors(*box.axes_mm(coords.device)))
     moved = torch.zeros_like(step)
     for _ in range(_STEPS):
-        moved = moved + _sample(step, moved)
-    offsets, straight = distance_mm(focus, coarse_box(coords))
+        moved = moved + look_up(step, points + moved, COARSE_MM)
+    offsets, straight = distance_mm(focus, box)
     return sum(((o + m) / s) ** 2 for o, m, s in zip(offsets, moved, focus.stretch, strict=True)).sqrt() - straight
 
 
@@ -43,12 +44,3 @@ def _flow(rng: RandomStream, shape: torch.Size, length_mm: float) -> torch.Tenso
     slope = [torch.stack(torch.gradient(part)) for part in blur(potential, [1, 1, 1])]
     flow = torch.stack([slope[2][1] - slope[1][2], slope[0][2] - slope[2][0], slope[1][0] - slope[0][1]])
     return flow / flow.square().sum(0).mean().sqrt()
-
-
-def _sample(field: torch.Tensor, moved_mm: torch.Tensor) -> torch.Tensor:
-    """Look up a field (C, x, y, z) at each voxel displaced by (3, x, y, z) mm."""
-    axes = [torch.linspace(-1, 1, n, device=field.device) for n in field.shape[1:]]
-    scale = torch.tensor([2 / (COARSE_MM * (n - 1)) for n in field.shape[1:]], device=field.device)
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij")) + moved_mm * scale.view(3, 1, 1, 1)
-    grid = points.flip(0).movedim(0, -1)[None]  # grid_sample wants (z, y, x)
-    return F.grid_sample(field[None], grid, padding_mode="border", align_corners=True)[0]

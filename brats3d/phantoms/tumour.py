@@ -13,6 +13,7 @@ from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.swirl import swirl_mm
 from brats3d.phantoms.tumour_focus import Focus, distance_mm
+from brats3d.phantoms.volume_ops import volume_ml
 
 CORE, EDEMA, ENHANCING, CYST, BLOOD = 1, 2, 3, 4, 5
 """Tissues of a tumour. Cysts and blood belong to the core, like all tissue that does not enhance."""
@@ -62,10 +63,9 @@ def grow_tumour(rng: RandomStream, setting: Setting, head: Head, foci: Sequence[
             if low_grade:
                 deepest = torch.maximum(deepest, grown.depth_mm)
         tissue = drop_specks(tissue * head.brain, head.box.voxel_mm)
-        voxel_ml = head.box.voxel_mm**3 / 1000
-        core_ml = ((tissue > 0) & (tissue != EDEMA)).sum() * voxel_ml
+        core_ml = volume_ml((tissue > 0) & (tissue != EDEMA), head.box.voxel_mm)
         has_core = any(focus.has_core for focus in foci)
-        enough = (tissue > 0).sum() * voxel_ml >= MIN_TUMOUR_ML and (core_ml > 0 or not has_core)
+        enough = volume_ml(tissue > 0, head.box.voxel_mm) >= MIN_TUMOUR_ML and (core_ml > 0 or not has_core)
         if (enough and (core_ml >= setting.min_core_ml or not has_core)) or not foci:
             thinned = _thin_out(rng.substream("diffuse"), setting, deepest) if low_grade else None
             return Tumour(tissue, fade, thinned, max((min(focus.edema_mm / 5, 1) for focus in foci), default=0))
@@ -77,7 +77,7 @@ def grow_tumour(rng: RandomStream, setting: Setting, head: Head, foci: Sequence[
 def drop_specks(tissue: torch.Tensor, voxel_mm: int) -> torch.Tensor:
     """Turn enhancing tissue into core if there is less than :data:`MIN_ENHANCING_ML` of it."""
     enhancing = tissue == ENHANCING
-    return torch.where(enhancing, CORE, tissue) if enhancing.sum() * voxel_mm**3 < MIN_ENHANCING_ML * 1000 else tissue
+    return torch.where(enhancing, CORE, tissue) if volume_ml(enhancing, voxel_mm) < MIN_ENHANCING_ML else tissue
 
 
 @dataclass(frozen=True)

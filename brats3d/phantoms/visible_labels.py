@@ -13,7 +13,7 @@ import torch
 from brats3d.phantoms.random_numbers import RandomStream
 from brats3d.phantoms.settings import Setting
 from brats3d.phantoms.tumour import CORE, EDEMA, ENHANCING, MIN_TUMOUR_ML, Tumour, drop_specks
-from brats3d.phantoms.volume_ops import blur, bounding_box
+from brats3d.phantoms.volume_ops import blur, bounding_box, volume_ml
 
 _SEEN_MM = 1.5
 """Standard deviation of the blur before the threshold: a reader sees patches, not voxels."""
@@ -78,7 +78,7 @@ def label_what_shows(
     label[contrast < min(least, _OF_CLEAREST * _clearest(contrast[label > 0]))] = 0
     shown = torch.zeros_like(tissue)
     shown[box] = label
-    if (shown > 0).sum() * voxel_mm**3 / 1000 < MIN_TUMOUR_ML:
+    if volume_ml(shown > 0, voxel_mm) < MIN_TUMOUR_ML:
         return tissue
     return drop_specks(shown, voxel_mm)
 

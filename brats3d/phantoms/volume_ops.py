@@ -31,3 +31,8 @@ def bounding_box(mask: torch.Tensor) -> tuple[slice, ...]:
     """Return the smallest box that contains every voxel of a mask; the mask must not be empty."""
     voxels = mask.nonzero()
     return tuple(slice(int(lo), int(hi) + 1) for lo, hi in zip(voxels.amin(0), voxels.amax(0), strict=True))
+
+
+def volume_ml(mask: torch.Tensor, voxel_mm: int) -> float:
+    """Return the volume of a mask in ml."""
+    return int(mask.sum()) * voxel_mm**3 / 1000
