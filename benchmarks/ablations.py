@@ -1,17 +1,20 @@
 """Measure the worth of steps of the generator: train with and without them, and score the weights without real cases.
 
-    python benchmarks/ablations.py DIR [--groups contrast tumours ...] [--patches 600] [--seed 0]
-        [--checkpoint FILE] [--learning_rate 0.0003] [--device cpu] [--cache DIR] [--list] [--record]
+    python benchmarks/ablations.py DIR [--groups contrast tumours ...] [--forms without with] [--patches 600]
+        [--patch_size 128 128 128] [--seed 0] [--checkpoint FILE] [--learning_rate 0.0003] [--device cpu]
+        [--cache DIR] [--list] [--record]
 
 A group is one of GROUPS, or a field in which the settings ``wide`` and ``varied`` differ. All trainings start from the
 same weights (the shipped ones by default) and see the same number of patches: one on ``varied``, one on ``wide``, and
-for each group one on ``wide`` without it and one on ``varied`` with it. Each has a folder in DIR with its weights and
-scores. Run the same command again to resume: what is done is skipped. The scores are those of ``selection.py``.
+for each group one on ``wide`` without it and one on ``varied`` with it, or only one of these (``--forms``). Each has a
+folder in DIR with its weights and scores. Run the same command again to resume: what is done is skipped. The scores are
+those of ``selection.py``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -44,6 +47,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Fields of the setting by group. A field that is missing here can be named by itself."""
 
 
+FORMS: Mapping[str, tuple[str, str]] = MappingProxyType({"without": ("wide", "varied"), "with": ("varied", "wide")})
+"""For each form of a group's training, the setting that is changed, and the one whose values it gets."""
+
+
 def steps_of_wide() -> list[str]:
     """Return the fields in which ``wide`` differs from ``varied``; those of its contrasts as ``contrasts.NAME``."""
     wide, varied = SETTINGS["wide"], SETTINGS["varied"]
@@ -68,18 +75,17 @@ def exchange(setting: Setting, source: Setting, names: Iterable[str]) -> Setting
     return setting
 
 
-def settings_of(groups: Iterable[str]) -> dict[str, Setting]:
+def settings_of(groups: Iterable[str], forms: Iterable[str] = tuple(FORMS)) -> dict[str, Setting]:
     """Return the settings to train on, by name."""
-    wide, varied = SETTINGS["wide"], SETTINGS["varied"]
-    settings = {"varied": varied, "wide": wide}
-    for group in groups:
-        settings[f"wide without {group}"] = exchange(wide, varied, fields_of(group))
-        settings[f"varied with {group}"] = exchange(varied, wide, fields_of(group))
+    settings = {"varied": SETTINGS["varied"], "wide": SETTINGS["wide"]}
+    for group, form in itertools.product(groups, forms):
+        changed, source = FORMS[form]
+        settings[f"{changed} {form} {group}"] = exchange(SETTINGS[changed], SETTINGS[source], fields_of(group))
     return settings
 
 
-def train(folder: Path, setting: Setting, options: argparse.Namespace) -> dict[str, float]:
-    """Train in a folder; write ``weights.pt``, a plain state dict, and return the seconds that it took."""
+def train(folder: Path, setting: Setting, options: argparse.Namespace) -> None:
+    """Train in a folder; write ``seconds.json``, and last ``weights.pt``, a plain state dict."""
     from monai.bundle import ConfigWorkflow
 
     ids: dict[str, Any] = {
@@ -88,6 +94,7 @@ def train(folder: Path, setting: Setting, options: argparse.Namespace) -> dict[s
         "minutes": options.patches,  # the clock below advances by a minute with each patch
         "learning_rate": options.learning_rate,
         "train#dataset#setting": setting,
+        "patch_size": options.patch_size,
         "patch_mix": [1, 0, 0],
         "batch_size": 1,
         "val_cases": 1,
@@ -111,9 +118,10 @@ def train(folder: Path, setting: Setting, options: argparse.Namespace) -> dict[s
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: times.append(time.perf_counter()))
     workflow.run()
     content = torch.load(folder / "run" / "checkpoints" / "best.pt", weights_only=True)
+    seconds = {"patches": len(times) - 1, "seconds": times[-1] - times[0], "generator": stream.seconds_making}
+    (folder / "seconds.json").write_text(json.dumps(seconds))
     torch.save(content, folder / "weights.part")
     (folder / "weights.part").replace(folder / "weights.pt")
-    return {"patches": len(times) - 1, "seconds": times[-1] - times[0], "generator": stream.seconds_making}
 
 
 def run(name: str, setting: Setting, options: argparse.Namespace) -> tuple[dict[str, float], dict[str, list[ScoreRow]]]:
@@ -122,7 +130,7 @@ def run(name: str, setting: Setting, options: argparse.Namespace) -> tuple[dict[
     folder.mkdir(parents=True, exist_ok=True)
     timing, scores = folder / "seconds.json", folder / "scores.json"
     if not (folder / "weights.pt").exists():
-        timing.write_text(json.dumps(train(folder, setting, options)))
+        train(folder, setting, options)
     content = json.loads(scores.read_text()) if scores.exists() else {}
     if missing := [name for name in options.sets if name not in content]:
         made = score_weights(folder / "weights.pt", missing, options.cache)
@@ -142,7 +150,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--groups", nargs="*", default=list(GROUPS))
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--patches", type=int, default=600)
+    parser.add_argument("--patch_size", type=int, nargs=3, default=[128, 128, 128])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=installed_bundle() / "models" / "model.pt")
     parser.add_argument("--learning_rate", type=float, default=0.0003)
@@ -166,10 +176,11 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     scores = {"start": score_weights(options.checkpoint, options.sets, options.cache)}
     cells: list[list[object]] = []
-    for name, setting in settings_of(options.groups).items():
+    for name, setting in settings_of(options.groups, options.forms).items():
         times, scores[name] = run(name, setting, options)
         cells.append([name, times["patches"] / times["seconds"], times["seconds"], times["generator"]])
-    title = f"Ablations, {options.patches} patches of seed {options.seed} after {options.checkpoint.name}"
+    size = "x".join(map(str, options.patch_size))
+    title = f"Ablations, {options.patches} patches of {size}, seed {options.seed}, after {options.checkpoint.name}"
     speed = rows(["training on", "patches/s", "seconds", "of these, in the generator"], cells)
     show("weights", title, [*table(scores), "", *speed], options.record, "cpu")
 
