@@ -23,6 +23,7 @@ ORDER = [
     "data",
     "networks",
     "phantoms",
+    "scans",
     "audit",
     "evaluation",
     "training",
@@ -50,6 +51,9 @@ HELP_IMPORTS = {
     "pandas",
     "h5py",
     "SimpleITK",
+    "pydicom",
+    "highdicom",
+    "deepbet",
 }
 """Libraries that ``brats3d --help`` must not import."""
 
