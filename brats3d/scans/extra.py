@@ -1,0 +1,27 @@
+"""Libraries of the extra ``brats3d[scans]``, imported when they are first needed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from brats3d.errors import UsageError
+
+
+def import_extra(name: str) -> Any:
+    """Import a module of ``pydicom``, ``highdicom`` or ``deepbet``.
+
+    Args:
+        name: the module, such as ``"pydicom"`` or ``"highdicom.seg"``.
+
+    Raises:
+        UsageError: if the library is not installed.
+    """
+    library = name.partition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        advice = 'install the extra for raw scans: pip install "brats3d[scans]"'
+        raise UsageError(library, "is not installed", advice=advice) from None
