@@ -44,6 +44,7 @@ from .memory import (
     total_memory as total_memory,
     use_huge_pages as use_huge_pages,
 )
+from .nifti_header import make_header as make_header
 from .nifti_write import (
     marked_convention as marked_convention,
     nifti_image as nifti_image,
