@@ -189,7 +189,7 @@ def test_words_that_identify_the_patient_are_removed_from_descriptions(
     series = only_series(tmp_path)
     assert series.name == "series 1 'AX T1'"
     assert series.tags.words[-1] == "T1"
-    assert not re.search(r"roe|jane|4711|1950", repr(series.images) + caplog.text, re.IGNORECASE)
+    assert not re.search(r"roe|jane|4711|1950", repr(series.tags) + caplog.text, re.IGNORECASE)
 
 
 def test_a_description_that_is_only_a_name_is_replaced_by_the_number(tmp_path: Path) -> None:
