@@ -1,1 +1,2 @@
+from .dicom_seg import SEGMENTS as SEGMENTS, write_dicom_seg as write_dicom_seg
 from .scan import Scan as Scan

@@ -122,7 +122,7 @@ def _image(values: np.ndarray, position_ras: np.ndarray, affine: np.ndarray, tag
 _PATIENT_AND_STUDY = {
     "PatientName": "Roe^Jane",
     "PatientID": "MRN-4711",
-    "PatientBirthDate": "19500229",
+    "PatientBirthDate": "19500228",
     "PatientSex": "F",
     "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
     "FrameOfReferenceUID": generate_uid(entropy_srcs=["frame of reference"]),

@@ -1,0 +1,220 @@
+"""Write a segmentation as a DICOM SEG object that refers to the series it was made from.
+
+The segments have the codes of DICOM's CID 7168, "Brain Lesion Segmentation Types With Necrosis"
+(https://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_7168.html).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brats3d import __version__
+from brats3d.errors import DataError
+from brats3d.files import Writer, write_whole
+from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ, LabelConvention, get_convention
+from brats3d.scans.extra import import_extra
+
+MAX_OFFSET = 0.25
+"""Largest distance of a pixel of the series from a voxel of the segmentation, in voxels. The positions in a series are
+rounded, so that its slices are not exactly equidistant."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment of the object: the part of a region that lies in no smaller region.
+
+    Args:
+        name: its name for people.
+        code: value, coding scheme and meaning of its property type.
+    """
+
+    name: str
+    code: tuple[str, str, str]
+
+
+SEGMENTS: Mapping[str, Segment] = {
+    "TC": Segment("Necrotic and non-enhancing tumour core", ("6574001", "SCT", "Necrosis")),
+    "WT": Segment("Edema", ("79654002", "SCT", "Edema")),
+    "ET": Segment("Enhancing tumour", ("C113842", "NCIt", "Enhancing Lesion")),
+}
+"""Region -> segment, in the order of the segment numbers 1, 2, 3, which are also BraTS 2023's labels."""
+
+
+def write_dicom_seg(
+    path: str | Path,
+    label: np.ndarray,
+    affine: np.ndarray,
+    dicom_files: Sequence[Path],
+    convention: str,
+    parameters: Mapping[str, str] | None = None,
+    write: Writer = write_whole,
+) -> Path:
+    """Write a segmentation as a binary DICOM SEG with the segments of :data:`SEGMENTS`.
+
+    Each pixel of the series gets the label at its position in space, whatever the order of the files and the axes of
+    the array. Patient and study are copied from the series: a de-identified series gives a de-identified object.
+    Slices without tumour are not stored, unless there is no tumour at all.
+
+    Args:
+        path: the file.
+        label: voxel values, shape (x, y, z), on the grid of the series. Values outside all regions, such as a
+            resection cavity, are not written.
+        affine: (4, 4), voxel index of the label -> RAS mm.
+        dicom_files: the files of the series, one for each slice.
+        convention: name of the label convention of the values.
+        parameters: further facts about the algorithm to record, such as the digest of the weights.
+        write: writes the file.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: if the series and the label are not on the same grid, or if the series lacks something that an
+            object must refer to, such as the UID of its study.
+        UsageError: if the convention is unknown, or if highdicom is not installed.
+    """
+    pydicom = import_extra("pydicom")
+    known = get_convention(convention)
+    slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in dicom_files]
+    planes = np.stack([_plane(label, affine, header, file) for header, file in zip(slices, dicom_files, strict=True)])
+    if planes.size != label.size:
+        raise DataError(dicom_files[0].parent, "lacks slices", expected=f"{label.size} pixels", found=planes.size)
+    _complete(slices, affine)
+    numbers = np.zeros(256, np.uint8)
+    for region in REGIONS_TO_READ:  # outermost first, so that the innermost wins
+        numbers[list(known.regions[region])] = list(SEGMENTS).index(region) + 1
+    with _without_patient_names():
+        try:
+            content = _dicom_seg(slices, numbers[planes], known, dict(parameters or {}))
+        except (AttributeError, TypeError, ValueError) as error:  # its text may quote the patient's attributes
+            lacks = f"lacks {error.name}" if isinstance(error, AttributeError) else "has invalid attributes"
+            raise DataError(dicom_files[0].parent, f"{lacks}, so that no DICOM SEG can refer to it") from error
+        return write(Path(path), content.save_as)
+
+
+def _plane(label: np.ndarray, affine: np.ndarray, header: Any, file: Path) -> np.ndarray:
+    """Return the labels at the pixels of a slice.
+
+    Args:
+        label: voxel values, shape (x, y, z).
+        affine: (4, 4), voxel index -> RAS mm.
+        header: the attributes of the slice.
+        file: the file, for messages.
+
+    Returns:
+        Shape (rows, columns).
+
+    Raises:
+        DataError: if the pixels lie outside the label or between its voxels.
+    """
+    right, down = np.reshape(header.ImageOrientationPatient, (2, 3)).astype(float)
+    between_rows, between_columns = map(float, header.PixelSpacing)
+    # (row, column, 1) -> mm towards L, P and S, by equation C.7.6.2.1-1 of PS3.3
+    to_lps = np.stack([between_rows * down, between_columns * right, np.array(header.ImagePositionPatient, float)], 1)
+    to_ras = np.vstack([to_lps * [[-1], [-1], [1]], [0, 0, 1]])
+    to_voxel = (np.linalg.inv(affine) @ to_ras)[:3]
+    nearest = np.rint(to_voxel).astype(int)
+    rows, columns = np.indices((header.Rows, header.Columns)).reshape(2, -1)
+    pixels = np.stack([rows, columns, np.ones_like(rows)])
+    index = nearest @ pixels
+    offset = np.abs((to_voxel - nearest) @ pixels).max()
+    if offset > MAX_OFFSET or index.min() < 0 or (index.max(axis=1) >= label.shape).any():
+        raise DataError(file, "the slice is not on the grid of the segmentation")
+    return label[tuple(index)].reshape(header.Rows, header.Columns)
+
+
+def _complete(slices: list[Any], affine: np.ndarray) -> None:
+    """Bring the attributes of slices, which are on the grid of a label with this affine, into highdicom's form.
+
+    Attributes that may be empty may also be missing; readers need a thickness, though. The orientation may be rounded
+    differently in each slice. highdicom measures the distance of slices; some scanners write the gap between them.
+    """
+    for header in slices:
+        for keyword in _MAY_BE_EMPTY:
+            header.setdefault(keyword, None)
+        distance_mm = abs(np.linalg.det(affine[:3, :3])) / np.prod(np.array(header.PixelSpacing, float))
+        header.SliceThickness = header.get("SliceThickness") or round(float(distance_mm), 4)
+        header.ImageOrientationPatient = slices[0].ImageOrientationPatient
+        header.pop("SpacingBetweenSlices", None)
+
+
+def _dicom_seg(slices: list[Any], planes: np.ndarray, convention: LabelConvention, parameters: dict[str, str]) -> Any:
+    """Return highdicom's object for planes of segment numbers, shape (slices, rows, columns)."""
+    hd = import_extra("highdicom")
+    family = hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence")
+    algorithm = hd.AlgorithmIdentificationSequence("brats3d", family, __version__, parameters=parameters or None)
+    values = ", ".join(f"{value} {name}" for value, name in convention.labels.items())
+    content = hd.seg.Segmentation(
+        source_images=slices,
+        pixel_array=planes,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_describe_segment(region, algorithm) for region in SEGMENTS],
+        series_instance_uid=hd.UID(),
+        series_number=int(slices[0].SeriesNumber or 0) + 1000,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="brats3d",
+        manufacturer_model_name="brats3d",
+        software_versions=__version__,
+        device_serial_number="none",  # required, but software has none
+        content_label="BRAIN_TUMOUR",
+        content_description=f"{convention.name}: {values}",
+        series_description="Brain tumour segmentation",
+        omit_empty_frames=bool(planes.any()),
+    )
+    content.ContentCreatorName = None  # required, but nobody's
+    return content
+
+
+def _describe_segment(region: str, algorithm: Any) -> Any:
+    """Return the description of the segment of a region."""
+    hd = import_extra("highdicom")
+    segment = SEGMENTS[region]
+    return hd.seg.SegmentDescription(
+        segment_number=list(SEGMENTS).index(region) + 1,
+        segment_label=segment.name,
+        segmented_property_category=hd.sr.CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure"),
+        segmented_property_type=hd.sr.CodedConcept(*segment.code),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=hd.UID(),
+        tracking_id=segment.name,
+        anatomic_regions=[hd.sr.CodedConcept("12738006", "SCT", "Brain")],
+        display_color=hd.color.CIELabColor.from_string(REGION_COLOURS[region]),
+    )
+
+
+@contextmanager
+def _without_patient_names() -> Iterator[None]:
+    """Silence the warnings of highdicom and pydicom, which may quote attributes of the patient."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+_MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "SeriesNumber",
+)
+"""Attributes that must be present but may be empty (type 2). De-identified files may lack them."""
