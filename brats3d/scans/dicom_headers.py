@@ -94,7 +94,7 @@ def read_headers(folder: Path) -> tuple[list[DicomImage], list[Path]]:
     for path in sorted(Path(each) for _, files in walk_folders(folder) for paths in files.values() for each in paths):
         if _is_dicom(path):
             try:
-                image = _read_header(path)
+                image = read_image(path)
             except _DAMAGED:
                 damaged.append(path)
             else:
@@ -102,24 +102,8 @@ def read_headers(folder: Path) -> tuple[list[DicomImage], list[Path]]:
     return images, damaged
 
 
-_DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError, ValueError)
-"""Exceptions of pydicom for damaged files; its own are subclasses of these."""
-
-_PREAMBLE_BYTES = 128
-
-_DICOMDIR = "1.2.840.10008.1.3.10"
-
-
-def _is_dicom(path: Path) -> bool:
-    """Return True for files with DICOM's mark after the preamble."""
-    try:
-        with path.open("rb") as file:
-            return file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
-    except OSError:
-        return False
-
-
-def _read_header(path: Path) -> DicomImage | None:
+def read_image(path: Path) -> DicomImage | None:
+    """Read the header of one DICOM file; None for a DICOMDIR. A damaged file raises one of :data:`_DAMAGED`."""
     pydicom = import_extra("pydicom")
     data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_IDENTIFYING, *_TAGS])
     if data.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
@@ -139,6 +123,23 @@ def _read_header(path: Path) -> DicomImage | None:
         axes=None if axes is None else axes.reshape(2, 3),
         spacing_mm=None if rows_columns_mm is None else (rows_columns_mm[1], rows_columns_mm[0]),
     )
+
+
+_DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError, ValueError)
+"""Exceptions of pydicom for damaged files; its own are subclasses of these."""
+
+_PREAMBLE_BYTES = 128
+
+_DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+def _is_dicom(path: Path) -> bool:
+    """Return True for files with DICOM's mark after the preamble."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _series_tags(data: Any, object_kind: str) -> SeriesTags:

@@ -17,14 +17,11 @@ from typing import Any
 import numpy as np
 
 from brats3d import __version__
-from brats3d.errors import DataError
-from brats3d.files import Writer, write_whole
+from brats3d.files import Volume, Writer, format_affine, make_header, to_grid, write_whole
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ, LabelConvention, get_convention
+from brats3d.scans.dicom_headers import read_image
+from brats3d.scans.dicom_series import DicomSeries, stack_slices
 from brats3d.scans.extra import import_extra
-
-MAX_OFFSET = 0.25
-"""Largest distance of a pixel of the series from a voxel of the segmentation, in voxels. The positions in a series are
-rounded, so that its slices are not exactly equidistant."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,9 @@ def write_dicom_seg(
 ) -> Path:
     """Write a segmentation as a binary DICOM SEG with the segments of :data:`SEGMENTS`.
 
-    Each pixel of the series gets the label at its position in space, whatever the order of the files and the axes of
-    the array. Patient and study are copied from the series: a de-identified series gives a de-identified object.
-    Slices without tumour are not stored, unless there is no tumour at all.
+    Each pixel gets the label at its position in space, whatever the order of the files and of the label's axes.
+    Patient and study are copied from the series: a de-identified series gives a de-identified object. Slices without
+    tumour are not stored, unless there is no tumour at all.
 
     Args:
         path: the file.
@@ -77,70 +74,42 @@ def write_dicom_seg(
         The path.
 
     Raises:
-        DataError: if the series and the label are not on the same grid, or if the series lacks something that an
-            object must refer to, such as the UID of its study.
+        DataError: if the series is no volume, has another grid than the label, or lacks something that an object must
+            refer to, such as the UID of its study.
         UsageError: if the convention is unknown, or if highdicom is not installed.
     """
     pydicom = import_extra("pydicom")
     known = get_convention(convention)
-    slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in dicom_files]
-    planes = np.stack([_plane(label, affine, header, file) for header, file in zip(slices, dicom_files, strict=True)])
-    if planes.size != label.size:
-        raise DataError(dicom_files[0].parent, "lacks slices", expected=f"{label.size} pixels", found=planes.size)
-    _complete(slices, affine)
+    series = DicomSeries(tuple(image for image in map(read_image, dicom_files) if image))
+    stack = stack_slices(series)
+    volume = Volume(make_header(Path(path), label.shape, affine, label.dtype), label)
+    on_series = to_grid(volume, make_header(series.folder, stack.shape, stack.affine, label.dtype))
+    if on_series is None:
+        expected = f"{label.shape} at {format_affine(affine)}"
+        raise series.error("has another grid than the segmentation", expected=expected)
     numbers = np.zeros(256, np.uint8)
     for region in REGIONS_TO_READ:  # outermost first, so that the innermost wins
         numbers[list(known.regions[region])] = list(SEGMENTS).index(region) + 1
+    slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in stack.files]
     with _without_patient_names():
+        _complete(slices, stack.spacing_mm[2])
         try:
-            content = _dicom_seg(slices, numbers[planes], known, dict(parameters or {}))
+            content = _dicom_seg(slices, numbers[on_series].T, known, dict(parameters or {}))
         except (AttributeError, TypeError, ValueError) as error:  # its text may quote the patient's attributes
             lacks = f"lacks {error.name}" if isinstance(error, AttributeError) else "has invalid attributes"
-            raise DataError(dicom_files[0].parent, f"{lacks}, so that no DICOM SEG can refer to it") from error
+            raise series.error(f"{lacks}, so that no DICOM SEG can refer to it") from error
         return write(Path(path), content.save_as)
 
 
-def _plane(label: np.ndarray, affine: np.ndarray, header: Any, file: Path) -> np.ndarray:
-    """Return the labels at the pixels of a slice.
+def _complete(slices: list[Any], distance_mm: float) -> None:
+    """Bring the attributes of slices into the form that highdicom needs.
 
-    Args:
-        label: voxel values, shape (x, y, z).
-        affine: (4, 4), voxel index -> RAS mm.
-        header: the attributes of the slice.
-        file: the file, for messages.
-
-    Returns:
-        Shape (rows, columns).
-
-    Raises:
-        DataError: if the pixels lie outside the label or between its voxels.
-    """
-    right, down = np.reshape(header.ImageOrientationPatient, (2, 3)).astype(float)
-    between_rows, between_columns = map(float, header.PixelSpacing)
-    # (row, column, 1) -> mm towards L, P and S, by equation C.7.6.2.1-1 of PS3.3
-    to_lps = np.stack([between_rows * down, between_columns * right, np.array(header.ImagePositionPatient, float)], 1)
-    to_ras = np.vstack([to_lps * [[-1], [-1], [1]], [0, 0, 1]])
-    to_voxel = (np.linalg.inv(affine) @ to_ras)[:3]
-    nearest = np.rint(to_voxel).astype(int)
-    rows, columns = np.indices((header.Rows, header.Columns)).reshape(2, -1)
-    pixels = np.stack([rows, columns, np.ones_like(rows)])
-    index = nearest @ pixels
-    offset = np.abs((to_voxel - nearest) @ pixels).max()
-    if offset > MAX_OFFSET or index.min() < 0 or (index.max(axis=1) >= label.shape).any():
-        raise DataError(file, "the slice is not on the grid of the segmentation")
-    return label[tuple(index)].reshape(header.Rows, header.Columns)
-
-
-def _complete(slices: list[Any], affine: np.ndarray) -> None:
-    """Bring the attributes of slices, which are on the grid of a label with this affine, into highdicom's form.
-
-    Attributes that may be empty may also be missing; readers need a thickness, though. The orientation may be rounded
+    Attributes that may be empty may also be missing, but readers need a thickness. The orientation may be rounded
     differently in each slice. highdicom measures the distance of slices; some scanners write the gap between them.
     """
     for header in slices:
         for keyword in _MAY_BE_EMPTY:
             header.setdefault(keyword, None)
-        distance_mm = abs(np.linalg.det(affine[:3, :3])) / np.prod(np.array(header.PixelSpacing, float))
         header.SliceThickness = header.get("SliceThickness") or round(float(distance_mm), 4)
         header.ImageOrientationPatient = slices[0].ImageOrientationPatient
         header.pop("SpacingBetweenSlices", None)
