@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from brats3d.cases import modality_of
+from brats3d.files import strip_image_ending
 from brats3d.scans.dicom_headers import SeriesTags
 
 
@@ -48,8 +50,14 @@ def kind_of_series(tags: SeriesTags) -> SeriesKind:
 
 
 def kind_of_name(name: str) -> SeriesKind:
-    """Return what an image shows whose name, without ending, is that of a series, such as ``003_AX_T1_POST``."""
-    return kind_of_series(SeriesTags(words=(name,)))
+    """Return what an image file shows, from its name.
+
+    Args:
+        name: a name that :mod:`brats3d.cases` reads, or that of a converted series, such as ``003_AX_T1_POST.nii.gz``.
+    """
+    kind = kind_of_series(SeriesTags(words=(strip_image_ending(name),)))
+    modality = modality_of(name)
+    return SeriesKind(modality) if modality and (kind.modality or kind.reason == _NOT_STATED) else kind
 
 
 def is_original(tags: SeriesTags) -> bool:
@@ -109,6 +117,9 @@ _WITH_CONTRAST = re.compile(
 _NO_AGENT = re.compile(r"(?:no|none|n/?a|n|without|0|-|unknown|nil)(?:\W.*)?", re.IGNORECASE)
 
 
+_NOT_STATED = "its sequence is not stated"
+
+
 def _reason(reasons: Mapping[str, str], value: str) -> str:
     return next((reason for reason, pattern in reasons.items() if re.fullmatch(pattern, value)), "")
 
@@ -133,7 +144,7 @@ def _kind_of_times(tags: SeriesTags) -> SeriesKind:
     if "EP" in tags.scanning:
         return SeriesKind(None, "echo-planar imaging")
     if echo is None or repetition is None:
-        return SeriesKind(None, "its sequence is not stated")
+        return SeriesKind(None, _NOT_STATED)
     if inversion >= 1500 and echo >= 70:
         return SeriesKind("flair")
     if inversion < 300 and repetition >= 2000:

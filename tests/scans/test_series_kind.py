@@ -66,7 +66,22 @@ DESCRIPTIONS = {
 )
 def test_descriptions_of_the_four_sequences(text: str, modality: str) -> None:
     assert kind_of_series(SeriesTags(words=(text,))).modality == modality
-    assert kind_of_name(f"0012_{text}_20200102").modality == modality
+    assert kind_of_name(f"0012_{text.replace('/', '')}_20200102.nii.gz").modality == modality
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [
+        ("BraTS-GLI-00001-000-t2f.nii.gz", "flair"),
+        ("sub-01_ses-02_ce-gadolinium_T1w.nii.gz", "t1ce"),
+        ("t1.mha", "t1"),
+        ("X_ADC.nii.gz", None),
+        ("X_T1_sub.nii.gz", None),
+        ("X_seg.nii.gz", None),
+    ],
+)
+def test_names_of_image_files_are_read_as_those_of_brats_first(name: str, modality: str | None) -> None:
+    assert kind_of_name(name).modality == modality
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,190 @@
+"""Find raw scans: folders of DICOM series, of image files, or of such folders; and read those of one case."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from brats3d.cases import check_case_id, check_folder, folder_case_id, natural_key, scan_cases
+from brats3d.errors import DataError
+from brats3d.files import is_image_name, read_volume, walk_folders
+from brats3d.scans.choose_series import Choice, Source, choose_series
+from brats3d.scans.dicom_headers import DicomImage, read_headers
+from brats3d.scans.dicom_series import DicomSeries, group_series, read_series
+from brats3d.scans.scan import Scan
+
+logger = logging.getLogger("brats3d")
+
+
+@dataclass(frozen=True, eq=False)
+class RawCase:
+    """The scans of one patient on disk.
+
+    Args:
+        case_id: from the names of folders or image files, never from a DICOM tag.
+        folder: the folder that holds them.
+        sources: modality -> image file or DICOM series, in the order of :data:`brats3d.labels.MODALITIES`.
+        skipped: the names of all other series, each with the reason.
+        problem: why the case cannot be used; None if it can.
+    """
+
+    case_id: str
+    folder: Path
+    sources: Mapping[str, Source]
+    skipped: Sequence[str] = ()
+    problem: DataError | None = None
+
+
+def find_scans(folder: str | os.PathLike[str]) -> list[RawCase]:
+    """Find the raw scans in a folder and below it. Only headers are read.
+
+    A folder with the DICOM files of one study, mixed or in subfolders, is a case; so is a folder of image files whose
+    names state their sequences. A folder of several studies is searched for such folders.
+
+    Args:
+        folder: one patient's folder, or a folder above several.
+
+    Returns:
+        The cases in the natural order of their identifiers, including those that cannot be used: their ``problem`` says
+        why, and :func:`read_scans` raises it, so that the other cases go on.
+
+    Raises:
+        NotFoundError, UsageError: if ``folder`` is no folder, or if pydicom is needed and not installed.
+        DataError: if it contains no scan.
+    """
+    root = check_folder(folder, "scans")
+    images, damaged = read_headers(root)
+    cases = [_dicom_case(place, *files) for place, files in _places(images, damaged).items()]
+    beside = [case for case in _image_cases(root) if not any(case.folder.is_relative_to(each.folder) for each in cases)]
+    cases = [_checked(case) for case in _with_unique_ids(root, cases + beside)]
+    if not cases:
+        raise DataError(
+            root, "contains no scan", expected="DICOM files, or image files whose names state their sequences"
+        )
+    return sorted(cases, key=lambda case: natural_key(case.case_id))
+
+
+def read_scans(case: RawCase) -> dict[str, Scan]:
+    """Read the scans of a case.
+
+    Raises:
+        DataError: if the case or one of its files cannot be used.
+    """
+    if case.problem:
+        raise case.problem
+    scans = {}
+    for modality, source in case.sources.items():
+        if isinstance(source, DicomSeries):
+            volume, stack = read_series(source)
+            scans[modality] = Scan(modality, volume, source.name, stack.files)
+        else:
+            scans[modality] = Scan(modality, read_volume(source), source.name)
+        grid = scans[modality].volume.header
+        size = " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm)
+        logger.info("%s: %s is %s, %s voxels of %s mm", case.case_id, modality, source.name, grid.shape, size)
+    if case.skipped:
+        logger.info("%s: not used: %s", case.case_id, "; ".join(case.skipped))
+    return scans
+
+
+def _places(images: Sequence[DicomImage], damaged: Sequence[Path]) -> dict[Path, tuple[list[DicomImage], list[Path]]]:
+    """Return the folder of each case with its DICOM files: the readable headers, and the damaged files."""
+    studies = {image.path: (image.patient, image.study, image.series) for image in images}
+    folders = _split({**studies, **dict.fromkeys(damaged)})
+    return {
+        place: ([each for each in images if each.path in paths], [each for each in damaged if each in paths])
+        for place, paths in folders.items()
+    }
+
+
+def _split(files: Mapping[Path, tuple[str, str, str] | None]) -> dict[Path, set[Path]]:
+    """Return the files of each case, by its folder: the deepest one that holds a whole study.
+
+    Args:
+        files: path -> keys of patient, study and series; None for damaged files.
+    """
+    if not files:
+        return {}
+    common = Path(os.path.commonpath([path.parent for path in files]))
+    below: dict[str, dict[Path, tuple[str, str, str] | None]] = {}
+    for path, keys in files.items():
+        below.setdefault(path.relative_to(common).parts[0], {})[path] = keys
+    studies = {keys[:2] for keys in files.values() if keys}
+    series = [{keys for keys in group.values() if keys} for group in below.values()]
+    is_mixed = any(path.parent == common for path in files)
+    one_patient = len({patient for patient, _ in studies}) == 1
+    if len(studies) <= 1 or is_mixed or (one_patient and all(len(keys) == 1 for keys in series)):
+        return {common: set(files)}
+    return {place: paths for group in below.values() for place, paths in _split(group).items()}
+
+
+def _dicom_case(folder: Path, images: Sequence[DicomImage], damaged: Sequence[Path]) -> RawCase:
+    case_id = folder_case_id(folder)
+    if damaged:
+        problem = f"{len(damaged):,} DICOM file(s) end early or are damaged, such as {damaged[0].name}"
+        return RawCase(case_id, folder, {}, problem=DataError(folder, problem, advice="export them again"))
+    for what, keys in (("patients", [each.patient for each in images]), ("studies", [each.study for each in images])):
+        if (count := len(set(filter(None, keys)))) > 1:
+            problem = f"holds DICOM files of {count:,} {what}"
+            error = DataError(folder, problem, expected="one study", advice="put each study into a folder of its own")
+            return RawCase(case_id, folder, {}, problem=error)
+    return _case(case_id, folder, choose_series(group_series(images)))
+
+
+def _case(case_id: str, folder: Path, choice: Choice, problem: str = "") -> RawCase:
+    """Return a case, with the problem that it has no T1-weighted scan if there is no other."""
+    if not problem and not {"t1", "t1ce"} & choice.used.keys():
+        found = [*(f"{source.name} ({modality})" for modality, source in choice.used.items()), *choice.skipped]
+        problem = f"has no T1 and no T1ce, only {', '.join(found)}"
+    error = next(iter(choice.errors.values()), DataError(folder, problem) if problem else None)
+    return RawCase(case_id, folder, choice.used, choice.skipped, error)
+
+
+def _image_cases(root: Path) -> Iterator[RawCase]:
+    """Yield the cases of image files: those with BraTS's or similar names, then folders of converted series."""
+    known = _known_cases(root)
+    yield from known
+    taken = {case.folder for case in known}
+    for place, files in walk_folders(root):
+        paths = [Path(path) for name, group in files.items() if is_image_name(name) for path in group]
+        choice = choose_series(paths if Path(place) not in taken else [])
+        if choice.used or choice.errors:
+            yield _case(folder_case_id(place), Path(place), choice)
+
+
+def _known_cases(root: Path) -> list[RawCase]:
+    """Return the cases that :func:`brats3d.cases.scan_cases` finds, except single images beside others.
+
+    The names of converted series, such as ``003_AX_T1`` and ``005_AX_FLAIR``, seem to name a case each.
+    """
+    try:
+        found = scan_cases(root, absent_sequences=True)
+    except DataError:  # no case, or names that leave open to which case a file belongs
+        return []
+    problems = {problem.case_id: problem.text for problem in found.serious_problems()}
+    folders = [next(iter(case.images.values())).parent for case in found.cases]
+    return [
+        _case(case.case_id, folder, Choice(case.images, (), {}), problems.get(case.case_id, ""))
+        for case, folder in zip(found.cases, folders, strict=True)
+        if len(case.images) > 1 or folders.count(folder) == 1
+    ]
+
+
+def _with_unique_ids(root: Path, cases: Sequence[RawCase]) -> list[RawCase]:
+    """Rename cases of the same identifier after their path below the root."""
+    counts = Counter(case.case_id for case in cases)
+    path_of = {id(case): "_".join(case.folder.relative_to(root).parts) for case in cases}
+    return [replace(case, case_id=path_of[id(case)]) if counts[case.case_id] > 1 else case for case in cases]
+
+
+def _checked(case: RawCase) -> RawCase:
+    """Return a case with a problem if its identifier cannot be part of a file name."""
+    try:
+        check_case_id(case.case_id)
+    except DataError as error:
+        return replace(case, problem=error)
+    return case

@@ -1,0 +1,206 @@
+"""Raw scans in folders: cases, their sequences, the best of several series, and cases that cannot be used."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.uid import EnhancedMRImageStorage, SecondaryCaptureImageStorage
+
+from brats3d.errors import DataError, NotFoundError
+from brats3d.scans import RawCase, find_scans, read_scans
+from tests.scans.dicom_study import oblique_affine, write_series, write_study
+
+AFFINE = oblique_affine()
+RNG = np.random.default_rng(0)
+VALUES = {modality: RNG.integers(0, 4000, (6, 5, 5)) for modality in ("t1", "t1ce", "t2", "flair")}
+
+
+def study(folder: Path, patient: str = "MRN-1", **tags: object) -> dict[str, list[Path]]:
+    tags = {"PatientID": patient, "StudyInstanceUID": f"1.2.{abs(hash(patient)) % 10**6}", **tags}
+    return write_study(folder, {modality: (values, AFFINE) for modality, values in VALUES.items()}, **tags)
+
+
+def only_case(folder: Path) -> RawCase:
+    (case,) = find_scans(folder)
+    return case
+
+
+def problem_of(case: RawCase) -> str:
+    """Return the problem of a case, which must be one line."""
+    with pytest.raises(DataError) as caught:
+        read_scans(case)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_study_in_subfolders_is_one_case_with_four_sequences(tmp_path: Path) -> None:
+    files = study(tmp_path / "UPENN-07")
+    case = only_case(tmp_path)
+    assert (case.case_id, case.folder) == ("UPENN-07", tmp_path / "UPENN-07")
+    scans = read_scans(case)
+    assert list(scans) == ["t1", "t1ce", "t2", "flair"]
+    for modality, scan in scans.items():
+        assert scan.modality == modality
+        assert scan.dicom_files == tuple(files[modality])
+        assert scan.volume.header.path == files[modality][0]
+        assert np.array_equal(scan.volume.values, VALUES[modality])
+        assert np.allclose(scan.volume.header.affine, AFFINE, atol=1e-4)
+    assert scans["t1ce"].description == "series 2 'AX T1 POST'"
+
+
+def test_a_study_in_one_folder_is_the_same_case(tmp_path: Path) -> None:
+    for files in study(tmp_path / "export").values():
+        for file in files:
+            file.rename(tmp_path / file.name)
+    scans = read_scans(only_case(tmp_path))
+    assert all(np.array_equal(scan.volume.values, VALUES[modality]) for modality, scan in scans.items())
+
+
+def test_a_folder_of_patients_and_of_image_files_is_a_case_each(tmp_path: Path) -> None:
+    study(tmp_path / "P10" / "2020-01-02-MRI", "b")
+    study(tmp_path / "P2", "a")
+    (tmp_path / "P3").mkdir()
+    for modality, values in VALUES.items():
+        nib.save(nib.Nifti1Image(values.astype(np.int16), AFFINE), tmp_path / "P3" / f"{modality}.nii.gz")
+    cases = find_scans(tmp_path)
+    assert [case.case_id for case in cases] == ["P2", "P3", "P10_2020-01-02-MRI"]
+    scans = read_scans(cases[1])
+    assert list(scans) == list(VALUES)
+    assert scans["flair"].description == "flair.nii.gz" and scans["flair"].dicom_files == ()
+    assert np.array_equal(scans["t2"].volume.values, VALUES["t2"])
+
+
+def test_converted_series_in_one_folder_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    names = {"t1": "003_AX_T1", "t1ce": "008_AX_T1_POST", "t2": "004_AX_T2_TSE", "flair": "005_AX_FLAIR"}
+    folder = tmp_path / "pat7"
+    folder.mkdir()
+    for name in [*names.values(), "001_localizer"]:
+        nib.save(nib.Nifti1Image(VALUES["t1"].astype(np.int16), AFFINE), folder / f"{name}.nii.gz")
+    case = only_case(tmp_path)
+    assert case.case_id == "pat7"
+    assert {modality: source.name for modality, source in case.sources.items()} == {
+        modality: f"{name}.nii.gz" for modality, name in names.items()
+    }
+    assert case.skipped == ["001_localizer.nii.gz (localiser)"]
+
+
+def test_other_series_are_skipped_and_the_log_says_why(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO, "brats3d")
+    study(tmp_path)
+    for n, (description, tags) in enumerate(
+        {
+            "3-plane loc": {},
+            "ADC": {"ImageType": ["DERIVED", "PRIMARY", "ADC"]},
+            "T1 POST SUB": {"ContrastBolusAgent": "Gd"},
+            "AX T1 key": {"SOPClassUID": SecondaryCaptureImageStorage, "SamplesPerPixel": 3},
+            "CT head": {"Modality": "CT"},
+        }.items()
+    ):
+        write_series(tmp_path / f"other{n}", VALUES["t1"], AFFINE, description, PatientID="MRN-1", SeriesNumber=20 + n,
+                     StudyInstanceUID=f"1.2.{abs(hash('MRN-1')) % 10**6}", **tags)  # fmt: skip
+    read_scans(only_case(tmp_path))
+    for text in (
+        "t1ce is series 2 'AX T1 POST', (6, 5, 5) voxels of 1 x 1.2 x 3 mm",
+        "series 20 '3-plane loc' (localiser)",
+        "series 21 'ADC' (diffusion)",
+        "series 22 'T1 POST SUB' (subtraction)",
+        "series 23 'AX T1 key' (no MR image (Secondary Capture Image))",
+        "series 24 'CT head' (CT, not MR)",
+    ):
+        assert text in caplog.text
+    assert not re.search(r"roe|jane|mrn|1950|0815", caplog.text.replace(str(tmp_path), ""), re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "tags"),
+    [
+        ((6, 5, 12), (1, 1.2, 2), {}),  # finer
+        ((110, 105, 40), (1, 1, 3), {}),  # covers the brain
+        ((6, 5, 5), (1, 1.2, 3), {}),  # repeated
+    ],
+)
+def test_the_better_of_two_series_is_used(tmp_path: Path, shape, spacing_mm, tags) -> None:
+    common = {"StudyInstanceUID": "1.2.3"}
+    study(tmp_path, **common)
+    values = np.ones(shape)
+    write_series(
+        tmp_path / "b", values, oblique_affine(spacing_mm), "AX T2", PatientID="MRN-1", SeriesNumber=9, **common
+    )
+    case = only_case(tmp_path)
+    assert case.sources["t2"].name == "series 9 'AX T2'"
+    assert case.skipped == ["series 3 'AX T2 TSE' (series 9 'AX T2' is the better t2)"]
+
+
+def test_a_reformatted_or_incomplete_series_is_used_only_if_there_is_no_other(tmp_path: Path) -> None:
+    common = {"StudyInstanceUID": "1.2.3", "PatientID": "MRN-1"}
+    study(tmp_path, **common)
+    derived = {"ImageType": ["DERIVED", "SECONDARY", "MPR"], **common}
+    fine = oblique_affine((0.5, 0.5, 0.5))
+    write_series(tmp_path / "b", VALUES["t2"], fine, "AX T2", SeriesNumber=9, **derived)
+    write_series(tmp_path / "c", VALUES["t2"], fine, "AX T2", SeriesNumber=10, **common)[3].unlink()
+    case = only_case(tmp_path)
+    assert case.sources["t2"].name == "series 3 'AX T2 TSE'"
+    assert case.skipped[-1] == "series 10 'AX T2' lacks 1 of 5 slices, which are 0.5 mm apart"
+
+
+def test_a_case_that_cannot_be_used_leaves_the_others(tmp_path: Path) -> None:
+    study(tmp_path / "P1", "a")["t2"][3].unlink()
+    study(tmp_path / "P2", "b")
+    first, second = find_scans(tmp_path)
+    assert "series 3 'AX T2 TSE' lacks 1 of 5 slices" in problem_of(first)
+    assert len(read_scans(second)) == 4
+
+
+def test_patients_or_studies_in_one_folder_are_refused(tmp_path: Path) -> None:
+    for patient in ("a", "b"):
+        for files in study(tmp_path / patient, patient).values():
+            for file in files:
+                file.rename(tmp_path / file.name)
+    assert "DICOM files of 2 patients" in problem_of(only_case(tmp_path))
+    for n, uid in enumerate(("1.2.3", "1.2.4")):
+        write_series(tmp_path / "y" / f"s{n}", VALUES["t1"], AFFINE, "AX T1", StudyInstanceUID=uid)
+    assert "DICOM files of 2 studies" in problem_of(only_case(tmp_path / "y"))
+
+
+@pytest.mark.parametrize(
+    ("description", "tags", "problem"),
+    [
+        ("localizer", {}, "no T1 and no T1ce, only series 1 'localizer' (localiser)"),
+        ("AX T2", {}, "no T1 and no T1ce, only series 1 'AX T2' (t2)"),
+        ("AX", {"Modality": "CT"}, "no T1 and no T1ce, only series 1 'AX' (CT, not MR)"),
+        ("AX T1", {"SOPClassUID": EnhancedMRImageStorage, "NumberOfFrames": 3}, "several frames in one file"),
+        ("AX T1", {"SamplesPerPixel": 3}, "coloured pixels"),
+    ],
+)
+def test_a_folder_without_t1_is_one_line(tmp_path: Path, description: str, tags, problem: str) -> None:
+    write_series(tmp_path, VALUES["t1"], AFFINE, description, **tags)
+    assert problem in problem_of(only_case(tmp_path))
+
+
+def test_damaged_files_are_a_problem_of_their_case(tmp_path: Path) -> None:
+    file = study(tmp_path / "P1", "a")["t1"][2]
+    file.write_bytes(file.read_bytes()[:400])
+    study(tmp_path / "P2", "b")["t1"][2].write_bytes(file.read_bytes())
+    study(tmp_path / "P3", "c")
+    cases = find_scans(tmp_path)
+    assert [bool(case.problem) for case in cases] == [True, True, False]
+    assert f"1 DICOM file(s) end early or are damaged, such as {file.name}" in problem_of(cases[0])
+
+
+def test_the_same_names_in_several_folders_become_unique(tmp_path: Path) -> None:
+    for hospital in ("A", "B"):
+        study(tmp_path / hospital / "P1", hospital)
+    assert [case.case_id for case in find_scans(tmp_path)] == ["A_P1", "B_P1"]
+
+
+def test_a_folder_without_scans_and_a_missing_one_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(DataError, match="contains no scan"):
+        find_scans(tmp_path)
+    with pytest.raises(NotFoundError):
+        find_scans(tmp_path / "absent")
