@@ -95,7 +95,9 @@ def cli(verbose: bool) -> None:
 @click.option("--seed", type=int, help="Random seed of the set.")
 @click.option("--size", metavar="full|small", help="full: 240x240x155 voxels; small: for tests.")
 @click.option(
-    "--layout", metavar="NAME", help="Layout of a release: brats2018|brats2020|brats2021|brats2023|brats2024|msd|h5."
+    "--layout",
+    metavar="NAME",
+    help="Layout of a release: brats2018|brats2020|brats2021|brats2023|brats2024|msd|h5; or raw, with the skull.",
 )
 @click.option(
     "--setting", metavar="varied|plain|new-scanner|wide", help="plain is easier; new-scanner is for fine-tuning."

@@ -66,12 +66,15 @@ class PhantomTensors:
         tissue: (X, Y, Z) uint8, 1 where most is CSF, 2 grey matter, 3 white matter; 0 in the tumour and outside the
             brain.
         box: where the tensors lie in the grid of the case.
+        coords: (3, x, y, z) atlas coordinates in mm on the coarse grid of the whole case, before the ventricles and
+            the tumour move tissue.
     """
 
     image: torch.Tensor
     label: torch.Tensor
     tissue: torch.Tensor
     box: Box
+    coords: torch.Tensor
 
 
 def make_phantom(
@@ -89,7 +92,11 @@ def make_phantom(
     Raises:
         UsageError: if size or setting is unknown or seed negative.
     """
-    tensors = make_phantom_tensors(seed, size, device, setting)
+    return uncrop_phantom(make_phantom_tensors(seed, size, device, setting), seed, size)
+
+
+def uncrop_phantom(tensors: PhantomTensors, seed: int, size: str) -> Phantom:
+    """Return the case of :func:`make_phantom` that :func:`make_phantom_tensors` has made."""
     shape = get_size(size).shape
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = shape[1] - 1
@@ -123,8 +130,8 @@ def make_phantom_tensors(
         foci = []
     box = find_brain_box(coords, grid.voxel_mm)
     brain, skull = strip_skull(rng, setting, coords, box)
-    coords = push_tissue(move_ventricles(rng, setting, coords), foci)
-    head = Head(box, brain, skull, sample_tissue(rng, setting, coords, box), coords)
+    moved = push_tissue(move_ventricles(rng, setting, coords), foci)
+    head = Head(box, brain, skull, sample_tissue(rng, setting, moved, box), moved)
     tumour = add_satellites(rng, setting, box, grow_tumour(rng, setting, head, foci, low_grade))
     head, tumour = resect(rng, setting, head, tumour, foci)
     images, label = scan_case(rng, setting, head, tumour, draw_contrast(rng, setting, low_grade))
@@ -132,7 +139,7 @@ def make_phantom_tensors(
         label = torch.where(label == tissue, value, label)
     most = head.tissue.max(0).indices  # nine times as fast as argmax on a CPU
     healthy = (most + 1).to(torch.uint8) * (brain & (label == 0))
-    return PhantomTensors(torch.stack(list(images.values())), label, healthy, box)
+    return PhantomTensors(torch.stack(list(images.values())), label, healthy, box, coords)
 
 
 def _uncrop(volume: torch.Tensor, box: Box, shape: Sequence[int]) -> np.ndarray:

@@ -30,7 +30,9 @@ from brats3d.labels import MODALITIES
 from brats3d.phantoms.head import get_size
 from brats3d.phantoms.named_settings import DEFAULT_SETTING, get_setting
 from brats3d.phantoms.phantom import Phantom, make_phantom
+from brats3d.phantoms.raw_phantom import make_raw_phantom
 from brats3d.phantoms.settings import Setting
+from brats3d.phantoms.write_raw_scans import write_raw_scans
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class DatasetLayout:
         labels: BraTS 2020's label -> the release's.
         first_timepoint: number of a patient's first time point, if the release numbers them. Every third case is then
             the second time point of the patient before.
+        scans: path of the raw scans of a case, a format of ``patient``; empty if the layout has none.
         has_cavity: mark part of the core as resection cavity, which is label 4 in BraTS 2024.
         write: write a case, given its number and path; return a record of it for ``finish``.
         finish: write the files beside the cases, given the data set's folder and all records.
@@ -53,6 +56,7 @@ class DatasetLayout:
     suffixes: Mapping[str, str] = field(default_factory=lambda: _suffixes("_", *MODALITIES), hash=False)
     labels: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({1: 1, 2: 2, 4: 4}), hash=False)
     first_timepoint: int | None = None
+    scans: str = ""
     has_cavity: bool = False
     write: Callable[[Phantom, int, Path, Mapping[str, str]], Any] = field(default_factory=lambda: _write_folder)
     finish: Callable[[Path, Sequence[Any]], None] | None = None
@@ -83,7 +87,7 @@ def write_phantoms(
 
     Args:
         output_dir: folder of the data set, created if missing.
-        cases: number of cases. Case i is the same for any number, and in every layout.
+        cases: number of cases. Case i is the same for any number, and in every layout but ``raw``.
         seed: of the data set, from 0.
         size, device: see :func:`make_phantom`.
         layout: a name in :data:`LAYOUTS`.
@@ -91,7 +95,8 @@ def write_phantoms(
         progress: show a progress bar.
 
     Returns:
-        The path of each case: its folder; its image in ``msd``; its first slice in ``h5``.
+        The path of each case: its folder, in ``raw`` that of its scans; its image in ``msd``; its first slice in
+        ``h5``.
 
     Raises:
         UsageError: if an argument is wrong, or one of the cases exists already; nothing has been written then.
@@ -111,6 +116,7 @@ def write_phantoms(
     root = writable_folder(output_dir)
     numbers = range(1, cases + 1)
     possible = [root / form.case_path(number, grade) for number in numbers for grade in ("HGG", "LGG")]
+    possible += [root / form.scans.format(patient=number) for number in numbers if form.scans]
     for path in possible:
         if path.exists():
             raise UsageError("output_dir", f"{path} exists already", advice="choose another folder, or remove it")
@@ -118,12 +124,17 @@ def write_phantoms(
         remove_leftovers(folder)
     paths, records = [], []
     for number in tqdm(numbers, desc="phantoms", unit="case", disable=not progress):
-        phantom = make_phantom(case_seed(seed, number - 1), size, device, setting)
+        drawn = (case_seed(seed, number - 1), size, device, setting)
+        raw = make_raw_phantom(*drawn) if form.scans else None
+        phantom = raw.prepared if raw else make_phantom(*drawn)
         path = root / form.case_path(number, _grade(phantom.label))
         path.parent.mkdir(parents=True, exist_ok=True)
         phantom = replace(phantom, case_id=path.name, label=_relabel(phantom.label, form))
+        scans = root / form.scans.format(patient=number)
+        if raw:
+            write_raw_scans(raw, scans)
         records.append(form.write(phantom, number, path, form.suffixes))
-        paths.append(path)
+        paths.append(scans if raw else path)
     if form.finish:
         form.finish(root, records)
     return paths
@@ -270,6 +281,7 @@ LAYOUTS: Mapping[str, DatasetLayout] = MappingProxyType(
             write=_write_task_case,
             finish=_write_dataset_json,
         ),
+        "raw": DatasetLayout("prepared/raw_{patient:03d}", scans="scans/raw_{patient:03d}"),
         "h5": DatasetLayout(f"{_SLICES}/volume_{{patient}}_slice_0.h5", write=_write_volume, finish=_write_tables),
     }
 )

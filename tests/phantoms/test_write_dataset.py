@@ -17,6 +17,7 @@ from brats3d.labels import MODALITIES
 from brats3d.phantoms import write_dataset
 from brats3d.phantoms.named_settings import SETTINGS
 from brats3d.phantoms.phantom import make_phantom as make_uncached_phantom
+from brats3d.phantoms.raw_phantom import make_raw_phantom
 from brats3d.phantoms.settings import Contrasts, Setting
 from brats3d.phantoms.write_dataset import LAYOUTS, case_seed, write_phantoms
 
@@ -238,3 +239,21 @@ def test_no_layout_overwrites_cases_or_leaves_anything_half_written(tmp_path, la
     with pytest.raises(UsageError, match="exists already"):
         write(tmp_path, layout)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_raw_holds_scans_with_true_motions_and_the_prepared_cases(tmp_path):
+    (folder,) = write(tmp_path, "raw")
+    assert folder == tmp_path / "scans" / "raw_001"
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    prepared = [f"prepared/raw_001/raw_001_{kind}.nii.gz" for kind in ("flair", "seg", "t1", "t1ce", "t2")]
+    scans = [f"scans/raw_001/{name}" for name in (*(f"{m}.nii.gz" for m in sorted(MODALITIES)), "true_motions.json")]
+    assert files == prepared + scans
+    raw = make_raw_phantom(case_seed(3, 0), "small", setting="plain")
+    motions = json.loads((folder / "true_motions.json").read_text())
+    for name, (values, affine) in raw.images.items():
+        image = nib.load(folder / f"{name}.nii.gz")
+        np.testing.assert_array_equal(image.dataobj, values)
+        np.testing.assert_allclose(image.affine, affine, atol=1e-4)
+        np.testing.assert_allclose(image.header.get_qform(), affine, atol=1e-3)
+        np.testing.assert_array_equal(motions[name], raw.motions[name])
+    np.testing.assert_array_equal(voxels(tmp_path / prepared[1]), raw.prepared.label)
