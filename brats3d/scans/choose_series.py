@@ -39,7 +39,8 @@ class Choice:
 def choose_series(sources: Sequence[Source]) -> Choice:
     """Choose one source for each sequence: of several, one that covers the brain, is original, and has fine voxels.
 
-    Only headers are read. Of equal ones the last is used: technicians repeat a scan that failed.
+    Only headers are read. Of equal ones the last is used, since technicians repeat a scan that failed; of T1 the first,
+    since a later one may lack the words that it was acquired after the contrast agent.
     """
     candidates: dict[str, list[Source]] = {modality: [] for modality in MODALITIES}
     used: dict[str, Source] = {}
@@ -60,7 +61,7 @@ def choose_series(sources: Sequence[Source]) -> Choice:
             except DataError as error:
                 failed[i] = error
         if ranks:
-            best = max(ranks, key=lambda i: (ranks[i], i))
+            best = max(ranks, key=lambda i: (ranks[i], -i if modality == "t1" else i))
             used[modality] = group[best]
             skipped += [f"{group[i].name} ({group[best].name} is the better {modality})" for i in ranks if i != best]
             skipped += [_unusable(group[i], error) for i, error in failed.items()]

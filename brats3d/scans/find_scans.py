@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from brats3d.cases import check_case_id, check_folder, folder_case_id, natural_key, scan_cases
+from brats3d.cases import check_case_id, check_folder, folder_case_id, name_some, natural_key, scan_cases
 from brats3d.errors import DataError
 from brats3d.files import is_image_name, read_volume, walk_folders
 from brats3d.scans.choose_series import Choice, Source, choose_series
@@ -139,9 +139,13 @@ def _case(case_id: str, folder: Path, choice: Choice, problem: str = "") -> RawC
     """Return a case, with the problem that it has no T1-weighted scan if there is no other."""
     if not problem and not {"t1", "t1ce"} & choice.used.keys():
         found = [*(f"{source.name} ({modality})" for modality, source in choice.used.items()), *choice.skipped]
-        problem = f"has no T1 and no T1ce, only {', '.join(found)}"
+        problem = f"has no T1 and no T1ce, only {name_some(found, _MOST_NAMED)}"
     error = next(iter(choice.errors.values()), DataError(folder, problem) if problem else None)
     return RawCase(case_id, folder, choice.used, choice.skipped, error)
+
+
+_MOST_NAMED = 10
+"""Number of series in the message about a case without T1-weighted scan."""
 
 
 def _image_cases(root: Path) -> Iterator[RawCase]:

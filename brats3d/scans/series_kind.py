@@ -66,8 +66,10 @@ def is_original(tags: SeriesTags) -> bool:
 
 
 _SKIPPED = {
-    "localiser": r"loc|locali[sz]ers?|scout|survey|(?:3|tri)[\W_]*pl(?:ane)?|planning|aahead|scano(?:gram)?|topogram",
-    "diffusion": r"dwi?|diff(?:usion)?|dti|e?adc|trace\w*|tensor|col(?:our|or)?fa|fa|ivim|dki|hardi|b[\W_]?\d{3,4}",
+    "localiser": r"loc|locali[sz]ers?|scout|survey|(?:3|tri)[\W_]*pl\w*|planning|aahead|scano(?:gram)?|topogram",
+    "diffusion": (
+        r"dwi?|diff(?:usion)?|dti|e?adc|trace\w*|tensor|(?:col(?:our|or)?)?fa(?![\W_]*\d)|ivim|dki|b[\W_]*[1-9]\d?[05]0"
+    ),
     "perfusion": r"perf(?:usion)?|pwi|dsc|dce|p?c?asl|r?cb[vf]|mtt|ttp|tmax|ktrans|dyn(?:amic)?",
     "projection": r"mip|minip|proj(?:ection)?s?|vrt?|volume[\W_]*rend\w*",
     "subtraction": r"subtr\w*|subs?(?=[\W_]*$)",
@@ -78,7 +80,7 @@ _SKIPPED = {
     "spectroscopy": r"spectr\w*|mrs|csi|svs|press",
     "map or calibration": r"(?:t[12][\W_]*)?map(?:s|ping)?|calib\w*|cal|asset|shim|field[\W_]*map|phase|b[01][\W_]*map",
     "picture or report": r"screen\w*|capture\w*|reports?|results?|summary|key[\W_]*images?|presentation|dose",
-    "another part of the body": r"[ctl]?[\W_]?spine|cervical|thoracic|lumbar|orbits?|iacs?|pituitary|sella|neck|tmj",
+    "another part of the body": r"[ctl]?[\W_]?spine|cervical|thoracic|lumbar|orbits?|iacs?|pituitary|sella|tmj",
     "short-tau inversion recovery": r"stir",
 }
 """Why a series is not used, and the words that say so."""
@@ -87,9 +89,9 @@ _IMAGE_TYPES = {
     "localiser": r"LOCALI[SZ]ER",
     "diffusion": r"E?ADC|FA|TRACEW?|DIFFUSION|DWI|TENSOR",
     "perfusion": r"PERFUSION|R?CB[VF]|MTT|TTP|TMAX|ASL",
-    "projection": r"PROJECTION IMAGE|MIP|MINIP|MNIP|CSA MIP|VOLUME",
+    "projection": r"PROJECTION IMAGE|MIP|MINIP|MNIP|CSA MIP",
     "subtraction": r"SUB(?:TRACT(?:ION|ED)?)?",
-    "map or calibration": r"(?:.* )?MAP|PHASE|P|REAL|IMAGINARY|I",
+    "map or calibration": r"(?:.* )?MAP|PHASE|P|REAL|R|IMAGINARY|I",
     "mosaic": r"MOSAIC",
     "picture or report": r"SCREEN ?S(?:AVE|HOT)|CSA REPORT|CSA RESULT",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import SimpleITK as sitk
 from nibabel.nicom.dicomwrappers import wrapper_from_file
 from pydicom.uid import EnhancedMRImageStorage, JPEGLSLossless, RLELossless
 
-from brats3d.errors import DataError
+from brats3d.errors import DataError, UsageError
 from brats3d.scans.dicom_headers import read_headers
 from brats3d.scans.dicom_series import DicomSeries, group_series, read_series, stack_slices
 from tests.scans.dicom_study import oblique_affine, write_series
@@ -195,3 +196,19 @@ def test_words_that_identify_the_patient_are_removed_from_descriptions(
 def test_a_description_that_is_only_a_name_is_replaced_by_the_number(tmp_path: Path) -> None:
     write_series(tmp_path, VALUES, AFFINE, "Roe, Jane", SeriesNumber=12)
     assert only_series(tmp_path).name == "series 12"
+
+
+def test_invalid_tags_of_the_patient_are_neither_errors_nor_warnings(tmp_path: Path, recwarn) -> None:
+    files = write_series(tmp_path, VALUES, AFFINE, "AX T1")
+    for file in files:
+        file.write_bytes(file.read_bytes().replace(b"19500228", b"1950-2-3"))
+    recwarn.clear()
+    read_series(only_series(tmp_path))
+    assert not [warning for warning in recwarn if "1950" in str(warning.message)]
+
+
+def test_dicom_files_without_pydicom_are_wrong_use_and_not_damaged(tmp_path: Path, monkeypatch) -> None:
+    write_series(tmp_path, VALUES, AFFINE, "AX T1")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(UsageError, match=r"brats3d\[scans\]"):
+        read_headers(tmp_path)

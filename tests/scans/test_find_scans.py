@@ -204,3 +204,12 @@ def test_a_folder_without_scans_and_a_missing_one_are_errors(tmp_path: Path) -> 
         find_scans(tmp_path)
     with pytest.raises(NotFoundError):
         find_scans(tmp_path / "absent")
+
+
+def test_of_two_equal_t1_the_first_is_used_and_of_other_sequences_the_last(tmp_path: Path) -> None:
+    common = {"StudyInstanceUID": "1.2.3", "PatientID": "MRN-1"}
+    study(tmp_path, **common)
+    for n, (modality, text) in enumerate({"t1": "AX T1 second", "flair": "AX FLAIR repeat"}.items()):
+        write_series(tmp_path / f"b{n}", VALUES[modality], AFFINE, text, SeriesNumber=9 + n, **common)
+    sources = only_case(tmp_path).sources
+    assert (sources["t1"].name, sources["flair"].name) == ("series 1 'AX T1'", "series 10 'AX FLAIR repeat'")

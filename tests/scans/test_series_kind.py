@@ -28,7 +28,7 @@ DESCRIPTIONS = {
             "T1_SE_native",
             "T1 post-op",
         ),
-        *("eT1W_SE", "t1_tse_dark-fluid_tra", "T1 3D TFE preop"),
+        *("eT1W_SE", "t1_tse_dark-fluid_tra", "T1 3D TFE preop", "t1_vibe_fa15"),
     ],
     "t1ce": [
         *("AX T1 POST", "T1post", "T1 GD", "t1_se_tra_KM", "AX T1 +C", "T1 C+", "AX T1 FS +GAD", "T1 SE +", "3D T1 CE"),
