@@ -2,13 +2,16 @@
 
     python benchmarks/ablations.py DIR [--groups contrast tumours ...] [--forms without with] [--patches 600]
         [--patch_size 128 128 128] [--seed 0] [--checkpoint FILE] [--learning_rate 0.0003] [--device cpu]
-        [--cache DIR] [--list] [--record]
+        [--cache DIR] [--untrained N] [--list] [--record]
 
 A group is one of GROUPS, or a field in which the settings ``wide`` and ``varied`` differ. All trainings start from the
 same weights (the shipped ones by default) and see the same number of patches: one on ``varied``, one on ``wide``, and
 for each group one on ``wide`` without it and one on ``varied`` with it, or only one of these (``--forms``). Each has a
 folder in DIR with its weights and scores. Run the same command again to resume: what is done is skipped. The scores are
 those of ``selection.py``.
+
+With ``--untrained N``, nothing is trained: the weights themselves are scored on N cases of each setting. A group that
+costs them nothing has nothing to teach them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from typing import Any
 import torch
 from ignite.engine import Events
 from machine import rows, show
-from selection import CACHE, SETS, score_weights, table
+from selection import CACHE, SETS, Scores, make_case, predictor_of, score_prediction, score_weights, table
 
 from brats3d.bundle import config_files, installed_bundle
 from brats3d.evaluation import ScoreRow
@@ -140,6 +143,19 @@ def run(name: str, setting: Setting, options: argparse.Namespace) -> tuple[dict[
     return json.loads(timing.read_text()), read
 
 
+def score_untrained(weights: Path, settings: Mapping[str, Setting], count: int) -> dict[str, Scores]:
+    """Score weights on the same cases of each setting; return name -> ``{"cases": rows}``."""
+    predict = predictor_of(weights)
+    scores: dict[str, Scores] = {}
+    for name, setting in settings.items():
+        rows_: list[ScoreRow] = []
+        for number in range(count):
+            case = make_case(setting, number)
+            rows_ += score_prediction(predict, case["image"].float(), case["label"], f"{number:02d}")
+        scores[name] = {"cases": rows_}
+    return scores
+
+
 def _get(setting: Setting, name: str) -> Any:
     first, _, inner = name.partition(".")
     value = getattr(setting, first)
@@ -160,6 +176,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="of the trainings; scores are computed on the CPU")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS), help="none: train, but do not score")
     parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--untrained", type=int, metavar="N", help="number of cases; train nothing")
     parser.add_argument("--list", action="store_true", help="print the fields of each group and stop")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
@@ -174,6 +191,12 @@ def main() -> None:
         return
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.untrained:
+        settings = settings_of(options.groups, ["with"])
+        scores = score_untrained(options.checkpoint, settings, options.untrained)
+        title = f"{options.checkpoint.name} on {options.untrained} cases of each setting"
+        show("weights", title, table(scores), options.record, "cpu")
+        return
     scores = {"start": score_weights(options.checkpoint, options.sets, options.cache)}
     cells: list[list[object]] = []
     for name, setting in settings_of(options.groups, options.forms).items():

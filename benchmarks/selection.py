@@ -33,7 +33,7 @@ from brats3d.data import labels_to_regions, nest_regions
 from brats3d.evaluation import ScoreRow, score_case, summarise
 from brats3d.labels import BRATS2020, MODALITIES, REGIONS_TO_READ
 from brats3d.networks import BrainInferer, autocast, read_content, with_window_norms
-from brats3d.phantoms import make_phantom
+from brats3d.phantoms import Setting, make_phantom
 
 SETS = {"second": 24, "varied": 12, "new-scanner": 6}
 """Number of cases of each set."""
@@ -50,21 +50,23 @@ def load_case(name: str, number: int, cache: Path = CACHE) -> tuple[torch.Tensor
     version = hashlib.sha256(Path(second_generator.__file__).read_bytes()).hexdigest()[:8]
     file = cache / (f"second-{version}" if name == "second" else name) / f"{number}.pt"
     if not file.exists():
-        image, label = _make(name, FIRST_SEED + number)
-        prepare = Compose(workflow_of("pretrain").parser.get_parsed_content("train#deterministic_transforms"))
-        case = prepare({"image": torch.from_numpy(image).float(), "label": torch.from_numpy(label)[None]})
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({key: case[key].as_tensor().to(dtype).clone() for key, dtype in _STORED.items()}, f"{file}.part")
+        torch.save(make_case(name, number), f"{file}.part")
         Path(f"{file}.part").replace(file)
     case = torch.load(file, weights_only=True)
     return case["image"].float(), case["label"]
 
 
-def _make(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    if name == "second":
-        return second_generator.make_case(seed)
-    phantom = make_phantom(seed, setting=name)
-    return np.stack([phantom.images[m] for m in MODALITIES]).astype(np.int32), phantom.label
+def make_case(setting: str | Setting, number: int) -> dict[str, torch.Tensor]:
+    """Return the preprocessed image and label of a phantom of a setting, or of ``"second"``."""
+    if setting == "second":
+        image, label = second_generator.make_case(FIRST_SEED + number)
+    else:
+        phantom = make_phantom(FIRST_SEED + number, setting=setting)
+        image, label = np.stack([phantom.images[m] for m in MODALITIES]).astype(np.int32), phantom.label
+    prepare = Compose(workflow_of("pretrain").parser.get_parsed_content("train#deterministic_transforms"))
+    case = prepare({"image": torch.from_numpy(image).float(), "label": torch.from_numpy(label)[None]})
+    return {key: case[key].as_tensor().to(dtype).clone() for key, dtype in _STORED.items()}
 
 
 def predictor_of(weights: Path) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -93,16 +95,22 @@ def score_weights(weights: Path, sets: Sequence[str] = tuple(SETS), cache: Path 
     scores: dict[str, list[ScoreRow]] = {name: [] for name in sets}
     for name in sets:
         for number in range(SETS[name]):
-            image, label = load_case(name, number, cache)
-            pred, ref = nest_regions(predict(image)), labels_to_regions(label, BRATS2020)
-            scores[name] += score_case(pred, ref, f"{name}_{number:02d}", (1, 1, 1), rules=None)
+            scores[name] += score_prediction(predict, *load_case(name, number, cache), f"{name}_{number:02d}")
     return scores
 
 
+def score_prediction(
+    predict: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, label: torch.Tensor, case_id: str
+) -> list[ScoreRow]:
+    """Segment a preprocessed case with the result of :func:`predictor_of`, and score it."""
+    pred, ref = nest_regions(predict(image)), labels_to_regions(label, BRATS2020)
+    return score_case(pred, ref, case_id, (1, 1, 1), rules=None)
+
+
 def difference(first: Sequence[ScoreRow], other: Sequence[ScoreRow], region: str) -> tuple[float, float]:
-    """Return the mean difference in Dice over the cases that have the region, and its standard error."""
+    """Return the mean difference in Dice over the cases that have the region in both, and its standard error."""
     pairs = zip(first, other, strict=True)
-    gains = [b.dice - a.dice for a, b in pairs if a.region == region and a.ref_volume_ml > 0]
+    gains = [b.dice - a.dice for a, b in pairs if a.region == region and min(a.ref_volume_ml, b.ref_volume_ml) > 0]
     return statistics.fmean(gains), statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
 
 
