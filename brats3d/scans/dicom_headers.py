@@ -59,6 +59,7 @@ class DicomImage:
         study: a key of the study.
         series: a key of the series.
         tags: what the header states about the sequence.
+        compression: name of the compressed transfer syntax; empty if the pixels are not compressed.
         frames: number of images in the file.
         colours: numbers in each pixel: 1, or 3 for RGB.
         shape: columns and rows.
@@ -72,6 +73,7 @@ class DicomImage:
     study: str
     series: str
     tags: SeriesTags
+    compression: str
     frames: int
     colours: int
     shape: tuple[int, int]
@@ -96,7 +98,7 @@ def read_headers(folder: Path) -> tuple[list[DicomImage], list[Path]]:
             import_extra("pydicom")  # its absence is no damage
             try:
                 image = read_image(path)
-            except _DAMAGED:
+            except Exception:  # pydicom and struct raise a dozen types for damaged files
                 damaged.append(path)
             else:
                 images += [image] if image else []
@@ -104,7 +106,7 @@ def read_headers(folder: Path) -> tuple[list[DicomImage], list[Path]]:
 
 
 def read_image(path: Path) -> DicomImage | None:
-    """Read the header of one DICOM file; None for a DICOMDIR. A damaged file raises one of :data:`_DAMAGED`."""
+    """Read the header of one DICOM file; None for a DICOMDIR. A damaged file raises any exception."""
     with import_extra("pydicom.config").disable_value_validation():  # its warnings quote invalid values
         return _parse(path, import_extra("pydicom").dcmread(path, stop_before_pixels=True, specific_tags=_READ))
 
@@ -112,6 +114,7 @@ def read_image(path: Path) -> DicomImage | None:
 def _parse(path: Path, data: Any) -> DicomImage | None:
     if data.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
         return None
+    syntax = data.file_meta.TransferSyntaxUID
     axes = _numbers(data, "ImageOrientationPatient", 6)
     rows_columns_mm = _numbers(data, "PixelSpacing", 2)
     return DicomImage(
@@ -120,6 +123,7 @@ def _parse(path: Path, data: Any) -> DicomImage | None:
         study=_key(data.get("StudyInstanceUID")),
         series=_key(data.SeriesInstanceUID),
         tags=_series_tags(data, str(data.SOPClassUID.name)),
+        compression=syntax.name if syntax.is_compressed else "",
         frames=int(data.get("NumberOfFrames") or 1),
         colours=int(data.get("SamplesPerPixel") or 1),
         shape=(int(data.get("Columns") or 0), int(data.get("Rows") or 0)),
@@ -128,9 +132,6 @@ def _parse(path: Path, data: Any) -> DicomImage | None:
         spacing_mm=None if rows_columns_mm is None else (rows_columns_mm[1], rows_columns_mm[0]),
     )
 
-
-_DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError, ValueError)
-"""Exceptions of pydicom for damaged files; its own are subclasses of these."""
 
 _PREAMBLE_BYTES = 128
 

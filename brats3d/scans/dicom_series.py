@@ -15,7 +15,6 @@ import numpy as np
 from brats3d.errors import DataError
 from brats3d.files import Volume, make_header
 from brats3d.scans.dicom_headers import DicomImage, SeriesTags
-from brats3d.scans.extra import import_extra
 
 MAX_SHIFT_MM = 0.5
 """Largest distance of a slice from its place on an even grid: half of BraTS's voxel."""
@@ -203,13 +202,13 @@ def _unreadable(series: DicomSeries, files: Sequence[Path]) -> DataError:
     """Return the error about the first file that cannot be decoded."""
     import SimpleITK as sitk
 
+    compression = {image.path: image.compression for image in series.images}
     for file in files:
         try:
             sitk.ReadImage(str(file))
         except RuntimeError:
-            syntax = import_extra("pydicom.filereader").read_file_meta_info(file).TransferSyntaxUID
-            if syntax.is_compressed:
-                advice = f"{_EXPORT} without compression (Explicit VR Little Endian)"
-                return series.error(f"has pixels that cannot be decoded in {file.name} ({syntax.name})", advice=advice)
+            if compression[file]:
+                problem = f"has pixels that cannot be decoded in {file.name} ({compression[file]})"
+                return series.error(problem, advice=f"{_EXPORT} without compression (Explicit VR Little Endian)")
             return series.error(f"has a file that ends early or is damaged: {file.name}", advice=_EXPORT)
     return series.error("cannot be read as one volume", advice=_CONVERT)

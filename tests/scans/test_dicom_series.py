@@ -198,13 +198,13 @@ def test_a_description_that_is_only_a_name_is_replaced_by_the_number(tmp_path: P
     assert only_series(tmp_path).name == "series 12"
 
 
-def test_invalid_tags_of_the_patient_are_neither_errors_nor_warnings(tmp_path: Path, recwarn) -> None:
-    files = write_series(tmp_path, VALUES, AFFINE, "AX T1")
+def test_invalid_tags_are_neither_errors_nor_warnings_that_quote_them(tmp_path: Path, recwarn) -> None:
+    files = write_series(tmp_path, VALUES, AFFINE, "AX T1", StudyInstanceUID="1.2.4711")
     for file in files:
-        file.write_bytes(file.read_bytes().replace(b"19500228", b"1950-2-3"))
+        file.write_bytes(file.read_bytes().replace(b"1.2.4711", b"MRN-4711"))
     recwarn.clear()
     read_series(only_series(tmp_path))
-    assert not [warning for warning in recwarn if "1950" in str(warning.message)]
+    assert not [warning for warning in recwarn if "4711" in str(warning.message)]
 
 
 def test_dicom_files_without_pydicom_are_wrong_use_and_not_damaged(tmp_path: Path, monkeypatch) -> None:
