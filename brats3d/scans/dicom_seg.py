@@ -90,8 +90,8 @@ def write_dicom_seg(
     numbers = np.zeros(256, np.uint8)
     for region in REGIONS_TO_READ:  # outermost first, so that the innermost wins
         numbers[list(known.regions[region])] = list(SEGMENTS).index(region) + 1
-    slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in stack.files]
     with _without_patient_names():
+        slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in stack.files]
         _complete(slices, stack.spacing_mm[2])
         try:
             content = _dicom_seg(slices, numbers[on_series].T, known, dict(parameters or {}))
@@ -121,6 +121,8 @@ def _dicom_seg(slices: list[Any], planes: np.ndarray, convention: LabelConventio
     family = hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence")
     algorithm = hd.AlgorithmIdentificationSequence("brats3d", family, __version__, parameters=parameters or None)
     values = ", ".join(f"{value} {name}" for value, name in convention.labels.items())
+    verbatim = {keyword: slices[0][keyword].value for keyword in _VERBATIM}
+    slices[0].update(dict.fromkeys(verbatim))
     content = hd.seg.Segmentation(
         source_images=slices,
         pixel_array=planes,
@@ -140,6 +142,7 @@ def _dicom_seg(slices: list[Any], planes: np.ndarray, convention: LabelConventio
         omit_empty_frames=bool(planes.any()),
     )
     content.ContentCreatorName = None  # required, but nobody's
+    content.update(verbatim)
     return content
 
 
@@ -163,16 +166,18 @@ def _describe_segment(region: str, algorithm: Any) -> Any:
 
 @contextmanager
 def _without_patient_names() -> Iterator[None]:
-    """Silence the warnings of highdicom and pydicom, which may quote attributes of the patient."""
-    logger = logging.getLogger("highdicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence the warnings of highdicom and pydicom, which quote attributes of the patient."""
+    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 _MAY_BE_EMPTY = (
@@ -187,3 +192,6 @@ _MAY_BE_EMPTY = (
     "SeriesNumber",
 )
 """Attributes that must be present but may be empty (type 2). De-identified files may lack them."""
+
+_VERBATIM = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
+"""Attributes that are copied as they are. highdicom refuses invalid values, which de-identified files often have."""

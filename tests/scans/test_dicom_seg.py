@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,8 +27,6 @@ GRIDS = {
     "oblique": oblique_affine(),
 }
 """Affines of series, from column, row and slice to RAS mm."""
-
-DEIDENTIFIED = {"PatientIdentityRemoved": "YES", "DeidentificationMethod": "by hand"}
 
 AXES = {"those of the series": [[0, 1], [1, 1], [2, 1]], "swapped and flipped": [[2, 1], [0, -1], [1, -1]]}
 
@@ -116,15 +113,24 @@ def test_no_tumour_gives_three_empty_segments(tmp_path):
     assert not read_labels(path, files).any()
 
 
-def test_the_patient_is_copied_but_never_logged(tmp_path, label, caplog, recwarn):
-    caplog.set_level(logging.WARNING)
-    files = source_series(tmp_path / "series", GRIDS["axial"], PatientName="Secretname", **DEIDENTIFIED)
-    content = pydicom.dcmread(write_dicom_seg(tmp_path / "a.dcm", label, GRIDS["axial"], files, "brats2023"))
-    source = pydicom.dcmread(files[0])
-    for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", *DEIDENTIFIED):
-        assert content[keyword] == source[keyword]
-    assert not content.ContentCreatorName
+def test_patient_and_study_are_copied_as_they_are_but_never_logged(tmp_path, label, caplog, recwarn):
+    tags = {
+        "PatientName": "Secretname",  # highdicom expects a caret
+        "PatientBirthDate": "00000000",
+        "PatientSex": "U",
+        "StudyTime": "10:11",
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "by hand",
+    }
+    files = source_series(tmp_path / "series", GRIDS["axial"], **tags)
+    caplog.clear()
+    recwarn.clear()
+    path = write_dicom_seg(tmp_path / "a.dcm", label, GRIDS["axial"], files, "brats2023")
     assert not caplog.records and not recwarn.list
+    content, source = pydicom.dcmread(path), pydicom.dcmread(files[0])
+    for keyword in (*tags, "PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert content[keyword].value == source[keyword].value
+    assert not content.ContentCreatorName
 
 
 def test_rounding_of_positions_and_orientations_is_tolerated(tmp_path, label):
@@ -156,19 +162,11 @@ def test_a_series_that_lacks_slices_is_refused(tmp_path, label):
         assert problem in caught.value.problem
 
 
-@pytest.mark.parametrize(
-    ("tags", "problem"),
-    [({"StudyInstanceUID": None}, "lacks StudyInstanceUID"), ({"PatientBirthDate": "19500230"}, "invalid attributes")],
-    ids=str,
-)
-def test_a_series_without_study_or_with_an_invalid_patient_is_refused_and_nothing_written(
-    tmp_path, label, tags, problem
-):
-    files = source_series(tmp_path / "series", GRIDS["axial"], **tags)
+def test_a_series_without_study_is_refused_and_nothing_written(tmp_path, label):
+    files = source_series(tmp_path / "series", GRIDS["axial"], StudyInstanceUID=None)
     with pytest.raises(DataError) as caught:
         write_dicom_seg(tmp_path / "a.dcm", label, GRIDS["axial"], files, "brats2023")
-    assert caught.value.subject == str(tmp_path / "series") and problem in caught.value.problem
-    assert "1950" not in str(caught.value)
+    assert caught.value.subject == str(tmp_path / "series") and "lacks StudyInstanceUID" in caught.value.problem
     assert [path.name for path in tmp_path.iterdir()] == ["series"]
 
 
