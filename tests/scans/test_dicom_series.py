@@ -212,3 +212,23 @@ def test_dicom_files_without_pydicom_are_wrong_use_and_not_damaged(tmp_path: Pat
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UsageError, match=r"brats3d\[scans\]"):
         read_headers(tmp_path)
+
+
+@pytest.mark.parametrize(("compressor", "name"), [("JPEG", "JPEG Lossless"), ("JPEG2000", "JPEG 2000")])
+def test_jpeg_is_decoded(tmp_path: Path, compressor: str, name: str) -> None:
+    values = np.random.default_rng(0).integers(0, 4000, (64, 60, 2))
+    files = write_series(tmp_path / "series", values, AFFINE, "AX T1")
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "compressed.dcm"))
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    for file in files:
+        writer.Execute(sitk.ReadImage(str(file)))
+        compressed, data = pydicom.dcmread(tmp_path / "compressed.dcm"), pydicom.dcmread(file)
+        data.file_meta.TransferSyntaxUID = compressed.file_meta.TransferSyntaxUID
+        data.PixelData = compressed.PixelData
+        data["PixelData"].is_undefined_length = True
+        data.save_as(file)
+    series = only_series(tmp_path / "series")
+    assert name in series.images[0].compression
+    assert np.array_equal(read_series(series)[0].values, values)
