@@ -131,6 +131,24 @@ def convert(src: str, out: str, workers: int | None) -> int:
     return 1 if done.failed else 0
 
 
+@cli.command()
+@click.argument("src")
+@click.argument("out")
+def prepare(src: str, out: str) -> int:
+    """Prepare the raw scans in SRC for segmentation: OUT/<case_id>, in BraTS's form.
+
+    SRC holds DICOM series or image files, with skull, each on its own grid. The sequences are registered to each other
+    and to an atlas, skull-stripped and resampled to 1 mm. A case that has some of that already gets only what it lacks.
+    Run the same command again to resume.
+    """
+    from brats3d.scans import prepare_scans
+
+    _silence_libraries()
+    done = prepare_scans(src, out)
+    click.echo("\n".join(done.summary()))
+    return 1 if done.failed else 0
+
+
 @cli.command(context_settings=EITHER_SPELLING)
 @click.argument("dataset_dir", metavar="DIR")
 @click.option("--json", "json_file", metavar="FILE", help="Also write all findings to FILE.")

@@ -13,6 +13,8 @@ from .explain_failure import explain_item as explain_item
 from .explain_no_cases import NoCasesError as NoCasesError
 from .file_names import SEGMENTATION as SEGMENTATION, parse_file_name as parse_file_name
 from .image_evidence import (
+    BRAIN_ML as BRAIN_ML,
+    MIN_HEAD_MM as MIN_HEAD_MM,
     Doubt as Doubt,
     ImageFacts as ImageFacts,
     background_of as background_of,

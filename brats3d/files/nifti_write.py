@@ -49,14 +49,14 @@ def nifti_image(values: np.ndarray, header: Header) -> nib.Nifti1Image:
 
 
 def write_segmentation(
-    path: str | Path, label: np.ndarray, like: str | Path, convention: str = "", write: Writer = write_whole
+    path: str | Path, label: np.ndarray, like: str | Path | Header, convention: str = "", write: Writer = write_whole
 ) -> Path:
     """Write a label volume with the geometry of another file: shape, affine, orientation and space codes.
 
     Args:
         path: the ``.nii.gz`` file.
         label: integer voxel values, shape (H, W, D).
-        like: the image with the geometry. Its voxels are not read.
+        like: the image with the geometry, whose voxels are not read, or its header.
         convention: name of the label convention, stored in the header.
         write: writes the file.
 
@@ -66,9 +66,9 @@ def write_segmentation(
     Raises:
         DataError: if the shapes differ, or the header of ``like`` cannot be read.
     """
-    reference = read_header(Path(like))
+    reference = like if isinstance(like, Header) else read_header(Path(like))
     if label.shape != reference.shape:
-        raise DataError(path, expected=f"the shape of {like}, {reference.shape}", found=label.shape)
+        raise DataError(path, expected=f"the shape of {reference.path}, {reference.shape}", found=label.shape)
     header = reference.nifti.copy()
     header.set_data_dtype(np.uint8)
     header.set_data_offset(0)
