@@ -1,8 +1,8 @@
-"""The space of prepared cases: BraTS's grid, with the ICBM152 atlas on it.
+"""The space of prepared cases: BraTS's grid, with the ICBM152 atlas on it, tilted as the heads of BraTS.
 
 The atlas is the average T1 of 152 healthy adults, skull-stripped, as distributed by nilearn: Fonov et al., "Unbiased
 average age-appropriate atlases for pediatric studies", NeuroImage 54 (2011), 313-327. The releases from 2020 to 2024
-use SRI24 (doi:10.1002/hbm.20906) instead, which no package contains.
+use SRI24 (https://doi.org/10.1002/hbm.20906) instead, which no package contains.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from brats3d.phantoms import SIZES
-from brats3d.scans.itk_images import Grid
+from brats3d.scans.itk_images import Grid, resample, voxels
 
 BRATS_GRID = Grid(
     SIZES["full"].shape,
@@ -30,23 +30,30 @@ def load_atlas_t1() -> tuple[np.ndarray, np.ndarray]:
     Returns:
         T1 intensities, 0 to 1, float32, and the brain mask, bool. Both have the shape of the grid.
     """
+    import SimpleITK as sitk
     from nilearn import datasets
 
     images = datasets.load_mni152_template(resolution=1), datasets.load_mni152_brain_mask(resolution=1)
-    t1, mask = (_place(np.asarray(image.dataobj, np.float32)[::-1, ::-1]) for image in images)  # RAS -> LPS
-    return t1 * (mask > 0), mask > 0
+    to_atlas = sitk.Euler3DTransform()
+    to_atlas.SetCenter(_CENTRE_MM)
+    to_atlas.SetRotation(np.deg2rad(_TILT_DEG), 0.0, 0.0)
+    to_atlas.SetTranslation([b - a for a, b in zip(_CENTRE_MM, _ATLAS_CENTRE_MM, strict=True)])
+    t1, mask = (
+        voxels(
+            resample(
+                Grid(image.shape, image.affine).to_itk(np.asarray(image.dataobj, np.float32)), BRATS_GRID, to_atlas
+            )
+        )
+        for image in images
+    )
+    return t1 * (mask >= 0.5), mask >= 0.5
 
 
-_START = (21, 10, -4)
-"""Voxel of the grid at the first voxel of the atlas: the brain is in the middle from left to right, and a few mm behind
-and below the middle, as in the phantoms."""
+_TILT_DEG = 15.0
+"""The heads of BraTS 2020 to 2024, in SRI24 space, are tilted backwards by about this angle from those of ICBM152."""
 
+_ATLAS_CENTRE_MM = (0.0, 22.0, 9.5)
+"""Centre of mass of the brain of the atlas, in its LPS mm."""
 
-def _place(values: np.ndarray) -> np.ndarray:
-    """Place the atlas on the grid; the 4 mm of it that lie below the grid are cut off."""
-    placed = np.zeros(BRATS_GRID.shape, values.dtype)
-    stops = [min(start + n, whole) for start, n, whole in zip(_START, values.shape, placed.shape, strict=True)]
-    target = tuple(slice(max(0, start), stop) for start, stop in zip(_START, stops, strict=True))
-    source = tuple(slice(max(0, -start), stop - start) for start, stop in zip(_START, stops, strict=True))
-    placed[target] = values[source]
-    return placed
+_CENTRE_MM = (119.0, -109.0, 77.0)
+"""Where it is on the grid, in LPS mm: in the middle from left to right, a little behind the middle."""

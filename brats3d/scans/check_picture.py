@@ -12,11 +12,17 @@ from brats3d.scans.preparation import PreparedCase
 MASK_COLOUR, EDGE_COLOUR = "#F0E442", "#56B4E9"  # of Okabe and Ito's palette
 
 
-def save_check_picture(path: Path, case_id: str, case: PreparedCase) -> Path:
+def save_check_picture(path: Path, case_id: str, case: PreparedCase, inside: np.ndarray) -> Path:
     """Write a PNG: a column for each sequence, with an axial, a coronal and a sagittal slice through the brain.
 
     The edges are those of brain and fluid in T1 (or T1ce). They lie on the same edges in every sequence that is
     registered well.
+
+    Args:
+        path: the file.
+        case_id: the title.
+        case: the prepared case.
+        inside: (x, y, z) bool, its brain mask.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -24,7 +30,7 @@ def save_check_picture(path: Path, case_id: str, case: PreparedCase) -> Path:
     from scipy.ndimage import gaussian_filter
 
     volumes = {m: to_lps(sequence.with_skull, case.grid.affine) for m, sequence in case.sequences.items()}
-    mask = to_lps(case.inside, case.grid.affine)
+    mask = to_lps(inside, case.grid.affine)
     t1 = volumes["t1" if "t1" in volumes else "t1ce"]
     edges = gaussian_filter((mask & (t1 > _FLUID * np.median(t1[mask]))).astype(np.float32), 1)
     middle = [round(float(place.mean())) for place in np.nonzero(mask)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -50,8 +49,8 @@ def write_prepared(folder: Path, case_id: str, case: PreparedCase) -> None:
             if sequence.transform is not None:
                 sitk.WriteTransform(sequence.transform, str(path := hidden / _transform_name(case_id, modality)))
                 flush_file(path)
-        if case.mask is not None:
-            save_check_picture(hidden / f"{case_id}_check.png", case_id, case)
+        if case.inside is not None:
+            save_check_picture(hidden / f"{case_id}_check.png", case_id, case, case.inside)
         write_json(hidden / PREPARATION_NAME, _describe(case_id, case))
 
 
@@ -97,10 +96,14 @@ def _describe(case_id: str, case: PreparedCase) -> dict[str, Any]:
 
 def _describe_sequence(case_id: str, modality: str, sequence: PreparedSequence) -> dict[str, Any]:
     native, found = sequence.scan.volume.header, sequence.registration
-    quality: Mapping[str, float] | None = found and {
-        "mutual_information": round(found.mutual_information, 4),
-        "lost_when_moved": round(found.lost_when_moved, 4),
-    }
+    quality = (
+        {
+            "mutual_information": round(found.mutual_information, 4),
+            "lost_when_moved": round(found.lost_when_moved, 4),
+        }
+        if found
+        else None
+    )
     return {
         "description": sequence.scan.description,
         "native_shape": list(native.shape),
