@@ -1,4 +1,4 @@
-"""The recipe on a raw phantom whose motions are known. The brain mask is given: a synthetic skull is foreign to deepbet."""
+"""The recipe on a raw phantom with known motions. The brain mask is given: a synthetic skull is foreign to deepbet."""
 
 from __future__ import annotations
 
