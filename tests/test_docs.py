@@ -18,7 +18,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "data" / "README.md",
     ROOT / "bundle" / "docs" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 COMMAND = re.compile(r"^(?:\$ )?brats3d (\w+)(.*)$", re.MULTILINE)
 
