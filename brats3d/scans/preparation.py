@@ -22,8 +22,9 @@ from brats3d.scans.itk_images import Grid, float_image, resample, voxels
 from brats3d.scans.registration import Registration, compose, register, rigid_part
 from brats3d.scans.scan import Scan
 
-MIN_LOST_WHEN_MOVED = 0.1
-"""Smallest fraction of the mutual information that a good registration loses when it is moved by 10 mm."""
+MIN_LOST_WHEN_MOVED = 0.25
+"""Smallest fraction of the mutual information that a good registration loses when it is moved by 10 mm: 0.36 to 0.51 in
+a real head and phantoms; 0.07 to 0.19 for another patient, and for headers that are off by 45 to 180 degrees."""
 
 MIN_ATLAS_DICE = 0.85
 """Smallest Dice between the brain mask, scaled to the size of the atlas, and the mask of the atlas."""
