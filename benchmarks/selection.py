@@ -69,8 +69,8 @@ def make_case(setting: str | Setting, number: int) -> dict[str, torch.Tensor]:
     return {key: case[key].as_tensor().to(dtype).clone() for key, dtype in _STORED.items()}
 
 
-def predictor_of(weights: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function that segments an image (4, X, Y, Z) into regions, bool (3, X, Y, Z), with these weights.
+def logits_of(weights: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function from an image (4, X, Y, Z) to logits, float32 (3, X, Y, Z) in the order TC, WT, ET.
 
     It does what ``predict`` does before post-processing. The card of the weights is ignored.
     """
@@ -84,9 +84,15 @@ def predictor_of(weights: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
     def predict(image: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), autocast(image.device, True):
-            return inferer(image[None], network)[0] > 0
+            return inferer(image[None], network)[0].float()
 
     return predict
+
+
+def predictor_of(weights: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that segments an image (4, X, Y, Z) into regions, bool (3, X, Y, Z): where logits exceed 0."""
+    logits = logits_of(weights)
+    return lambda image: logits(image) > 0
 
 
 def score_weights(weights: Path, sets: Sequence[str] = tuple(SETS), cache: Path = CACHE) -> dict[str, list[ScoreRow]]:

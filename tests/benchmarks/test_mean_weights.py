@@ -92,3 +92,16 @@ def test_scores_of_the_mean_are_recorded(script, monkeypatch, tmp_path: Path) ->
     monkeypatch.setattr(script, "scores_of", lambda weights, sets: {f"{name}_dice_wt": 0.7 for name in sets})
     run(script, monkeypatch, save(tmp_path / "a.pt", 1), "--output", tmp_path / "m.pt", "--sets", "second", "varied")
     assert read_checkpoint(tmp_path / "m.pt")[1]["scores"] == {"second_dice_wt": 0.7, "varied_dice_wt": 0.7}
+
+
+def test_a_constant_is_added_to_the_logits_of_one_region(script: ModuleType) -> None:
+    net, image = network(), torch.rand(1, 4, 16, 16, 16)
+    before = net(image)
+    net.load_state_dict(script.add_to_logits(net.state_dict(), "ET", 2))
+    assert torch.allclose(net(image) - before, torch.tensor([0.0, 0.0, 2.0]).view(1, 3, 1, 1, 1), atol=1e-5)
+
+
+def test_the_card_of_a_mean_with_the_weights_at_the_start_says_so(script: ModuleType) -> None:
+    start, trained = {"stages": ["first"]}, {"stages": ["first", "second"]}
+    assert script.mean_card([start, trained])["stages"][-1].endswith("those that the training started from")
+    assert "side by side" in script.mean_card([{"stages": ["a", "b"]}, {"stages": ["a", "c"]}])["stages"][-1]
