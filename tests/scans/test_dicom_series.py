@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import locale
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,15 @@ def test_dicom_files_without_pydicom_are_wrong_use_and_not_damaged(tmp_path: Pat
         read_headers(tmp_path)
 
 
+@pytest.fixture
+def same_locale() -> Iterator[None]:
+    """Restore the locale, which GDCM sets to C when it writes a compressed file."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.usefixtures("same_locale")
 @pytest.mark.parametrize(("compressor", "name"), [("JPEG", "JPEG Lossless"), ("JPEG2000", "JPEG 2000")])
 def test_jpeg_is_decoded(tmp_path: Path, compressor: str, name: str) -> None:
     values = np.random.default_rng(0).integers(0, 4000, (64, 60, 2))
