@@ -36,7 +36,7 @@ _SKIN_MM = 1.8
 
 
 class Material(IntEnum):
-    """What a voxel of the head consists of."""
+    """A material that a voxel of the head can consist of."""
 
     AIR = 0
     BRAIN = 1

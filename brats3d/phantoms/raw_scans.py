@@ -22,7 +22,7 @@ from brats3d.phantoms.volume_ops import resize
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How raw scans are acquired. A range is drawn from uniformly; a single number is a probability.
+    """The acquisition of raw scans. A range is drawn from uniformly; a single number is a probability.
 
     The defaults are a clinical protocol: thick slices, and often a 3-D T1ce.
     """

@@ -56,4 +56,4 @@ _ATLAS_CENTRE_MM = (0.0, 22.0, 9.5)
 """Centre of mass of the brain of the atlas, in its LPS mm."""
 
 _CENTRE_MM = (119.0, -109.0, 77.0)
-"""Where it is on the grid, in LPS mm: in the middle from left to right, a little behind the middle."""
+"""Position of this centre on the grid, in LPS mm: halfway from left to right, and slightly behind the middle."""

@@ -15,7 +15,7 @@ from brats3d.scans.scan import Scan
 
 @dataclass(frozen=True)
 class Condition:
-    """What a case has of BraTS's form.
+    """The properties of BraTS's form that a case has.
 
     Args:
         with_skull: the sequences that are not skull-stripped, or whose background is not 0.

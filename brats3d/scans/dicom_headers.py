@@ -20,7 +20,7 @@ from brats3d.scans.extra import import_extra
 
 @dataclass(frozen=True)
 class SeriesTags:
-    """What a header states about the sequence.
+    """The description of the sequence in a DICOM header.
 
     Args:
         number: the series number, if there is one.
@@ -141,7 +141,7 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 def _is_dicom(path: Path) -> bool:
     """Return True for files with DICOM's mark after the preamble."""
     try:
-        if not path.is_file():  # a pipe would wait for ever
+        if not path.is_file():  # reading a pipe would block
             return False
         with path.open("rb") as file:
             return file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
@@ -191,7 +191,7 @@ _READ = [
 
 
 def _key(value: Any) -> str:
-    """Return a key that can be compared, and from which the value cannot be read off."""
+    """Return a key that identifies a value without revealing it."""
     text = str(value or "").strip()
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16] if text else ""
 

@@ -31,7 +31,7 @@ class DicomSeries:
 
     @property
     def tags(self) -> SeriesTags:
-        """What the first header states about the sequence."""
+        """The description of the sequence in the first header."""
         return self.images[0].tags
 
     @property

@@ -71,7 +71,7 @@ class PreparedCase:
 
 
 def prepare_case(case_id: str, scans: Mapping[str, Scan]) -> PreparedCase:
-    """Do what a case needs to be in BraTS's form, and no more.
+    """Bring a case into BraTS's form. Steps that it does not need are skipped.
 
     Args:
         case_id: for messages.

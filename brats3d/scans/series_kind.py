@@ -18,7 +18,7 @@ from brats3d.scans.dicom_headers import SeriesTags
 
 @dataclass(frozen=True)
 class SeriesKind:
-    """What a series shows.
+    """The sequence that a series shows.
 
     Args:
         modality: ``"t1"``, ``"t1ce"``, ``"t2"`` or ``"flair"``; None if it is none of them.
@@ -83,7 +83,7 @@ _SKIPPED = {
     "another part of the body": r"[ctl]?[\W_]?spine|cervical|thoracic|lumbar|orbits?|iacs?|pituitary|sella|tmj",
     "short-tau inversion recovery": r"stir",
 }
-"""Why a series is not used, and the words that say so."""
+"""Reason why a series is skipped -> pattern of the words that indicate it."""
 
 _IMAGE_TYPES = {
     "localiser": r"LOCALI[SZ]ER",
@@ -98,7 +98,7 @@ _IMAGE_TYPES = {
 """The same for values of DICOM's image type, each of which must match as a whole."""
 
 _GLUED = r"(?:(?<![a-z0-9])|(?<=ax)|(?<=sag)|(?<=cor)|(?<=tra)|(?<=obl)|(?<=[23]d)|(?<=iso)|(?<=(?<![a-z])[se]))"
-"""What may stand before t1 or t2 without a gap: a plane, as in ``AXT1``, or Philips's s or e, as in ``sT1W_3D``."""
+"""Prefixes that may directly precede t1 or t2: a plane, as in ``AXT1``, or Philips's s or e, as in ``sT1W_3D``."""
 
 _T1 = re.compile(rf"{_GLUED}t1(?!\d)|mp[\W_]*rage|bravo|spgr|vibe|tfl3d")
 _T2 = re.compile(rf"{_GLUED}t2(?!\d)")
@@ -106,7 +106,7 @@ _FLAIR = re.compile(r"flair|dark[\W_]*fl")
 _PROTON_DENSITY = re.compile(r"(?<![a-z])(?:pdw?|proton\w*)(?![a-z])")
 
 _TREATED = r"(?![\W_]*(?:op|surg|treat|rt|radi|chemo|tx|resect|biops))"
-"""After pre and post: these are times of the treatment, not of the contrast agent."""
+"""Words after pre or post that refer to the treatment, not to the contrast agent."""
 
 _WITHOUT_CONTRAST = re.compile(
     rf"(?<![a-z])(?:pre{_TREATED}(?![a-z])|pre[\W_]*(?:gd|gad|contrast)|non?[\W_]*(?:gd|gad|contrast|enh)|without|w/?o"
