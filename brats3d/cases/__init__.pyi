@@ -3,6 +3,7 @@ from .case import (
     case_to_item as case_to_item,
     check_case_id as check_case_id,
     item_to_case as item_to_case,
+    make_case as make_case,
 )
 from .case_files import Problem as Problem
 from .case_folders import folder_case_id as folder_case_id
@@ -56,7 +57,7 @@ from .patient_groups import (
 )
 from .patients_table import PATIENTS_COLUMNS as PATIENTS_COLUMNS, PATIENTS_NAME as PATIENTS_NAME
 from .region_volumes import region_volumes_ml as region_volumes_ml, region_voxels as region_voxels
-from .search import find_cases as find_cases, scan_cases as scan_cases
+from .search import FoundCases as FoundCases, find_cases as find_cases, scan_cases as scan_cases
 from .split import describe_split as describe_split, split_dataset as split_dataset
 from .text import is_utf8 as is_utf8, name_some as name_some, natural_key as natural_key, readable_name as readable_name
 from .valid_headers import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from brats3d.cases.folds import split_patients
 from brats3d.cases.label_convention import with_convention
 from brats3d.cases.name_mapping import read_name_mappings, unmapped_releases
 from brats3d.cases.patient_groups import group_notes, is_unknown, unite_patients
-from brats3d.cases.search import Scan, scan_cases, usable_cases
+from brats3d.cases.search import FoundCases, scan_cases, usable_cases
 from brats3d.cases.text import name_some, natural_key
 from brats3d.cases.valid_headers import header_problems, warn_of_notes
 from brats3d.errors import DataError, UsageError
@@ -91,6 +91,7 @@ def load_cases(
     absent_sequences: bool = False,
     failures: Failures | None = None,
     shard: str | None = None,
+    search: Callable[..., FoundCases] = scan_cases,
 ) -> list[dict[str, Any]]:
     """Load every case for inference, without labels. Check every header; read no voxel.
 
@@ -102,6 +103,8 @@ def load_cases(
         failures: record unusable cases here and return the others. If no case is usable, or by default, unusable
             cases raise.
         shard: load only one part of the cases, such as ``"3/8"``. The part may be empty.
+        search: finds the cases, with the arguments of :func:`brats3d.cases.scan_cases`. It may add to ``failures``;
+            such cases are not loaded.
 
     Returns:
         One item per case, in the form of :func:`brats3d.cases.case_to_item`.
@@ -111,7 +114,7 @@ def load_cases(
         UsageError: if another argument is wrong.
         DataError: if files are missing or damaged; lists all of them.
     """
-    scan = scan_cases(dataset_dir, modalities, absent_sequences)
+    scan = search(dataset_dir, modalities, absent_sequences)
     cases = None if failures is None else _usable_cases(scan, failures, shard)
     if cases is None:
         cases = take_shard(_without_labels(usable_cases(scan)), shard)
@@ -122,7 +125,7 @@ def load_cases(
     return [case_to_item(case) for case in cases]
 
 
-def _usable_cases(scan: Scan, failures: Failures, shard: str | None) -> list[Case] | None:
+def _usable_cases(scan: FoundCases, failures: Failures, shard: str | None) -> list[Case] | None:
     """Return the usable cases of the shard and record the others as failures; None if the data set has no usable case.
 
     The shard is taken from all cases, usable or not, so that every run of a job array sees the same list.
@@ -133,14 +136,15 @@ def _usable_cases(scan: Scan, failures: Failures, shard: str | None) -> list[Cas
     usable: list[Case] = []
     unusable: list[tuple[str, list[str], Path]] = []
     notes: dict[str, list[str]] = {}
-    for case in _without_labels(take_shard(scan.cases, shard)):
+    part = _without_labels(take_shard(scan.cases, shard))
+    for case in (case for case in part if case.case_id not in failures):
         if found := problems_of.get(case.case_id):
             unusable.append((case.case_id, [*(problem.text for problem in found), scan.advice], found[0].folder))
         elif texts := header_problems(case, notes):
             unusable.append((case.case_id, texts, case.files[0].parent))
         else:
             usable.append(case)
-    if not usable and shard is None:
+    if not usable and shard is None and not failures:
         return None
     warn_of_notes(notes)
     for case_id, texts, folder in unusable:

@@ -28,7 +28,7 @@ logger = logging.getLogger("brats3d")
 
 
 @dataclass(frozen=True)
-class Scan:
+class FoundCases:
     """The result of a search.
 
     Args:
@@ -84,7 +84,7 @@ def find_cases(
     return usable_cases(scan_cases(dataset_dir, modalities, absent_sequences), require_label)
 
 
-def usable_cases(scan: Scan, require_label: bool = False) -> list[Case]:
+def usable_cases(scan: FoundCases, require_label: bool = False) -> list[Case]:
     """Return the cases of a search, or raise if it found problems; see :func:`find_cases`."""
     if problems := [f"{problem.case_id}: {problem.text}" for problem in scan.serious_problems(require_label)]:
         raise DataError.of_many(scan.subject, sorted(problems, key=natural_key), scan.advice)
@@ -97,7 +97,7 @@ def scan_cases(
     dataset_dir: str | Path | Sequence[str | Path] | None,
     modalities: Sequence[str] = MODALITIES,
     absent_sequences: bool = False,
-) -> Scan:
+) -> FoundCases:
     """Find the BraTS cases in a folder as downloaded, and report problems instead of raising them.
 
     Args:
@@ -136,10 +136,10 @@ def scan_cases(
     every = [case for copies in places.values() for case in copies]
     advice = _advice(every, () if absent_sequences else modalities)
     unread = {case.case_id: tuple(map(Path, case.unread)) for case in every if case.unread}
-    return Scan(roots, cases, tuple(problems), advice, unread, tuple(describe_names(every)))
+    return FoundCases(roots, cases, tuple(problems), advice, unread, tuple(describe_names(every)))
 
 
-def _no_segmentation(scan: Scan) -> DataError:
+def _no_segmentation(scan: FoundCases) -> DataError:
     first = scan.cases[0]
     name = f"{layout_of(first.case_id, first.images.values()).file_name(first.case_id, SEGMENTATION)}.nii[.gz]"
     problem = f"no segmentation in {len(scan.cases)} case(s)"

@@ -47,8 +47,9 @@ class WrittenFiles:
     """The files of a folder that brats3d wrote. Write files through this class if a later run may replace them.
 
     A record in the folder has one line of JSON per written file, ``{"made_from": text, "files": {name: SHA-256}}``,
-    with the ``"source"`` of the file if it is known. The line is appended before the file gets its name, so that a
-    killed run leaves no file without a line. Incomplete lines and those of other programs are ignored.
+    with the name relative to the folder, and the ``"source"`` of the file if it is known. The line is appended before
+    the file gets its name, so that a killed run leaves no file without a line. Incomplete lines and those of other
+    programs are ignored.
 
     Args:
         folder: the folder; it need not exist.
@@ -77,7 +78,7 @@ class WrittenFiles:
         An existing file is checked just before it is replaced: somebody may have changed it since the run started.
 
         Args:
-            path: the file, in the folder.
+            path: the file, in the folder or below it.
             write: called with a binary file object.
             made_from: a text, such as a digest, that identifies everything that the content depends on.
             source: describes the input, see :class:`WrittenVersion`.
@@ -86,7 +87,7 @@ class WrittenFiles:
             ChangedFileError: if the existing file is not what brats3d wrote. It is kept.
             OSError: if the file or the record cannot be written.
         """
-        name = Path(path).name
+        name = os.path.relpath(path, self.folder)
 
         def record(temporary: Path) -> None:
             digest = _sha256(temporary)

@@ -1,4 +1,7 @@
-"""Write segmentations: one NIfTI file per case, named after the case, in the case's own space."""
+"""Write segmentations: one NIfTI file per case, named after the case, in the case's own space.
+
+The own space of a raw case is that of one of its scans. Its segmentation in BraTS space is written, too.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from brats3d import __version__
-from brats3d.cases import check_labels, find_cases, item_to_case, name_some, region_volumes_ml, whole_labels
-from brats3d.data import labels_to_regions
+from brats3d.cases import item_to_case, name_some, region_volumes_ml
 from brats3d.errors import UsageError
 from brats3d.files import (
     PREDICTIONS_NAME,
@@ -30,19 +32,22 @@ from brats3d.files import (
     first_line,
     image_files,
     read_header,
-    read_volume,
     remove_temporary,
     shard_file_name,
-    to_lps,
     writable_folder,
     write_json,
     write_segmentation,
 )
 from brats3d.inference.output_state import OutputState, compare_output, describe_input, other_images
+from brats3d.inference.previews import Previews
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import REGIONS_TO_READ, WITHOUT_T1CE, get_convention, order_modalities
+from brats3d.scans import RawScans, write_dicom_seg
 
 logger = logging.getLogger("brats3d")
+
+BRATS_SPACE = "brats_space"
+"""The folder of the segmentations of raw cases in BraTS space, in the output folder."""
 
 
 class SaveSegmentations:
@@ -66,6 +71,7 @@ class SaveSegmentations:
         settings: a text of all other settings that a segmentation depends on, see
             :func:`brats3d.config_reader.config_text`.
         failures: record the cases that cannot be saved, and those whose file belongs to other images; None = raise.
+        raw_scans: the cases that were raw; None = there are none.
         shard: the part of the cases that the run segments, such as ``"3/8"``; its record is then
             ``predictions-3-of-8.jsonl``.
     """
@@ -82,6 +88,7 @@ class SaveSegmentations:
         settings: str = "",
         failures: Failures | None = None,
         shard: str | None = None,
+        raw_scans: RawScans | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.convention = get_convention(convention)
@@ -93,13 +100,14 @@ class SaveSegmentations:
         self.settings = settings
         self.failures = failures
         self.shard = shard
+        self.raw_scans = raw_scans
         self.saved: set[str] = set()
         self._weights: dict[str, Any] | None = None
         self._files: WrittenFiles | None = None
         self._state = OutputState()
         self._sources: dict[str, dict[str, Any]] = {}
         self._made_from: dict[str, str] = {}
-        self._labels: dict[Path, dict[Path, Path]] = {}
+        self._previews = Previews(self.images, self.modalities, self.convention)
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -128,6 +136,8 @@ class SaveSegmentations:
                 never wrote to it; or if other images have the name of a case and ``failures`` is None.
         """
         writable_folder(self.output_dir)
+        if any("/" in name for case_id in self.images for name in self._names(case_id)):
+            writable_folder(self.output_dir / BRATS_SPACE)
         files = WrittenFiles(self.output_dir, shard_file_name(PREDICTIONS_NAME, self.shard))
         self._weights = describe_weights(self.checkpoint)
         self._sources = self._inputs()
@@ -171,35 +181,56 @@ class SaveSegmentations:
         assert self._files is not None  # prepare() was called
         made_from, source = self._made_from.get(case_id, ""), self._sources.get(case_id)
         write = partial(self._files.write, made_from=made_from, source=source)
-        like = next(iter(self.images[case_id].values()))
         path = self.output_dir / f"{case_id}.nii.gz"
         # Another run may have written the file since this one started.
         if path.is_file() and (problem := other_images(WrittenFiles(self.output_dir), path.name, source)):
             raise UsageError("output_dir", problem)
         try:
-            write_segmentation(path, label, like, self.convention.name, write)
+            native, header = self._write(case_id, label, write)
         except ChangedFileError:  # somebody has corrected the earlier one since the run started
             self.kept.add(case_id)
             self._warn_of_kept([case_id])
             return
-        header = read_header(like)
         if self.preview:
             try:
-                self._draw(case_id, label, write)
+                self._previews.draw(self.output_dir / f"{case_id}.png", case_id, label, write)
             except OSError:  # such as a full disk
                 raise
             except Exception as error:  # the segmentation is written; it does not fail for a picture
                 logger.warning("%s: no preview: %s", case_id, first_line(error))
         if self.stats:
-            write_json(self.output_dir / f"{case_id}.json", self._describe(case_id, label, header), write)
+            write_json(self.output_dir / f"{case_id}.json", self._describe(case_id, native, header), write)
         self.saved.add(case_id)
-        volumes = region_volumes_ml(label, self.convention, header.voxel_ml)
+        volumes = region_volumes_ml(native, self.convention, header.voxel_ml)
         logger.info("%s  %s", path, "  ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS_TO_READ))
 
+    def _write(self, case_id: str, label: np.ndarray, write: Writer) -> tuple[np.ndarray, Header]:
+        """Write the segmentation; that of a raw case in both spaces, and as DICOM SEG for a DICOM series.
+
+        Returns:
+            The segmentation in the case's own space, and its header.
+        """
+        name, like = self.convention.name, read_header(next(iter(self.images[case_id].values())))
+        path = self.output_dir / f"{case_id}.nii.gz"
+        if self.raw_scans is None or case_id not in self.raw_scans:
+            write_segmentation(path, label, like, name, write)
+            return label, like
+        native, header = self.raw_scans.to_native(case_id, label, self.convention)
+        write_segmentation(path, native, header, name, write)
+        write_segmentation(self.output_dir / BRATS_SPACE / path.name, label, like, name, write)
+        if files := self.raw_scans.dicom_files(case_id):
+            weights = {"weights": self._weights["sha256"]} if self._weights else {}
+            write_dicom_seg(self.output_dir / f"{case_id}.seg.dcm", native, header.affine, files, name, weights, write)
+        return native, header
+
     def _names(self, case_id: str) -> list[str]:
-        """Return the names of the files to write for a case."""
+        """Return the names of the files to write for a case, relative to the output folder."""
         suffixes = [".nii.gz", *([".png"] if self.preview else []), *([".json"] if self.stats else [])]
-        return [case_id + suffix for suffix in suffixes]
+        names = [case_id + suffix for suffix in suffixes]
+        if self.raw_scans is not None and case_id in self.raw_scans:
+            names.append(f"{BRATS_SPACE}/{case_id}.nii.gz")
+            names += [f"{case_id}.seg.dcm"] if self.raw_scans.dicom_files(case_id) else []
+        return names
 
     def _warn_of_kept(self, case_ids: Iterable[str]) -> None:
         logger.warning(
@@ -245,43 +276,3 @@ class SaveSegmentations:
             "weights": self._weights,
             **describe_segmentation(label, self.convention, header),
         }
-
-    def _draw(self, case_id: str, label: np.ndarray, write: Writer) -> None:
-        from brats3d.files import save_preview
-
-        images = self.images[case_id]
-        names = self.modalities if len(images) == len(self.modalities) else tuple(images)
-        volumes = [read_volume(path) for path in images.values()]
-        image = np.stack([to_lps(volume.values, volume.header.affine) for volume in volumes])
-        pred = torch.from_numpy(to_lps(label, volumes[0].header.affine))[None]
-        regions = labels_to_regions(pred, self.convention).numpy()
-        ref = self._reference(case_id, image.shape[1:])
-        save_preview(self.output_dir / f"{case_id}.png", image, names, regions, ref, title=case_id, write=write)
-
-    def _reference(self, case_id: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Return the regions of the case's reference segmentation; None if there is none or it cannot be used."""
-        image = next(iter(self.images[case_id].values()))
-        folder = image.parent
-        if folder not in self._labels:  # many cases may share a folder
-            self._labels[folder] = self._find_labels(folder)
-        path = self._labels[folder].get(image)
-        if path is None:
-            return None
-        try:
-            volume = read_volume(path)
-            label = to_lps(volume.values, volume.header.affine)
-            check_labels(label, self.convention, str(path))
-            label = whole_labels(label).astype(np.uint8)
-        except (ValueError, OSError):
-            return None
-        if label.shape != shape:
-            return None
-        return labels_to_regions(torch.from_numpy(label)[None], self.convention).numpy()
-
-    def _find_labels(self, folder: Path) -> dict[Path, Path]:
-        """Return image -> segmentation. A case may have another identifier if its folder is searched on its own."""
-        try:
-            cases = find_cases(folder, self.modalities, absent_sequences=True)
-        except (ValueError, OSError):
-            return {}
-        return {image: case.label for case in cases if case.label for image in case.images.values()}

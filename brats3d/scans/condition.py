@@ -63,6 +63,13 @@ def judge_condition(scans: Mapping[str, Scan]) -> Condition:
     )
 
 
+def is_head(volume: Volume) -> bool:
+    """Return True if an image seems to show a whole head: by its volume, or by noise in the background."""
+    facts = _measure(volume)
+    has_noise = facts.background is None and not facts.is_cropped
+    return has_noise or any(doubt.kind == "whole head" for doubt in image_doubts({volume.header.path.name: facts}))
+
+
 def _measure(volume: Volume) -> ImageFacts:
     """Measure an image. A field of view that is too flat to hold a head is padded, so that a skull is seen in it."""
     values, spacing_mm = np.asarray(volume.values), volume.header.spacing_mm

@@ -8,6 +8,10 @@ from typing import Any
 from brats3d.errors import UsageError
 
 
+class NotInstalledError(UsageError):
+    """A library of the extra is needed and not installed."""
+
+
 def import_extra(name: str) -> Any:
     """Import a module of ``pydicom``, ``highdicom`` or ``deepbet``.
 
@@ -15,7 +19,7 @@ def import_extra(name: str) -> Any:
         name: the module, such as ``"pydicom"`` or ``"highdicom.seg"``.
 
     Raises:
-        UsageError: if the library is not installed.
+        NotInstalledError: if the library is not installed.
     """
     library = name.partition(".")[0]
     try:
@@ -24,4 +28,4 @@ def import_extra(name: str) -> Any:
         if error.name != library:
             raise
         advice = 'install the extra for raw scans: pip install "brats3d[scans]"'
-        raise UsageError(library, "is not installed", advice=advice) from None
+        raise NotInstalledError(library, "is not installed", advice=advice) from None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from brats3d.cases import check_case_id, check_folder, folder_case_id, name_some, natural_key, scan_cases
+from brats3d.cases import check_case_id, check_folder, folder_case_id, name_some, natural_key, scan_cases, signature
 from brats3d.errors import DataError
 from brats3d.files import is_image_name, read_volume, walk_folders
 from brats3d.scans.choose_series import Choice, Source, choose_series
@@ -38,6 +39,19 @@ class RawCase:
     skipped: Sequence[str] = ()
     problem: DataError | None = None
 
+    def fingerprint(self) -> str:
+        """Return a digest that nearly always differs if the scans differ. Little is read of each file.
+
+        Raises:
+            DataError, OSError: if a file cannot be read.
+        """
+        files = {
+            modality: [source] if isinstance(source, Path) else sorted(image.path for image in source.images)
+            for modality, source in self.sources.items()
+        }
+        content = [(modality, *map(signature, paths)) for modality, paths in files.items()]
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:20]
+
 
 def find_scans(folder: str | os.PathLike[str]) -> list[RawCase]:
     """Find the raw scans in a folder and below it. Only headers are read.
@@ -57,15 +71,27 @@ def find_scans(folder: str | os.PathLike[str]) -> list[RawCase]:
         DataError: if it contains no scan.
     """
     root = check_folder(folder, "scans")
-    images, damaged = read_headers(root)
-    cases = [_dicom_case(place, *files) for place, files in _places(images, damaged).items()]
-    beside = [case for case in _image_cases(root) if not any(case.folder.is_relative_to(each.folder) for each in cases)]
-    cases = [_checked(case) for case in _with_unique_ids(root, cases + beside)]
+    named = _named_cases(root)
+    series = _series_cases(root, named)
+    beside = [case for case in named if not any(case.folder.is_relative_to(each.folder) for each in series)]
+    cases = [_checked(case) for case in _with_unique_ids(root, series + beside)]
     if not cases:
         raise DataError(
             root, "contains no scan", expected="DICOM files, or image files whose names state their sequences"
         )
     return sorted(cases, key=lambda case: natural_key(case.case_id))
+
+
+def find_series(folder: str | os.PathLike[str]) -> list[RawCase]:
+    """Find the raw scans in a folder that :func:`brats3d.cases.scan_cases` does not.
+
+    These are DICOM series, and images that are named for their series, such as ``003_AX_T1.nii.gz``.
+
+    Raises:
+        NotFoundError, UsageError: as of :func:`find_scans`.
+    """
+    root = check_folder(folder)
+    return [_checked(case) for case in _with_unique_ids(root, _series_cases(root, _named_cases(root)))]
 
 
 def read_scans(case: RawCase) -> dict[str, Scan]:
@@ -148,11 +174,15 @@ _MOST_NAMED = 10
 """Number of series in the message about a case without T1-weighted scan."""
 
 
-def _image_cases(root: Path) -> Iterator[RawCase]:
-    """Yield the cases of image files: those with BraTS's or similar names, then folders of converted series."""
-    known = _known_cases(root)
-    yield from known
-    taken = {case.folder for case in known}
+def _series_cases(root: Path, named: Sequence[RawCase]) -> list[RawCase]:
+    """Return the cases of DICOM series, and of converted series that do not lie among DICOM files or named cases."""
+    cases = [_dicom_case(place, *files) for place, files in _places(*read_headers(root)).items()]
+    images = _image_cases(root, {case.folder for case in named})
+    return [*cases, *(case for case in images if not any(case.folder.is_relative_to(each.folder) for each in cases))]
+
+
+def _image_cases(root: Path, taken: Collection[Path]) -> Iterator[RawCase]:
+    """Yield the cases of converted series, one in each folder that is not taken."""
     for place, files in walk_folders(root):
         paths = [Path(path) for name, group in files.items() if is_image_name(name) for path in group]
         choice = choose_series(paths if Path(place) not in taken else [])
@@ -160,7 +190,7 @@ def _image_cases(root: Path) -> Iterator[RawCase]:
             yield _case(folder_case_id(place), Path(place), choice)
 
 
-def _known_cases(root: Path) -> list[RawCase]:
+def _named_cases(root: Path) -> list[RawCase]:
     """Return the cases that :func:`brats3d.cases.scan_cases` finds, except single images beside others.
 
     The names of converted series, such as ``003_AX_T1`` and ``005_AX_FLAIR``, seem to name a case each.

@@ -12,7 +12,7 @@ from brats3d.errors import UsageError
 from brats3d.files import Writer, make_header, marked_convention, read_volume, write_segmentation, write_whole
 from brats3d.labels import LabelConvention, get_convention
 from brats3d.scans.itk_images import Grid, resample, voxels
-from brats3d.scans.prepared_files import read_native_spaces
+from brats3d.scans.prepared_files import NativeSpace, read_native_spaces
 
 
 def segmentation_to_native(
@@ -47,13 +47,17 @@ def segmentation_to_native(
     name = convention or marked_convention(Path(segmentation))
     if name is None:
         raise UsageError("convention", f"{segmentation} does not record its label convention", expected="its name")
-    known, native = get_convention(name), spaces[modality].grid
-    volume, transform = read_volume(Path(segmentation)), spaces[modality].transform
-    back = transform.GetInverse() if transform is not None else None
-    label = resample_segmentation(np.asarray(volume.values), Grid.of(volume.header), native, back, known)
-    header = make_header(Path(output), native.shape, native.affine, label.dtype)
+    known, volume, native = get_convention(name), read_volume(Path(segmentation)), spaces[modality]
+    label = to_native_space(np.asarray(volume.values), Grid.of(volume.header), native, known)
+    header = make_header(Path(output), native.grid.shape, native.grid.affine, label.dtype)
     write_segmentation(output, label, header, name, write)
     return region_volumes_ml(label, known, header.voxel_ml)
+
+
+def to_native_space(label: np.ndarray, grid: Grid, native: NativeSpace, convention: LabelConvention) -> np.ndarray:
+    """Bring the segmentation of a prepared case onto the grid of a raw scan; see :func:`resample_segmentation`."""
+    back = native.transform.GetInverse() if native.transform is not None else None
+    return resample_segmentation(label, grid, native.grid, back, convention)
 
 
 def resample_segmentation(

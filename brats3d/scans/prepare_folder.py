@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats3d.errors import MAX_LISTED, UsageError
+from brats3d.errors import MAX_LISTED, DataError, UsageError
 from brats3d.files import Failures, explain_full_disk, remove_leftovers, writable_folder
-from brats3d.scans.find_scans import find_scans, read_scans
+from brats3d.scans.find_scans import RawCase, find_scans, read_scans
 from brats3d.scans.preparation import prepare_case
-from brats3d.scans.prepared_files import PREPARATION_NAME, write_prepared
+from brats3d.scans.prepared_files import read_source, write_prepared
 
 logger = logging.getLogger("brats3d")
 
@@ -72,13 +72,34 @@ def prepare_scans(src: str | os.PathLike[str], out: str | os.PathLike[str]) -> P
     done: dict[str, str] = {}
     skipped = []
     for case in cases:
-        folder = out / case.case_id
-        if (folder / PREPARATION_NAME).exists():
-            skipped.append(case.case_id)
-            continue
-        with failures.catch(case.case_id), explain_full_disk(out, "finished cases are kept"):
-            prepared = prepare_case(case.case_id, read_scans(case))
-            write_prepared(folder, case.case_id, prepared)
-            done[case.case_id] = prepared.condition.describe()
-            logger.info("%s: %s", case.case_id, done[case.case_id])
+        with failures.catch(case.case_id):
+            if lacked := prepare_once(case, out):
+                done[case.case_id] = lacked
+            else:
+                skipped.append(case.case_id)
     return Preparation(out, done, tuple(skipped), {failure.case_id: failure.error for failure in failures})
+
+
+def prepare_once(case: RawCase, out: Path) -> str:
+    """Prepare a case into ``out/<case_id>``, unless that was done before from the same files.
+
+    Returns:
+        What the case lacked of BraTS's form; empty if it was prepared before.
+
+    Raises:
+        DataError: if the case cannot be prepared, or ``out`` holds a case of this name that was made from other files.
+        UsageError: if a library of the extra is needed and not installed.
+        OSError: if the disk fills up.
+    """
+    folder = out / case.case_id
+    if folder.exists():
+        if read_source(folder) == case.fingerprint():
+            return ""
+        advice = "move this folder away, or choose another for the output"
+        raise DataError(case.case_id, f"{folder} was not prepared from these scans", advice=advice)
+    with explain_full_disk(out, "finished cases are kept"):
+        prepared = prepare_case(case.case_id, read_scans(case))
+        write_prepared(folder, case.case_id, prepared, case.fingerprint())
+    lacked = prepared.condition.describe()
+    logger.info("%s: %s", case.case_id, lacked)
+    return lacked

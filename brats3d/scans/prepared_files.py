@@ -34,8 +34,14 @@ class NativeSpace:
     transform: Any
 
 
-def write_prepared(folder: Path, case_id: str, case: PreparedCase) -> None:
+def write_prepared(folder: Path, case_id: str, case: PreparedCase, source: str = "") -> None:
     """Write a prepared case in BraTS 2020's layout. The folder appears whole or not at all.
+
+    Args:
+        folder: the folder to create.
+        case_id: the case.
+        case: its content.
+        source: a digest of the raw files.
 
     Raises:
         FileExistsError: if the folder exists by now.
@@ -51,7 +57,15 @@ def write_prepared(folder: Path, case_id: str, case: PreparedCase) -> None:
                 flush_file(path)
         if case.inside is not None:
             save_check_picture(hidden / f"{case_id}_check.png", case_id, case, case.inside)
-        write_json(hidden / PREPARATION_NAME, _describe(case_id, case))
+        write_json(hidden / PREPARATION_NAME, _describe(case_id, case) | {"source": source})
+
+
+def read_source(folder: Path) -> str:
+    """Return the digest of the raw files that a case was prepared from; empty if the folder has no such record."""
+    try:
+        return str(read_json(folder / PREPARATION_NAME)["source"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def read_native_spaces(folder: Path) -> dict[str, NativeSpace]:

@@ -1,10 +1,11 @@
-"""A MONAI Deploy application: the DICOM series of one study in, a DICOM SEG of its brain tumour out.
+"""A MONAI Deploy application: DICOM series in, a DICOM SEG of the brain tumour of each study out.
 
 python docs/deploy/app.py --input STUDY --output OUT
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,54 +14,38 @@ from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, Operator, OperatorSpec
 
 import brats3d
-from brats3d.errors import DataError
-from brats3d.files import read_volume
-from brats3d.scans import find_scans, prepare_scans, read_scans, segmentation_to_native, write_dicom_seg
-
-CONVENTION = "brats2020"
 
 
-def segment_study(study: Path, output: Path) -> Path:
-    """Segment one study and write ``<case_id>.seg.dcm``, which refers to the T1ce series, or to T1 without T1ce.
+def segment_studies(studies: Path, output: Path) -> list[Path]:
+    """Write ``<case_id>.seg.dcm`` for each study. It refers to the T1ce series, or to T1 if there is no T1ce.
 
     Raises:
-        DataError: if the folder holds another number of studies than one, or if the study cannot be prepared.
+        DataError: if a study cannot be segmented. Nothing is written.
     """
-    cases = find_scans(study)
-    if len(cases) != 1:
-        raise DataError(study, expected="one study", found=len(cases))
-    scans, name = read_scans(cases[0]), cases[0].case_id
-    source = scans.get("t1ce") or scans["t1"]
-    with TemporaryDirectory() as folder:
-        work = Path(folder)
-        if failed := prepare_scans(study, work / "prepared").failed:
-            raise DataError(study, failed[name])
-        (prediction,) = brats3d.predict(work / "prepared", work / "predictions", label_convention=CONVENTION)
-        native = work / "native.nii.gz"
-        segmentation_to_native(prediction, work / "prepared" / name, native, source.modality)
-        volume = read_volume(native)
-        path = output / f"{name}.seg.dcm"
-        return write_dicom_seg(path, volume.values, volume.header.affine, source.dicom_files, CONVENTION)
+    with TemporaryDirectory() as work:
+        brats3d.predict(studies, work)
+        output.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copy(path, output)) for path in sorted(Path(work).glob("*.seg.dcm"))]
 
 
-class SegmentStudy(Operator):
+class SegmentStudies(Operator):
     """The only operator, since every step needs the files of the step before.
 
     Args:
-        study: the input folder.
+        studies: the input folder.
         output: the output folder.
     """
 
-    def __init__(self, fragment: Any, *args: Any, study: Path, output: Path, **kwargs: Any) -> None:
-        self.study, self.output = study, output
+    def __init__(self, fragment: Any, *args: Any, studies: Path, output: Path, **kwargs: Any) -> None:
+        self.studies, self.output = studies, output
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
         """Declare no ports: input and output are folders."""
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        """Segment the study."""
-        segment_study(self.study, self.output)
+        """Segment the studies."""
+        segment_studies(self.studies, self.output)
 
 
 class BrainTumourApp(Application):
@@ -69,8 +54,8 @@ class BrainTumourApp(Application):
     def compose(self) -> None:
         """Add the operator."""
         paths = Application.init_app_context(self.argv)
-        folders = {"study": Path(paths.input_path), "output": Path(paths.output_path)}
-        self.add_operator(SegmentStudy(self, CountCondition(self, 1), name="segment_study", **folders))
+        folders = {"studies": Path(paths.input_path), "output": Path(paths.output_path)}
+        self.add_operator(SegmentStudies(self, CountCondition(self, 1), name="segment_studies", **folders))
 
 
 if __name__ == "__main__":

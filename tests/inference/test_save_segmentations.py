@@ -110,8 +110,9 @@ def test_a_preview_shows_a_reference_of_another_byte_order(segment):
         header = nib.Nifti1Header(endianness=">")
         header.set_data_dtype(">i2")
         nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj).astype(">i2"), image.affine, header), path)
-    native.handler._draw(native.ids[0], np.zeros((16, 16, 12), np.uint8), write_whole)
-    assert blue_pixels(native.out / f"{native.ids[0]}.png") > 500
+    picture = native.out / f"{native.ids[0]}.png"
+    native.handler._previews.draw(picture, native.ids[0], np.zeros((16, 16, 12), np.uint8), write_whole)
+    assert blue_pixels(picture) > 500
 
 
 def test_a_case_without_a_preview_is_segmented_nevertheless(segment, monkeypatch, log):
@@ -136,7 +137,7 @@ def test_a_preview_searches_a_folder_with_many_cases_only_once(segment, monkeypa
         searched.append(folder)
         return find_cases(folder, *arguments, **options)
 
-    monkeypatch.setattr("brats3d.inference.save_segmentations.find_cases", find)
+    monkeypatch.setattr("brats3d.inference.previews.find_cases", find)
     handler = SaveSegmentations(tmp_path / "second", "brats2020", ("t1ce", "flair"), first.items, preview=True)
     handler.prepare()
     for case_id in first.ids:

@@ -1,0 +1,212 @@
+"""Raw scans in predict: found among prepared cases, prepared, and segmented in their own space."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from nibabel.affines import apply_affine
+
+import brats3d
+from brats3d.cases import load_cases, scan_cases
+from brats3d.errors import DataError, UsageError
+from brats3d.files import Failures, make_header, read_volume, to_grid, write_nifti
+from brats3d.labels import MODALITIES, get_convention
+from brats3d.phantoms import make_raw_phantom, write_phantoms
+from brats3d.scans import RawScans
+from brats3d.scans.itk_images import Grid
+from brats3d.scans.preparation import PreparedCase, PreparedSequence
+from brats3d.scans.raw_scans import is_raw
+from tests.scans.dicom_study import oblique_affine, write_study
+
+CUBE = np.arange(6 * 5 * 4, dtype=np.uint16).reshape(6, 5, 4)
+
+
+@pytest.fixture
+def raw_scans(tmp_path, monkeypatch) -> RawScans:
+    """Raw scans whose preparation only crops the volumes."""
+
+    def prepare(case_id, scans) -> PreparedCase:
+        class Condition:
+            def describe(self) -> str:
+                return "not at 1 mm"
+
+        if case_id == "bad":
+            raise DataError(case_id, "no brain found")
+        grid = Grid((4, 4, 4), np.diag([1.5, 1.5, 1.5, 1]))
+        values = np.ones(grid.shape, np.int16)
+        return PreparedCase(Condition(), grid, {m: PreparedSequence(scan, values, values) for m, scan in scans.items()})
+
+    monkeypatch.setattr("brats3d.scans.prepare_folder.prepare_case", prepare)
+    return RawScans(tmp_path / "out", Failures(tmp_path / "out"))
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    write_phantoms(tmp_path / "in", 2, size="small")
+    return tmp_path / "in"
+
+
+def load(raw_scans: RawScans, folder, **options) -> list[dict]:
+    options = {"absent_sequences": True, "failures": raw_scans.failures, "shard": raw_scans.shard} | options
+    return load_cases(folder, search=raw_scans.search, **options)
+
+
+def test_cases_of_brats_are_found_as_without_raw_scans(raw_scans, dataset):
+    assert load(raw_scans, dataset) == load_cases(dataset, absent_sequences=True)
+    assert raw_scans.search(dataset) == scan_cases(dataset)
+    assert not raw_scans.folder.exists()
+
+
+def test_a_dicom_study_beside_cases_of_brats_is_prepared(raw_scans, dataset):
+    write_study(dataset / "P07", dict.fromkeys(MODALITIES, (CUBE, oblique_affine())))
+    items = load(raw_scans, dataset)
+    assert [item["case_id"] for item in items] == ["BraTS20_Training_001", "BraTS20_Training_002", "P07"]
+    folder = raw_scans.folder / "P07"
+    assert items[-1]["image"] == [str(folder / f"P07_{modality}.nii.gz") for modality in MODALITIES]
+    assert "P07" in raw_scans
+    assert "BraTS20_Training_001" not in raw_scans
+
+
+def test_shards_prepare_only_their_cases(raw_scans, dataset):
+    for name in ("x", "y"):
+        images = dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine()))
+        write_study(dataset / name, images, StudyInstanceUID=f"1.2.{ord(name)}")
+    raw_scans.shard = "2/2"
+    assert [item["case_id"] for item in load(raw_scans, dataset)] == ["BraTS20_Training_002", "y"]
+    assert [path.name for path in raw_scans.folder.iterdir()] == ["y"]
+
+
+def test_a_case_that_cannot_be_prepared_is_a_failure_and_the_others_go_on(raw_scans, dataset):
+    write_study(dataset / "bad", dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine())))
+    assert len(load(raw_scans, dataset)) == 2
+    assert [(failure.case_id, failure.error) for failure in raw_scans.failures] == [("bad", "no brain found")]
+
+
+def test_a_prepared_case_is_used_again_only_for_the_same_scans(raw_scans, tmp_path):
+    write_study(tmp_path / "in" / "P07", dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine())))
+    load(raw_scans, tmp_path / "in")
+    record = raw_scans.folder / "P07" / "preparation.json"
+    written = record.stat().st_mtime_ns
+    assert len(load(raw_scans, tmp_path / "in")) == 1
+    assert record.stat().st_mtime_ns == written
+    shutil.rmtree(tmp_path / "in")
+    write_study(tmp_path / "in" / "P07", dict.fromkeys(("t1", "t1ce"), (CUBE + 7, oblique_affine())))
+    assert load(raw_scans, tmp_path / "in") == []
+    (failure,) = raw_scans.failures
+    assert "not prepared from these scans" in failure.error
+
+
+def test_sequences_that_the_weights_require_must_be_there(raw_scans, tmp_path):
+    write_study(tmp_path / "in", {"t1": (CUBE, oblique_affine()), "flair": (CUBE, oblique_affine())})
+    assert load(raw_scans, tmp_path / "in", absent_sequences=False) == []
+    (failure,) = raw_scans.failures
+    assert "t1ce, t2" in failure.error
+
+
+def test_the_sequence_of_the_native_space_must_be_there(raw_scans, tmp_path):
+    write_study(tmp_path / "in", dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine())))
+    raw_scans.native_space = "flair"
+    assert load(raw_scans, tmp_path / "in") == []
+    (failure,) = raw_scans.failures
+    assert "flair" in failure.error
+    with pytest.raises(UsageError, match="native_space"):
+        RawScans("out", raw_scans.failures, native_space="t3")
+
+
+def test_an_output_folder_among_the_scans_is_refused(raw_scans, tmp_path):
+    write_study(tmp_path / "in", dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine())))
+    raw_scans.folder = tmp_path / "in" / "out" / "prepared"
+    with pytest.raises(UsageError, match="output_dir"):
+        load(raw_scans, tmp_path / "in")
+    assert not raw_scans.folder.exists()
+
+
+def test_without_pydicom_dicom_files_beside_cases_of_brats_are_ignored_with_a_warning(
+    raw_scans, dataset, monkeypatch, caplog
+):
+    write_study(dataset / "P07", dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine())))
+    monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
+    with caplog.at_level("WARNING", "brats3d"):
+        assert len(load(raw_scans, dataset)) == 2
+    assert 'pip install "brats3d[scans]"' in caplog.text
+    with pytest.raises(UsageError, match="brats3d\\[scans\\]"):
+        load(raw_scans, dataset / "P07")
+
+
+def test_the_segmentation_gets_the_geometry_of_the_scan(raw_scans, tmp_path):
+    (tmp_path / "in").mkdir()
+    affine = oblique_affine()
+    for name in ("003_AX_T1", "005_AX_T1_POST"):
+        write_nifti(tmp_path / "in" / f"{name}.nii.gz", CUBE.astype(np.int16), affine)
+    write_study(tmp_path / "P07", dict.fromkeys(("t1", "t1ce"), (CUBE, affine)))
+    for item in load(raw_scans, [tmp_path / "in", tmp_path / "P07"]):
+        label = np.full((4, 4, 4), 2, np.uint8)
+        native, header = raw_scans.to_native(item["case_id"], label, get_convention("brats2020"))
+        assert native.shape == header.shape == CUBE.shape
+        assert np.allclose(header.affine, affine, atol=1e-4)
+        assert len(raw_scans.dicom_files(item["case_id"])) == (4 if item["case_id"] == "P07" else 0)
+
+
+def test_a_case_is_raw_by_its_grids_or_its_head(tmp_path):
+    def images(name: str, values: np.ndarray, spacing_mm: float = 1.0, second: np.ndarray | None = None):
+        for modality, each in (("t1", values), ("t2", values if second is None else second)):
+            affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1])
+            write_nifti(tmp_path / name / f"{name}_{modality}.nii.gz", each.astype(np.int16), affine)
+        (case,) = scan_cases(tmp_path / name, ("t1", "t2")).cases
+        return case
+
+    rng = np.random.default_rng(0)
+    for name in ("brain", "coarse", "shapes", "noise", "head", "crop"):
+        (tmp_path / name).mkdir()
+    places = [(np.arange(n) - n / 2) / n for n in (150, 180, 150)]
+    distance = np.sqrt(sum(np.square(place) for place in np.ix_(*places)))
+    textured = rng.integers(300, 500, distance.shape)
+    brain = np.where(distance < 0.42, textured, 0)
+    assert not is_raw(images("brain", brain))
+    assert is_raw(images("coarse", brain, 1.4))
+    assert is_raw(images("shapes", brain, second=brain[:-4]))
+    assert is_raw(images("noise", brain + rng.integers(1, 20, brain.shape)))
+    assert is_raw(images("head", np.where(distance < 0.6, textured, 0)))
+    assert not is_raw(images("crop", textured[:60], 1.4))
+
+
+@pytest.mark.slow
+def test_a_dicom_study_of_a_phantom_is_segmented_in_native_space_and_as_dicom_seg(tmp_path):
+    phantom = make_raw_phantom(3)
+    files = write_study(tmp_path / "P07", phantom.images)
+    (path,) = brats3d.predict(tmp_path / "P07", tmp_path / "out", stats=True)
+
+    values, affine = phantom.images["t1ce"]
+    label = to_grid(read_volume(path), make_header(path, values.shape, affine, values.dtype))
+    assert label is not None  # the order of the slices may differ
+    to_brats = np.linalg.inv(phantom.prepared.affine) @ np.linalg.inv(phantom.motions["t1ce"]) @ affine
+    index = np.rint(apply_affine(to_brats, np.argwhere(np.ones(label.shape)))).astype(int)
+    inside = ((index >= 0) & (index < phantom.prepared.label.shape)).all(axis=1)
+    expected = np.zeros(label.size, bool)
+    expected[inside] = phantom.prepared.label[tuple(index[inside].T)] > 0
+    expected = expected.reshape(label.shape)
+    assert 2 * np.count_nonzero((label > 0) & expected) / (np.count_nonzero(label) + expected.sum()) >= 0.8
+    stats = json.loads((tmp_path / "out" / "P07.json").read_text())
+    voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    assert stats["regions"]["WT"]["volume_ml"] == pytest.approx(np.count_nonzero(label) * voxel_ml, rel=1e-3)
+    assert nib.load(tmp_path / "out" / "brats_space" / "P07.nii.gz").shape == (240, 240, 155)
+
+    uids = [pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in files["t1ce"]]
+    planes = hd.seg.segread(tmp_path / "out" / "P07.seg.dcm").get_pixels_by_source_instance(
+        uids, combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    assert np.array_equal(planes.T, np.where(label == 4, 3, label))
+
+    # A second run has nothing to do; a removed segmentation is made again from the prepared case.
+    written = (tmp_path / "out" / "prepared" / "P07" / "preparation.json").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "out" / "brats_space")
+    assert brats3d.predict(tmp_path / "P07", tmp_path / "out", stats=True) == [path]
+    assert (tmp_path / "out" / "brats_space" / "P07.nii.gz").exists()
+    assert (tmp_path / "out" / "prepared" / "P07" / "preparation.json").stat().st_mtime_ns == written
