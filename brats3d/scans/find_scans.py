@@ -200,10 +200,11 @@ def _named_cases(root: Path) -> list[RawCase]:
     except DataError:  # no case, or names that leave open to which case a file belongs
         return []
     problems = {problem.case_id: problem.text for problem in found.serious_problems()}
-    folders = [next(iter(case.images.values())).parent for case in found.cases]
+    cases = [case for case in found.cases if case.images]
+    folders = [case.files[0].parent for case in cases]
     return [
         _case(case.case_id, folder, Choice(case.images, (), {}), problems.get(case.case_id, ""))
-        for case, folder in zip(found.cases, folders, strict=True)
+        for case, folder in zip(cases, folders, strict=True)
         if len(case.images) > 1 or folders.count(folder) == 1
     ]
 
