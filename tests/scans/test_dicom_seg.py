@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ GRIDS = {
     "oblique": oblique_affine(),
 }
 """Affines of series, from column, row and slice to RAS mm."""
+
+DCMQI = shutil.which("segimage2itkimage", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+"""The reader of DICOM SEG of the package dcmqi, if it is installed."""
 
 AXES = {"those of the series": [[0, 1], [1, 1], [2, 1]], "swapped and flipped": [[2, 1], [0, -1], [1, -1]]}
 
@@ -187,14 +192,14 @@ def test_dciodvfy_finds_no_errors(tmp_path, label, is_empty):
     assert "Error" not in done.stderr and "Segmentation" in done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("segimage2itkimage"), reason="needs segimage2itkimage: pip install dcmqi")
+@pytest.mark.skipif(not DCMQI, reason="needs segimage2itkimage: pip install dcmqi")
 def test_dcmqi_reads_the_same_voxels(tmp_path, label):
     import SimpleITK
 
     files = source_series(tmp_path / "series", GRIDS["axial"])
     path = write_dicom_seg(tmp_path / "a.dcm", label, GRIDS["axial"], files, "brats2023")
     arguments = ["--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nii", "--mergeSegments"]
-    subprocess.run(["segimage2itkimage", *arguments], capture_output=True, check=True)
+    subprocess.run([DCMQI, *arguments], capture_output=True, check=True)
     image = SimpleITK.ReadImage(str(tmp_path / "1.nii.gz"))
     assert np.array_equal(SimpleITK.GetArrayFromImage(image).T, label)
     assert np.allclose(image.GetOrigin(), [-80, -90, -60], atol=1e-3)
