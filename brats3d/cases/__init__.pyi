@@ -40,6 +40,7 @@ from .name_mapping import (
     read_name_mappings as read_name_mappings,
     unmapped_releases as unmapped_releases,
 )
+from .name_words import states_patient as states_patient
 from .naming_rules import (
     ANY_LAYOUT as ANY_LAYOUT,
     ANY_LAYOUT_OF_2023 as ANY_LAYOUT_OF_2023,

@@ -88,6 +88,8 @@ def _rank(source: Source) -> tuple[bool, bool, float, int]:
         DataError: if the source is no volume.
     """
     grid = read_header(source) if isinstance(source, Path) else stack_slices(source)
+    if min(grid.shape) == 1:
+        raise DataError(source.name, "has only one slice", expected="the slices of a volume")
     spacing_mm = np.array(grid.spacing_mm)
     covers = bool((spacing_mm * grid.shape >= FULL_COVERAGE_MM).all())
     original = isinstance(source, Path) or is_original(source.tags)

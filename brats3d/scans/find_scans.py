@@ -10,13 +10,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from brats3d.cases import check_case_id, check_folder, folder_case_id, name_some, natural_key, scan_cases, signature
+from brats3d.cases import (
+    check_case_id,
+    check_folder,
+    folder_case_id,
+    name_some,
+    natural_key,
+    scan_cases,
+    signature,
+    states_patient,
+)
 from brats3d.errors import DataError
 from brats3d.files import is_image_name, read_volume, walk_folders
+from brats3d.labels import MODALITIES
 from brats3d.scans.choose_series import Choice, Source, choose_series
 from brats3d.scans.dicom_headers import DicomImage, read_headers
 from brats3d.scans.dicom_series import DicomSeries, group_series, read_series
 from brats3d.scans.scan import Scan
+from brats3d.scans.series_kind import kind_of_name
 
 logger = logging.getLogger("brats3d")
 
@@ -183,36 +194,74 @@ def _series_cases(root: Path, named: Sequence[RawCase]) -> list[RawCase]:
 
 def _image_cases(root: Path, taken: Collection[Path]) -> Iterator[RawCase]:
     """Yield the cases of converted series, one in each folder that is not taken."""
-    for place, files in walk_folders(root):
-        paths = [Path(path) for name, group in files.items() if is_image_name(name) for path in group]
-        choice = choose_series(paths if Path(place) not in taken else [])
+    for place, paths in _image_folders(root).items():
+        choice = choose_series(paths if place not in taken else [])
         if choice.used or choice.errors:
-            yield _case(folder_case_id(place), Path(place), choice)
+            yield _case(folder_case_id(place), place, choice)
+
+
+def _image_folders(root: Path) -> dict[Path, list[Path]]:
+    """Return the image files of each folder, in natural order.
+
+    An image alone in a folder that is named for its sequence, such as ``P1/T1/AX_T1.nii.gz``, counts for the folder
+    above.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for name, files in walk_folders(root):
+        place = Path(name)
+        paths = [Path(path) for name, group in files.items() if is_image_name(name) for path in group]
+        modality = kind_of_name(paths[0].name).modality if len(paths) == 1 else None
+        for folder in (place, place.parent) if modality else ():
+            if root in folder.parents and kind_of_name(f"{folder.name}.nii").modality == modality:
+                place = folder.parent
+                break
+        folders.setdefault(place, []).extend(paths)
+    return {place: sorted(paths, key=lambda path: natural_key(path.name)) for place, paths in folders.items()}
 
 
 def _named_cases(root: Path) -> list[RawCase]:
-    """Return the cases that :func:`brats3d.cases.scan_cases` finds, except single images beside others.
+    """Return the cases that :func:`brats3d.cases.scan_cases` finds, except those that are only named for a series.
 
-    The names of converted series, such as ``003_AX_T1`` and ``005_AX_FLAIR``, seem to name a case each.
+    The names of converted series, such as ``003_AX_T1`` and ``005_AX_FLAIR``, seem to name a case each; ``AX_T1`` and
+    ``AX_FLAIR`` seem to name a case AX, beside ``3D_T1_MPRAGE``.
     """
     try:
         found = scan_cases(root, absent_sequences=True)
     except DataError:  # no case, or names that leave open to which case a file belongs
         return []
     problems = {problem.case_id: problem.text for problem in found.serious_problems()}
-    cases = [case for case in found.cases if case.images]
-    folders = [case.files[0].parent for case in cases]
-    return [
-        _case(case.case_id, folder, Choice(case.images, (), {}), problems.get(case.case_id, ""))
-        for case, folder in zip(cases, folders, strict=True)
-        if len(case.images) > 1 or folders.count(folder) == 1
-    ]
+    folders = _image_folders(root)
+    place_of = {path: place for place, paths in folders.items() for path in paths}
+    places = {case.case_id: place_of[next(iter(case.images.values()))] for case in found.cases if case.images}
+    counts = Counter(places.values())
+    named = []
+    for case in (case for case in found.cases if case.images):
+        place = places[case.case_id]
+        others = choose_series(sorted(found.unread.get(case.case_id, ()), key=lambda path: natural_key(path.name)))
+        if len(case.images) > 1:
+            names_patient = states_patient(case.case_id) or case.case_id == folder_case_id(place)
+            is_complete = names_patient and others.used.keys() <= case.images.keys()
+            is_named = counts[place] > 1 or is_complete or not others.used
+        else:
+            is_named = counts[place] == 1 and choose_series(folders[place]).used.keys() <= case.images.keys()
+        if is_named:
+            choice = _with_others(case.images, others)
+            named.append(_case(case.case_id, place, choice, problems.get(case.case_id, "")))
+    return named
+
+
+def _with_others(images: Mapping[str, Path], others: Choice) -> Choice:
+    """Return the images of a case, and for the sequences that it lacks those with unusual names."""
+    used = {m: images.get(m) or others.used[m] for m in MODALITIES if m in images or m in others.used}
+    skipped = [f"{others.used[m].name} ({images[m].name} is used)" for m in others.used if m in images]
+    errors = {m: error for m, error in others.errors.items() if m not in images}
+    return Choice(used, [*others.skipped, *skipped], errors)
 
 
 def _with_unique_ids(root: Path, cases: Sequence[RawCase]) -> list[RawCase]:
     """Rename cases of the same identifier after their path below the root."""
     counts = Counter(case.case_id for case in cases)
-    path_of = {id(case): "_".join(case.folder.relative_to(root).parts) for case in cases}
+    path_of = {id(case): "_".join(case.folder.relative_to(root).parts) or case.case_id for case in cases}
     return [replace(case, case_id=path_of[id(case)]) if counts[case.case_id] > 1 else case for case in cases]
 
 

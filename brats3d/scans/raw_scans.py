@@ -108,7 +108,7 @@ class RawScans:
         if raw:
             self._prepare(roots, raw, modalities, absent_sequences)
             cases |= {case_id: make_case(case_id, self._images(case_id), None) for case_id in raw if case_id in self}
-        problems = tuple(problem for problem in found.problems if problem.case_id in cases)
+        problems = tuple(problem for problem in found.problems if problem.case_id in cases.keys() - series.keys())
         return replace(found, cases=tuple(cases[name] for name in sorted(cases, key=natural_key)), problems=problems)
 
     def to_native(self, case_id: str, label: np.ndarray, convention: LabelConvention) -> tuple[np.ndarray, Header]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from brats3d.cases import modality_of
+from brats3d.cases import SEGMENTATION, modality_of, parse_file_name
 from brats3d.files import strip_image_ending
 from brats3d.scans.dicom_headers import SeriesTags
 
@@ -55,8 +55,13 @@ def kind_of_name(name: str) -> SeriesKind:
     Args:
         name: a name that :mod:`brats3d.cases` reads, or that of a converted series, such as ``003_AX_T1_POST.nii.gz``.
     """
-    kind = kind_of_series(SeriesTags(words=(strip_image_ending(name),)))
+    stem, parsed = strip_image_ending(name), parse_file_name(name)
+    if (parsed and parsed[1] == SEGMENTATION) or _MASK.search(stem.lower()):
+        return SeriesKind(None, "segmentation or mask")
+    kind = kind_of_series(SeriesTags(words=(stem,)))
     modality = modality_of(name)
+    if modality == "flair" and kind.modality in ("t1", "t1ce"):  # "T1 FLAIR"
+        return kind
     return SeriesKind(modality) if modality and (kind.modality or kind.reason == _NOT_STATED) else kind
 
 
@@ -84,6 +89,9 @@ _SKIPPED = {
     "short-tau inversion recovery": r"stir",
 }
 """Reason why a series is skipped -> pattern of the words that indicate it."""
+
+_MASK = re.compile(r"(?<![a-z])(?:seg(?:m\w*)?|labels?|rois?|gtv)(?![a-z])|mask(?!ed)")
+"""Words of segmentations and masks in the names of image files."""
 
 _IMAGE_TYPES = {
     "localiser": r"LOCALI[SZ]ER",

@@ -89,6 +89,80 @@ def test_converted_series_in_one_folder_are_told_apart_by_their_names(tmp_path: 
     assert case.skipped == ["001_localizer.nii.gz (localiser)"]
 
 
+def write_images(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        nib.save(nib.Nifti1Image(VALUES["t1"].astype(np.int16), AFFINE), folder / f"{name}.nii.gz")
+
+
+def sources_of(case: RawCase) -> dict[str, str]:
+    return {modality: source.name.removesuffix(".nii.gz") for modality, source in case.sources.items()}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("T1", "T1 POST", "T2", "FLAIR"),
+        ("T1", "T1 Gd", "T2", "T2 FLAIR"),
+        ("precontrast T1", "postcontrast T1", "T2", "FLAIR"),
+        ("2_t1_se_tra", "9_t1_mprage_sag_KM", "5_t2_tse_tra", "6_t2_tirm_tra_dark-fluid"),
+        ("Ax_T1_FLAIR", "Ax_T1_FLAIR_+C", "Ax_T2_PROPELLER", "Ax_T2_FLAIR"),
+    ],
+)
+def test_all_sequences_are_found_if_only_some_have_names_of_brats(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = tmp_path / "Müller 1"
+    write_images(folder, *names, "ADC", "FLAIR_mask", "tumor_T1ce_seg")
+    (folder / "T1.json").write_text("{}")
+    case = only_case(tmp_path)
+    assert case.case_id == "Müller 1"
+    assert sources_of(case) == dict(zip(VALUES, names, strict=True))
+
+
+def test_an_unusual_name_goes_to_the_patient_that_it_starts_with(tmp_path: Path) -> None:
+    for patient in ("P1", "P10"):
+        write_images(tmp_path, *(f"{patient}_{name}" for name in ("t1", "t2", "flair", "T1 POST")))
+    for case in find_scans(tmp_path):
+        assert sources_of(case)["t1ce"] == f"{case.case_id}_T1 POST"
+
+
+def test_a_folder_for_each_sequence_is_one_case(tmp_path: Path) -> None:
+    names = {"t1": "1_T1", "t1ce": "2_T1GD", "t2": "3_T2", "flair": "4_FLAIR"}
+    for name in names.values():
+        write_images(tmp_path / "EGD-0001" / name / "NIFTI", name[2:])
+        write_images(tmp_path / "P2" / name, f"P2_{name[2:]}")
+    write_images(tmp_path / "EGD-0001/5_MASK/NIFTI", "MASK")
+    cases = find_scans(tmp_path)
+    assert [case.case_id for case in cases] == ["EGD-0001", "P2"]
+    for case, prefix in zip(cases, ("", "P2_"), strict=True):
+        assert sources_of(case) == {modality: f"{prefix}{name[2:]}" for modality, name in names.items()}
+
+
+def test_time_points_that_are_named_like_sequences_stay_apart(tmp_path: Path) -> None:
+    for time_point in ("T1", "T2"):
+        write_images(tmp_path / "P1" / time_point, "t1", "t2", "flair")
+    assert [len(case.sources) for case in find_scans(tmp_path)] == [3, 3]
+
+
+def test_a_3d_scan_is_used_before_a_2d_one_with_a_shorter_name(tmp_path: Path) -> None:
+    write_images(tmp_path / "P1", "AX_T1", "AX_T2", "AX_FLAIR")
+    fine = nib.Nifti1Image(np.ones((110, 110, 110), np.int16), np.diag([1.5, 1.5, 1.5, 1]))
+    nib.save(fine, tmp_path / "P1/3D_T1_MPRAGE.nii.gz")
+    case = only_case(tmp_path)
+    assert case.case_id == "P1"
+    assert sources_of(case)["t1"] == "3D_T1_MPRAGE"
+
+
+def test_of_repeated_series_the_one_with_the_highest_number_is_used(tmp_path: Path) -> None:
+    write_images(tmp_path / "P1", "2_AX_T1", "5_AX_FLAIR", "12_AX_FLAIR")
+    assert sources_of(only_case(tmp_path))["flair"] == "12_AX_FLAIR"
+
+
+def test_a_single_slice_is_no_scan(tmp_path: Path) -> None:
+    write_images(tmp_path / "P1", "2_AX_T1")
+    nib.save(nib.Nifti1Image(np.ones((9, 9, 1), np.int16), np.eye(4)), tmp_path / "P1/4_AX_T2.nii.gz")
+    assert "4_AX_T2.nii.gz: has only one slice" in problem_of(only_case(tmp_path))
+
+
 def test_other_series_are_skipped_and_the_log_says_why(tmp_path: Path, caplog) -> None:
     caplog.set_level(logging.INFO, "brats3d")
     study(tmp_path)

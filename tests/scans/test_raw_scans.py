@@ -74,6 +74,14 @@ def test_a_dicom_study_beside_cases_of_brats_is_prepared(raw_scans, dataset):
     assert "BraTS20_Training_001" not in raw_scans
 
 
+def test_a_case_with_one_unusual_name_is_prepared_with_all_its_sequences(raw_scans, tmp_path):
+    (tmp_path / "in/P07").mkdir(parents=True)
+    for name in ("T1", "T1 POST", "T2", "FLAIR"):
+        write_nifti(tmp_path / f"in/P07/{name}.nii.gz", CUBE, oblique_affine())
+    (item,) = load(raw_scans, tmp_path / "in", absent_sequences=False)
+    assert len(item["image"]) == 4
+
+
 def test_shards_prepare_only_their_cases(raw_scans, dataset):
     for name in ("x", "y"):
         images = dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine()))
