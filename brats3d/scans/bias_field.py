@@ -11,9 +11,15 @@ from brats3d.scans.itk_images import isotropic
 
 
 def remove_bias_field(image: Any) -> Any:
-    """Return a ``SimpleITK.Image`` of float32 divided by its bias field, which is estimated at a spacing of 6 mm."""
+    """Return a ``SimpleITK.Image`` of float32 divided by its bias field, which is estimated at a spacing of 6 mm.
+
+    An image with values below 0, such as a normalised one, has no such field; its lowest value becomes 0 instead, since
+    the search for a registration starts from centres of mass.
+    """
     import SimpleITK as sitk
 
+    if (lowest := float(sitk.GetArrayViewFromImage(image).min())) < 0:
+        return image - lowest
     small = isotropic(image, _SPACING_MM)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
     correction.SetMaximumNumberOfIterations(_ITERATIONS)

@@ -37,7 +37,7 @@ class BrainMask:
 
 
 def find_brain_mask(case_id: str, scans: Mapping[str, Scan], with_skull: Collection[str]) -> BrainMask:
-    """Estimate the brain mask of T1, or of T1ce if there is no T1.
+    """Find the brain mask of T1 or T1ce: what is not 0 if one of them is skull-stripped, else deepbet's estimate.
 
     Args:
         case_id: for messages.
@@ -48,7 +48,7 @@ def find_brain_mask(case_id: str, scans: Mapping[str, Scan], with_skull: Collect
         UsageError: if deepbet is needed and not installed.
         DataError: if there is neither T1 nor T1ce, or if the mask does not have the volume of a brain.
     """
-    modality = next((name for name in ("t1", "t1ce") if name in scans), None)
+    modality = min({"t1", "t1ce"} & scans.keys(), key=lambda name: (name in with_skull, name), default=None)
     if modality is None:
         raise DataError(case_id, expected="T1 or T1ce, which show the brain best", found=", ".join(scans))
     volume = scans[modality].volume

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from brats3d.cases import MIN_HEAD_MM, ImageFacts, background_of, image_doubts, measure_image, spacing_warning
+from brats3d.errors import DataError
 from brats3d.files import Volume, same_grid
 from brats3d.scans.atlas_space import BRATS_GRID
 from brats3d.scans.scan import Scan
@@ -49,10 +50,19 @@ class Condition:
 
 
 def judge_condition(scans: Mapping[str, Scan]) -> Condition:
-    """Judge a case by its headers and voxels; see :mod:`brats3d.cases.image_evidence`."""
+    """Judge a case by its headers and voxels; see :mod:`brats3d.cases.image_evidence`.
+
+    Raises:
+        DataError: if a scan is empty or constant.
+    """
     volumes = {modality: scan.volume for modality, scan in scans.items()}
-    doubts = image_doubts({modality: _measure(volume) for modality, volume in volumes.items()})
+    facts = {modality: _measure(volume) for modality, volume in volumes.items()}
+    doubts = image_doubts(facts)
+    if empty := next((doubt for doubt in doubts if doubt.kind == "empty sequence"), None):
+        raise DataError(scans[empty.names[0]].description, empty.problem, expected="a scan of a head")
     with_skull = {name for doubt in doubts if doubt.kind in ("whole head", "background") for name in doubt.names}
+    # Only a part of a brain fills the corners, unless they hold the shoulders.
+    with_skull |= {m for m in scans if facts[m].is_cropped and min(_sides_mm(volumes[m])) >= MIN_HEAD_MM}
     headers = [volume.header for volume in volumes.values()]
     at_1_mm = all(spacing_warning(header) is None for header in headers)
     return Condition(
@@ -68,6 +78,10 @@ def is_head(volume: Volume) -> bool:
     facts = _measure(volume)
     has_noise = facts.background is None and not facts.is_cropped
     return has_noise or any(doubt.kind == "whole head" for doubt in image_doubts({volume.header.path.name: facts}))
+
+
+def _sides_mm(volume: Volume) -> np.ndarray:
+    return np.array(volume.values.shape) * volume.header.spacing_mm
 
 
 def _measure(volume: Volume) -> ImageFacts:

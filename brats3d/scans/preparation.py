@@ -106,7 +106,7 @@ def _register(case_id: str, scans: Mapping[str, Scan], condition: Condition, mas
     native_brain = resample(brain, Grid.of(scans[reference].volume.header), from_reference[mask.modality])
     from_atlas, atlas_dice = _from_atlas(case_id, even[reference] * native_brain, native_brain)
     transforms = {m: compose(from_atlas, from_reference[m]) for m in scans}
-    inside = voxels(resample(brain, BRATS_GRID, transforms[mask.modality])) >= 0.5
+    inside = _sample_mask(mask.values, Grid.of(scans[mask.modality].volume.header), transforms[mask.modality])
     sequences = {}
     for modality, scan in scans.items():
         moved = _like(scan, voxels(resample(raw[modality], BRATS_GRID, transforms[modality], _INTERPOLATOR)))
@@ -146,15 +146,24 @@ def _from_atlas(case_id: str, image: Any, mask: Any) -> tuple[Any, float]:
     return rigid_part(found), dice
 
 
+def _sample_mask(values: np.ndarray, grid: Grid, transform: Any) -> np.ndarray:
+    """Sample a mask on BraTS's grid; the depth below its surface is interpolated, so that slices leave no steps."""
+    from scipy.ndimage import distance_transform_edt
+
+    spacing_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    depth_mm = distance_transform_edt(values, spacing_mm) - distance_transform_edt(~values, spacing_mm)
+    return voxels(resample(grid.to_itk(depth_mm.astype(np.float32)), BRATS_GRID, transform)) > 0
+
+
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
 def _like(scan: Scan, values: np.ndarray) -> np.ndarray:
-    """Clip interpolated values to the range of the scan; round them if it stores whole numbers."""
-    raw = scan.volume.values
+    """Clip interpolated values to the range of the scan; round them if it consists of whole numbers."""
+    raw = np.asarray(scan.volume.values)
     low, high = float(raw.min()), float(raw.max())
     values = np.clip(values, low, high)
-    if raw.dtype.kind in "iu" and np.iinfo(np.int16).min <= low and high <= np.iinfo(np.int16).max:
+    if np.iinfo(np.int16).min <= low and high <= np.iinfo(np.int16).max and np.array_equal(raw, np.round(raw)):
         return np.round(values).astype(np.int16)
     return values.astype(np.float32)

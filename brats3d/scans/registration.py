@@ -48,7 +48,10 @@ def register(fixed: Any, moving: Any, scale: bool = False) -> Registration:
 
     def information(transform: Any) -> float:
         method.SetInitialTransform(transform, inPlace=False)
-        return -float(method.MetricEvaluate(fixed, moving))
+        try:
+            return -float(method.MetricEvaluate(fixed, moving))
+        except RuntimeError:  # the images do not overlap
+            return 0.0
 
     kind = sitk.Similarity3DTransform if scale else sitk.Euler3DTransform
     method.SetInitialTransform(max(_starts(fixed, moving, kind), key=information), inPlace=False)
@@ -58,7 +61,7 @@ def register(fixed: Any, moving: Any, scale: bool = False) -> Registration:
     best = information(found)
     shifts = [sign * MOVED_MM * axis for axis in np.eye(3) for sign in (-1, 1)]
     moved = np.mean([information(_shifted(found, shift)) for shift in shifts])
-    return Registration(found, best, 1 - float(moved) / best)
+    return Registration(found, best, 1 - float(moved) / best if best else 0.0)
 
 
 def rigid_part(transform: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -42,24 +43,26 @@ def scans_of(raw: RawPhantom) -> dict[str, Scan]:
 @pytest.fixture(scope="module")
 def prepared(raw: RawPhantom) -> PreparedCase:
     scans = scans_of(raw)
-    brain = Grid(raw.brain.shape, raw.prepared.affine).to_itk(raw.brain.astype(np.float32))
-    native = resample(brain, Grid.of(scans["t1"].volume.header), to_itk(np.linalg.inv(raw.motions["t1"])))
+    native = brain_in_scan(raw, "t1", Grid.of(scans["t1"].volume.header))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(brain_mask, "_estimate", lambda case_id, volume: voxels(native) >= 0.5)
+        patch.setattr(brain_mask, "_estimate", lambda case_id, volume: native)
         return prepare_case("case", scans)
+
+
+def errors_mm(raw: RawPhantom, prepared: PreparedCase, modality: str) -> np.ndarray:
+    """Return how far points of the brain in T1ce are from their places in another sequence."""
+    points = nib.affines.apply_affine(raw.prepared.affine, np.argwhere(raw.brain)[::5000])
+    # from the brain into the raw T1ce, from there into BraTS's space, and into the other raw scan
+    there = nib.affines.apply_affine(RAS_TO_LPS @ raw.motions["t1ce"], points)
+    back, forward = prepared.sequences["t1ce"].transform.GetInverse(), prepared.sequences[modality].transform
+    found = np.array([forward.TransformPoint(back.TransformPoint(point.tolist())) for point in there])
+    return np.linalg.norm(found - nib.affines.apply_affine(RAS_TO_LPS @ raw.motions[modality], points), axis=1)
 
 
 def test_the_sequences_are_registered_within_a_millimetre(raw: RawPhantom, prepared: PreparedCase):
     assert prepared.condition.with_skull == MODALITIES
-    points = nib.affines.apply_affine(raw.prepared.affine, np.argwhere(raw.brain)[::5000])
-    back = prepared.sequences["t1ce"].transform.GetInverse()
     for modality in ("t1", "t2", "flair"):
-        # from the brain into the raw T1ce, from there into BraTS's space, and into the other raw scan
-        there = nib.affines.apply_affine(RAS_TO_LPS @ raw.motions["t1ce"], points)
-        forward = prepared.sequences[modality].transform
-        found = np.array([forward.TransformPoint(back.TransformPoint(point.tolist())) for point in there])
-        expected = nib.affines.apply_affine(RAS_TO_LPS @ raw.motions[modality], points)
-        assert np.linalg.norm(found - expected, axis=1).mean() < 1, modality
+        assert errors_mm(raw, prepared, modality).mean() < 1, modality
 
 
 def test_the_result_is_a_stripped_brain_on_brats_grid(raw: RawPhantom, prepared: PreparedCase):
@@ -80,6 +83,34 @@ def test_the_written_transforms_lead_back(prepared: PreparedCase, tmp_path: Path
         assert space.grid.shape == sequence.scan.volume.header.shape
         point = [-120.0, -110.0, 80.0]
         assert np.allclose(space.transform.TransformPoint(point), sequence.transform.TransformPoint(point), atol=1e-6)
+
+
+def brain_in_scan(raw: RawPhantom, modality: str, grid: Grid) -> np.ndarray:
+    """Return the true brain on the grid of a raw scan."""
+    brain = Grid(raw.brain.shape, raw.prepared.affine).to_itk(raw.brain.astype(np.float32))
+    return voxels(resample(brain, grid, to_itk(np.linalg.inv(raw.motions[modality])))) >= 0.5
+
+
+def test_stripped_scans_are_registered_with_their_own_mask_and_one_with_skull_is_stripped(raw: RawPhantom, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepbet", None)
+    scans = scans_of(raw)
+    for modality in ("t1", "t1ce"):
+        volume = scans[modality].volume
+        values = volume.values * brain_in_scan(raw, modality, Grid.of(volume.header))
+        scans[modality] = Scan(modality, Volume(volume.header, values), modality)
+    del scans["t2"]
+    prepared = prepare_case("case", scans)
+    assert prepared.condition.with_skull == ("flair",)
+    assert (prepared.mask.modality, prepared.mask.method) == ("t1", "not 0")
+    assert errors_mm(raw, prepared, "t1").mean() < 1
+    assert errors_mm(raw, prepared, "flair").mean() < 1
+    to_brats_space = sitk.CompositeTransform(
+        [to_itk(np.linalg.inv(raw.motions["t1"])), prepared.sequences["t1"].transform]
+    )
+    brain = Grid(raw.brain.shape, raw.prepared.affine).to_itk(raw.brain.astype(np.float32))
+    true = voxels(resample(brain, BRATS_GRID, to_brats_space)) >= 0.5
+    assert 2 * np.count_nonzero(prepared.inside & true) / (prepared.inside.sum() + true.sum()) > 0.985
+    assert not prepared.sequences["flair"].values[~prepared.inside].any()
 
 
 def test_a_sequence_that_shows_no_head_fails_the_case(raw: RawPhantom):
