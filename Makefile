@@ -17,7 +17,7 @@ DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 14
 
-.PHONY: demo test test-slow lint format bench bench-recipes wheel clean
+.PHONY: demo test test-slow lint format bench bench-recipes wheel bundle clean
 
 demo: $(READY)
 	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
@@ -97,6 +97,10 @@ bench-recipes: $(READY)
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel
+
+# The bundle as a zip file, for the model zoo and for tools that look for configs in JSON.
+bundle: $(READY)
+	$(BIN)/python hatch_build.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from brats3d.config_reader import installed_bundle as installed_bundle, read_knobs
+from brats3d.config_reader import current_config_folder, installed_bundle as installed_bundle, read_knobs
 from brats3d.errors import UsageError
 from brats3d.files import cause_of
 from brats3d.knob_checks import PATHS, check_knobs
@@ -57,14 +57,15 @@ logger = logging.getLogger("brats3d")
 
 
 def find_bundle_root() -> str:
-    """Return the bundle of the command line: the folder above its first ``--config_file``, else the installed bundle.
+    """Return the bundle whose config is being resolved: the folder above ``configs``, else the installed bundle.
 
-    A config cannot know its own path, so the configs name this function as a ``_target_``.
+    A config cannot know its own path, so the configs name this function as a ``_target_``. The path is that of the
+    workflow, or else of the first ``--config_file`` on the command line.
     """
-    for file in _command_line_configs():
-        folder = Path(file).resolve().parent
-        if folder.name == "configs":
-            return str(folder.parent)
+    workflow = current_config_folder()
+    for folder in [*([workflow] if workflow else []), *(Path(file).parent for file in _command_line_configs())]:
+        if folder.resolve().name == "configs":
+            return str(folder.resolve().parent)
     return str(installed_bundle())
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,10 +140,22 @@ def current_parser() -> ConfigParser:
     """
     from monai.bundle import ConfigParser
 
+    for caller in _callers():
+        if isinstance(caller, ConfigParser):
+            return caller
+    raise RuntimeError("no config is being resolved: this function is a _target_ in a config file")
+
+
+def current_config_folder() -> Path | None:
+    """Return the folder of the config files of the workflow that is being resolved; None without a workflow."""
+    from monai.bundle import ConfigWorkflow
+
+    return next((Path(each.config_root_path) for each in _callers() if isinstance(each, ConfigWorkflow)), None)
+
+
+def _callers() -> Iterator[Any]:
+    """Yield the objects whose methods are being called, the innermost first."""
     frame = inspect.currentframe()
     while frame is not None:
-        found = frame.f_locals.get("self")
-        if isinstance(found, ConfigParser):
-            return found
+        yield frame.f_locals.get("self")
         frame = frame.f_back
-    raise RuntimeError("no config is being resolved: this function is a _target_ in a config file")

@@ -15,7 +15,7 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.transforms import Compose, LoadImaged
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from monai.transforms.traits import RandomizableTrait
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -105,8 +105,7 @@ class CaseDataset(Dataset):
         self.modalities = None if modalities is None else order_modalities(modalities)
         self.absent_sequences = absent_sequences
         self.sample_device = device
-        loader = self.transform.get_index_of_first(lambda t: isinstance(t, LoadImaged))
-        self._first_after_loading = None if loader is None else loader + 1
+        self._first_after_loading = _first_after_loading(self.transform)
         self._first_random = self.transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._disk: DiskCache | None = None
         if cache and cache_dir and recipe is not None:
@@ -310,6 +309,15 @@ class FillCache:
 def brain_box(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the approximate shape of the brain's bounding box in a volume of this shape."""
     return tuple(math.ceil(n * BRAIN_BOX_FRACTION ** (1 / 3)) for n in shape)
+
+
+def _first_after_loading(transform: Compose) -> int | None:
+    """Return the index of the first transform that gets images with channels; None if no transform loads images."""
+    loader = transform.get_index_of_first(lambda t: isinstance(t, LoadImaged))
+    if loader is None:
+        return None
+    following = transform.transforms[loader + 1 : loader + 2]
+    return loader + 1 + sum(isinstance(t, EnsureChannelFirstd) for t in following)
 
 
 def _is_view(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from brats3d import __version__
 from brats3d.cases import region_volumes_ml
 from brats3d.files import Header
 from brats3d.labels import REGIONS_TO_READ, LabelConvention
-from brats3d.networks import read_card
+from brats3d.networks import read_card, weights_digest
 
 
 def describe_segmentation(label: np.ndarray, convention: LabelConvention, header: Header) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def describe_weights(checkpoint: str | Path | None) -> dict[str, Any] | None:
     known = ("config", "seed", "epoch", "iteration", "commit", "trained_on", "scores")
     return {
         "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": weights_digest(path),
         **{key: card[key] for key in known if key in card},
     }
 

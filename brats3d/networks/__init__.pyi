@@ -8,6 +8,7 @@ from .checkpoint_file import (
     read_checkpoint as read_checkpoint,
     read_content as read_content,
     save_checkpoint as save_checkpoint,
+    weights_digest as weights_digest,
 )
 from .inferers import MAX_VOXELS as MAX_VOXELS, BrainInferer as BrainInferer
 from .instance_norm import with_window_norms as with_window_norms

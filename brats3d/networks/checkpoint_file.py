@@ -5,6 +5,7 @@ Each ``NAME.pt`` has a card beside it, ``NAME.json`` (:mod:`brats3d.networks.che
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zipfile
@@ -20,6 +21,12 @@ from brats3d.networks.checkpoint_card import card_path, last_checkpoint_note, re
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
 """Size limit of a file. The shipped weights take 10 MB, the full state of a training run 60 MB."""
+
+
+def weights_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a checkpoint's file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from brats3d.errors import DataError, UsageError
 from brats3d.files import first_line
 from brats3d.labels import REGIONS, order_modalities
 from brats3d.networks.checkpoint_card import describe_network
-from brats3d.networks.checkpoint_file import read_checkpoint
+from brats3d.networks.checkpoint_file import read_checkpoint, weights_digest
 
 logger = logging.getLogger("brats3d")
 
@@ -56,6 +56,7 @@ def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: 
         network.load_state_dict(fit_weights(content.get("network", content), network, known, wanted))
     except (RuntimeError, ValueError) as error:
         raise DataError(checkpoint, f"the weights do not fit the network ({first_line(error)})") from error
+    logger.info("weights: %s, sha256 %s", checkpoint, weights_digest(checkpoint)[:12])
     if fewer:
         logger.info("%s: weights for %s, reduced to %s", checkpoint, ", ".join(known), ", ".join(wanted))
     return card
