@@ -84,13 +84,14 @@ def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageEr
     """Return an error, with the nearest known id, for each id that no config file has.
 
     An argument of a component counts as known even if the config does not set it. Knobs that an overlay lists as
-    ``unused`` count as unknown.
+    ``unused`` count as unknown. A file may also hold settings for MONAI's ``tracking``, with ids under ``configs``.
     """
     import yaml
 
     config: dict[str, Any] = {}
     for file in files:
-        config.update(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {})
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        config.update(content["configs"] if "handlers_id" in content else content)
     known = set(_ids(config)) | {key.removeprefix("+").replace("::", "#") for key in config}
     known -= set(config.get("unused", ()))
     errors = []
@@ -146,12 +147,17 @@ def check_command_line() -> None:
     MONAI ignores unknown ids silently: ``--epochz 9`` trains for 300 epochs.
 
     Raises:
-        UsageError: if MONAI would read a path as syntax.
+        UsageError: if MONAI would read a path as syntax; or if MONAI's own settings for MLflow are used, which expect
+            a trainer whose output is a list.
     """
+    options = dict(_command_line_options())
     files = [file for file in _command_line_configs() if Path(file).is_file()]
     if not files:
         return
-    options = dict(_command_line_options())
+    if (tracking := options.get("tracking", "")) == "mlflow":
+        settings = installed_bundle() / "configs" / "mlflow.yaml"
+        raise UsageError("tracking", "MONAI's settings do not fit this training", advice=f"use --tracking {settings}")
+    files += [tracking] if Path(tracking).is_file() else []
     # MONAI's own command accepts expressions and references as values.
     for error in misread_paths({name: value for name, value in options.items() if not value.startswith(("$", "@"))}):
         raise error

@@ -40,6 +40,8 @@ EITHER_SPELLING = {"token_normalize_func": lambda name: name.replace("_", "-")}
 
 LABELS_HELP = f"Meaning of the labels: {', '.join(CONVENTIONS)}."
 
+TRACKING = click.option("--tracking", type=click.Choice(["mlflow"]), help="Also log the training to MLflow.")
+
 MAX_LINE = 4000
 """Limit of the characters printed of one line of an error."""
 
@@ -201,18 +203,20 @@ def split(dataset_dir: str, output: str, **options: Any) -> None:
 
 
 @workflow("[--KNOB VALUE]...")
-def pretrain(arguments: Sequence[str], output: str | None) -> None:
+@TRACKING
+def pretrain(arguments: Sequence[str], output: str | None, tracking: str | None) -> None:
     """Train on synthetic cases, generated during training. No data is needed."""
-    _run("pretrain", arguments, output)
+    _run("pretrain", arguments, output, tracking)
 
 
 @workflow("DATASET_DIR [--KNOB VALUE]...")
-def train(arguments: Sequence[str], output: str | None) -> None:
+@TRACKING
+def train(arguments: Sequence[str], output: str | None, tracking: str | None) -> None:
     """Train on a folder of BraTS cases.
 
     Run the same command again to resume.
     """
-    _run("train", arguments, output)
+    _run("train", arguments, output, tracking)
 
 
 @workflow("DATASET_DIR [--KNOB VALUE]...")
@@ -372,9 +376,10 @@ def _check_json(path: str, name: str) -> Path:
     return file
 
 
-def _run(workflow: str, arguments: Sequence[str], output: str | None) -> None:
+def _run(workflow: str, arguments: Sequence[str], output: str | None, tracking: str | None = None) -> None:
     """Print the equivalent ``python -m monai.bundle run`` line, then run the workflow."""
-    paths, overrides = _parse_knobs(arguments, read_knobs(config_files(workflow)))
+    files = config_files(workflow)
+    paths, overrides = _parse_knobs(arguments, read_knobs(files))
     overrides = {**_dataset_override(workflow, paths), **overrides}
     if output is not None:
         overrides["output_dir"] = output
@@ -383,7 +388,13 @@ def _run(workflow: str, arguments: Sequence[str], output: str | None) -> None:
             raise UsageError(
                 f"--{name}", "brats3d runs its own bundle", advice="use python -m monai.bundle run to run another"
             )
-    if errors := unknown_ids(overrides, config_files(workflow)) + misread_paths(overrides):
+    if tracking is not None:
+        from brats3d.training import import_mlflow
+
+        import_mlflow()  # before the data are read
+        overrides["tracking"] = str(installed_bundle() / "configs" / f"{tracking}.yaml")
+        files.append(Path(overrides["tracking"]))
+    if errors := unknown_ids(overrides, files) + misread_paths(overrides):
         raise errors[0] if len(errors) == 1 else UsageError.of_many("options", list(map(str, errors)))
     click.echo(command_line(workflow, overrides))
     _silence_libraries()

@@ -52,6 +52,19 @@ def test_ids_of_the_configs_and_arguments_of_their_components_are_known(id_: str
     assert bundle.unknown_ids([id_], bundle.config_files("train")) == []
 
 
+def test_ids_of_the_settings_for_mlflow_are_known_with_tracking(arguments, log) -> None:
+    configs = bundle.installed_bundle() / "configs"
+    assert bundle.unknown_ids(["tracking_uri"], bundle.config_files("train"))
+    given = ("run", "--config_file", configs / "train.yaml", "--experiment_name", "glioma", "--tracking")
+    arguments(*given, configs / "mlflow.yaml")
+    bundle.check_command_line()
+    assert not log.records
+    arguments(*given, "mlflow")  # those of MONAI, which fail after the first step
+    with pytest.raises(UsageError) as error:
+        bundle.check_command_line()
+    assert error.value.subject == "tracking" and str(configs / "mlflow.yaml") in error.value.advice
+
+
 @pytest.mark.parametrize(
     ("id_", "nearest"),
     [("epochz", "epochs"), ("train#trainer_", "train#trainer"), ("learningrate", "learning_rate")],

@@ -54,6 +54,7 @@ HELP_IMPORTS = {
     "pydicom",
     "highdicom",
     "deepbet",
+    "mlflow",
 }
 """Libraries that ``brats3d --help`` must not import."""
 

@@ -1,4 +1,4 @@
-"""A training run: steps, checkpoints, resuming, stopping, TensorBoard, distributed training.
+"""A training run: steps, checkpoints, resuming, stopping, TensorBoard, MLflow, distributed training.
 
 ``run_training`` starts, resumes or reports a run; ``RunState`` is the state that its handlers share.
 """

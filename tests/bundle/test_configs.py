@@ -30,6 +30,8 @@ OVERLAID = {
     "multi_gpu_inference": ["inference.yaml", "multi_gpu_inference.yaml"],
 }
 EVERY = {**ALONE, **OVERLAID}
+TRACKING = "mlflow.yaml"
+"""Settings for MONAI's ``tracking``, which are no config by themselves."""
 REFERENCE = re.compile(r"[@%]([A-Za-z_][\w]*(?:(?:#|::)\w+)*)")
 
 
@@ -46,7 +48,8 @@ def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_the_list_of_configs_is_complete() -> None:
-    assert {name for names in EVERY.values() for name in names} == {file.name for file in CONFIGS.glob("*.yaml")}
+    found = {file.name for file in CONFIGS.glob("*.yaml")}
+    assert {TRACKING, *(name for names in EVERY.values() for name in names)} == found
 
 
 @pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
@@ -79,6 +82,20 @@ def test_every_reference_has_a_target(names: list[str]) -> None:
         if isinstance(node, str) and node.startswith(("@", "$", "%")):
             for reference in REFERENCE.findall(node):
                 assert reference.replace("::", "#") in known, f"{path}: {node}"
+
+
+@pytest.mark.parametrize("names", [EVERY["train"], EVERY["pretrain"]], ids=["train", "pretrain"])
+def test_tracking_adds_a_handler_of_the_trainer_and_fits_the_config(names: list[str]) -> None:
+    added = yaml.safe_load((CONFIGS / TRACKING).read_text())["configs"]
+    parser = ConfigParser(merged(names))
+    ConfigWorkflow.patch_bundle_tracking(parser, ConfigParser.load_config_files(CONFIGS / TRACKING))
+    handler = parser["train#handlers"][-1]
+    assert handler == added["trainer"]
+    arguments = {name: value for name, value in handler.items() if not name.startswith("_")}
+    inspect.signature(locate(handler["_target_"])).bind(**arguments)
+    references = REFERENCE.findall(" ".join(handler.values()))
+    assert references and all(reference in parser for reference in references)
+    assert not set(added) & set(merged(names))  # else MONAI would keep the config's own
 
 
 @pytest.mark.parametrize("names", EVERY.values(), ids=EVERY)
