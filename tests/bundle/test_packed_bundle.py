@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import MagicMock
 
 import monai.bundle
 import numpy as np
@@ -56,6 +59,32 @@ def test_the_json_configs_say_what_the_yaml_says(packed):
     for name in names:
         yaml, json = (ConfigParser.load_config_file(packed / "configs" / f"{name}.{kind}") for kind in ("yaml", "json"))
         assert yaml == json, name
+
+
+def test_the_metadata_and_the_model_card_are_as_the_model_zoo_expects(packed):
+    metadata = json.loads((packed / "configs" / "metadata.json").read_text())
+    assert metadata["eval_metrics"] == json.loads((packed / "models" / "model.json").read_text())["scores"]
+    assert metadata["version"] in metadata["changelog"]
+    card = (packed / "docs" / "README.md").read_text()
+    headings = [line for line in card.splitlines() if line.startswith("#")]
+    for heading in ("# Model overview", "## Data", "## Training configuration", "## Performance"):
+        assert any(each.startswith(heading) for each in headings), heading
+    assert {"## MONAI Bundle Commands", "# References", "# License"} <= set(headings)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", card)
+    assert links
+    for link in links:
+        assert (packed / "docs" / link).resolve().is_relative_to(packed.resolve())
+        assert (packed / "docs" / link).exists()
+    assert (packed / "docs" / "data_license.txt").exists()
+
+
+def test_the_bundle_is_pushed_to_the_hub_whole(packed, monkeypatch):
+    hub = MagicMock()
+    monkeypatch.setattr("monai.bundle.scripts.huggingface_hub", hub)
+    monai.bundle.push_to_hf_hub("founders/brats3d", "brats3d", str(packed.parent), token="secret")
+    (upload,) = hub.HfApi.return_value.upload_folder.call_args_list
+    assert upload.kwargs["repo_id"] == "founders/brats3d"
+    assert Path(upload.kwargs["folder_path"]) == packed
 
 
 def test_monai_loads_the_network_with_the_weights_of_the_bundle(packed):
