@@ -77,8 +77,8 @@ _SKIPPED = {
     ),
     "perfusion": r"perf(?:usion)?|pwi|dsc|dce|p?c?asl|r?cb[vf]|mtt|ttp|tmax|ktrans|dyn(?:amic)?",
     "projection": r"mip|minip|proj(?:ection)?s?|vrt?|volume[\W_]*rend\w*",
-    "subtraction": r"subtr\w*|subs?(?=[\W_]*$)",
-    "susceptibility": r"swi?|swan|susc\w*|t2w?[\W_]*(?:\*|star|gre|ffe|fl[23]d|hemo)\w*|hemo\w*|venobold",
+    "subtraction": r"subtr\w*|subs?(?=[\W_]*$)|subs?[\W_]+t1",
+    "susceptibility": r"swi?|swan|susc\w*|gre[\W_]*t2|t2w?[\W_]*(?:\*|star|gre|ffe|fl[23]d|hemo)\w*|hemo\w*|venobold",
     "angiography": r"mr[av]|tof|angio\w*|veno(?:gr)?\w*|pca?|inhance",
     "functional imaging": r"f?mri?[\W_]*rest\w*|rest(?:ing)?[\W_]*state|bold|fmri|task",
     "echo-planar imaging": r"ep2d\w*|epi",
@@ -110,7 +110,7 @@ _GLUED = r"(?:(?<![a-z0-9])|(?<=ax)|(?<=sag)|(?<=cor)|(?<=tra)|(?<=obl)|(?<=[23]
 
 _T1 = re.compile(rf"{_GLUED}t1(?!\d)|mp[\W_]*rage|bravo|spgr|vibe|tfl3d")
 _T2 = re.compile(rf"{_GLUED}t2(?!\d)")
-_FLAIR = re.compile(r"flair|dark[\W_]*fl")
+_FLAIR = re.compile(r"flair|da(?:rk)?[\W_]*fl|tirm.*dark")
 _PROTON_DENSITY = re.compile(r"(?<![a-z])(?:pdw?|proton\w*)(?![a-z])")
 
 _TREATED = r"(?![\W_]*(?:op|surg|treat|rt|radi|chemo|tx|resect|biops))"
@@ -118,12 +118,21 @@ _TREATED = r"(?![\W_]*(?:op|surg|treat|rt|radi|chemo|tx|resect|biops))"
 
 _WITHOUT_CONTRAST = re.compile(
     rf"(?<![a-z])(?:pre{_TREATED}(?![a-z])|pre[\W_]*(?:gd|gad|contrast)|non?[\W_]*(?:gd|gad|contrast|enh)|without|w/?o"
-    r"|unenhanced|plain|nativ|native|ohne|sans)(?![a-z])|(?<![a-z])(?:pre|non?)[\W_]*(?:gad|contrast)"
+    r"|unenhanced|plain|nativ|native|ohne|vor|[ov]\.?[\W_]*km|sans|zonder)(?![a-z])"
+    r"|(?<![a-z])(?:(?:pre|non?|sin|sem|senza)[\W_]*(?:gad|contrast|mdc)|c-(?![a-z\d]))"
 )
 _WITH_CONTRAST = re.compile(
-    rf"(?<![a-z])(?:ce|gd|c\+|km|contrast|enhanced|post{_TREATED}|postgd)(?![a-z])|t1w?[\W_]*(?:post{_TREATED}|c[em]?|gd)(?![a-z])"
-    r"|(?<![a-z])(?:gad|post[\W_]*(?:gad|contrast)|kontrast)|\+[\W_]*(?:c[em]?|gd|gad\w*|km)(?![a-z])|\+(?![\W_]*[a-z])"
+    rf"(?<![a-z])(?:ce|gd|c\+|m?km|contrast[eo]?|mdc|inj|enh|enhanced|with|w/|post{_TREATED}|postgd)(?![a-z])"
+    rf"|t1w?[\W_]*(?:post{_TREATED}|c[em]?|gd)(?![a-z])"
+    r"|(?<![a-z])(?:gad|post[\W_]*(?:gad|contrast)|kontrast|dotarem|clariscan|magnevist|prohance|multihance)"
+    r"|\+[\W_]*(?:c[em]?|gd|gad\w*|km)(?![a-z])|\+(?![\W_]*[a-z])"
 )
+_WITH_AND_WITHOUT = re.compile(
+    r"(?<![a-z\d])(?:(?:w|with)[\W_]*(?:and)?[\W_]*(?:w/?o|without)|(?:w/?o|without)[\W_]*(?:and)?[\W_]*(?:w|with)"
+    r"|pre[\W_]*(?:and)?[\W_]*post)(?![a-z])"
+)
+"""Words of a protocol that has both, such as ``BRAIN W/WO CONTRAST``: they say nothing about one series."""
+
 _NO_AGENT = re.compile(r"(?:no|none|n/?a|n|without|0|-|unknown|nil)(?:\W.*)?", re.IGNORECASE)
 
 
@@ -171,6 +180,8 @@ def _has_contrast(tags: SeriesTags) -> bool:
     The words decide first: some scanners keep the agent's tag from the start of the study.
     """
     for text in map(str.lower, tags.words):
+        if _WITH_AND_WITHOUT.search(text):
+            continue
         if _WITHOUT_CONTRAST.search(text):
             return False
         if _WITH_CONTRAST.search(text):

@@ -28,6 +28,7 @@ DESCRIPTIONS = {
             "T1_SE_native",
             "T1 post-op",
         ),
+        *("T1 C-", "T1 vor KM", "T1 o. KM", "T1 sin contraste", "T1 zonder contrast"),
         *("eT1W_SE", "t1_tse_dark-fluid_tra", "T1 3D TFE preop", "t1_vibe_fa15"),
     ],
     "t1ce": [
@@ -41,7 +42,15 @@ DESCRIPTIONS = {
             "t1_mpr_tra_gadovist",
             "T1W_3D_POSTGD",
         ),
-        *("BRAVO C+", "AX T1 POST-CONTRAST"),
+        *(
+            "BRAVO C+",
+            "AX T1 POST-CONTRAST",
+            "t1_tse_tra_mKM",
+            "T1 con contraste",
+            "T1 con mdc",
+            "T1 avec inj",
+            "AX T1 WITH",
+        ),
     ],
     "t2": [
         "AX T2 TSE",
@@ -56,7 +65,7 @@ DESCRIPTIONS = {
     ],
     "flair": [
         *("AX FLAIR", "t2_tirm_tra_dark-fluid", "T2 FLAIR", "AXFLAIR", "3D CUBE FLAIR", "FLAIR post", "AX T2 FLAIR +C"),
-        *("t2_space_dark-fluid_sag_iso", "sFLAIR_SPIR"),
+        *("t2_space_dark-fluid_sag_iso", "sFLAIR_SPIR", "t2_tirm_tra_dark", "t2_space_da-fl"),
     ],
 }
 
@@ -78,6 +87,9 @@ def test_descriptions_of_the_four_sequences(text: str, modality: str) -> None:
         ("X_ADC.nii.gz", None),
         ("X_T1_sub.nii.gz", None),
         ("X_seg.nii.gz", None),
+        ("FLAIR_mask.nii.gz", None),
+        ("X_T1ce_tumor_seg.nii.gz", None),
+        ("X_T1ce_masked.nii.gz", "t1ce"),
     ],
 )
 def test_names_of_image_files_are_read_as_those_of_brats_first(name: str, modality: str | None) -> None:
@@ -96,6 +108,8 @@ def test_names_of_image_files_are_read_as_those_of_brats_first(name: str, modali
         ("MIP T1 post", "projection"),
         ("T1 POST SUB", "subtraction"),
         ("T1 subtraction", "subtraction"),
+        ("SUB T1", "subtraction"),
+        ("GRE T2", "susceptibility"),
         ("AX T2* GRE", "susceptibility"),
         ("t2_fl2d_tra_hemo", "susceptibility"),
         ("SWI_Images", "susceptibility"),
@@ -165,6 +179,8 @@ def test_times_decide_where_words_say_nothing(scanning, echo_ms, repetition_ms, 
         (("AX T1 PRE",), "Gadobutrol", "t1"),  # the tag is kept from the start of the study
         (("AX T1", "T1 SE +"), "", "t1ce"),  # the protocol says it
         (("AX T2",), "Gadobutrol", "t2"),
+        (("AX T1", "BRAIN W/WO CONTRAST"), "Gadobutrol", "t1ce"),  # the protocol has both
+        (("AX T1", "BRAIN W/WO CONTRAST"), "", "t1"),
     ],
 )
 def test_words_on_contrast_come_before_the_tag_of_the_agent(words, agent: str, modality: str) -> None:
