@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from brats3d.cases import (
     states_patient,
 )
 from brats3d.errors import DataError
-from brats3d.files import is_image_name, read_volume, walk_folders
+from brats3d.files import read_volume
 from brats3d.labels import MODALITIES
 from brats3d.scans.choose_series import Choice, Source, choose_series
 from brats3d.scans.dicom_headers import DicomImage, read_headers
 from brats3d.scans.dicom_series import DicomSeries, group_series, read_series
+from brats3d.scans.image_folders import image_folders, several_patients
 from brats3d.scans.scan import Scan
-from brats3d.scans.series_kind import kind_of_name
 
 logger = logging.getLogger("brats3d")
 
@@ -84,8 +84,7 @@ def find_scans(folder: str | os.PathLike[str]) -> list[RawCase]:
     root = check_folder(folder, "scans")
     named = _named_cases(root)
     series = _series_cases(root, named)
-    beside = [case for case in named if not any(case.folder.is_relative_to(each.folder) for each in series)]
-    cases = [_checked(case) for case in _with_unique_ids(root, series + beside)]
+    cases = [_checked(case) for case in _with_unique_ids(root, series + _outside(series, named))]
     if not cases:
         raise DataError(
             root, "contains no scan", expected="DICOM files, or image files whose names state their sequences"
@@ -186,37 +185,28 @@ _MOST_NAMED = 10
 
 
 def _series_cases(root: Path, named: Sequence[RawCase]) -> list[RawCase]:
-    """Return the cases of DICOM series, and of converted series that do not lie among DICOM files or named cases."""
+    """Return the cases of DICOM series, and of converted series that do not lie among DICOM files or named cases.
+
+    A single image above the folders of other cases, such as an atlas, is ignored.
+    """
     cases = [_dicom_case(place, *files) for place, files in _places(*read_headers(root)).items()]
-    images = _image_cases(root, {case.folder for case in named})
-    return [*cases, *(case for case in images if not any(case.folder.is_relative_to(each.folder) for each in cases))]
+    images = _outside(cases, _image_cases(root, {case.folder for case in named}))
+    above = {folder for case in (*cases, *images, *named) for folder in case.folder.parents}
+    return [*cases, *(case for case in images if len(case.sources) > 1 or case.folder not in above)]
+
+
+def _outside(cases: Iterable[RawCase], others: Iterable[RawCase]) -> list[RawCase]:
+    """Return the other cases that do not lie among the DICOM files of the given ones."""
+    folders = [case.folder for case in cases if not any(isinstance(each, Path) for each in case.sources.values())]
+    return [other for other in others if not any(other.folder.is_relative_to(folder) for folder in folders)]
 
 
 def _image_cases(root: Path, taken: Collection[Path]) -> Iterator[RawCase]:
     """Yield the cases of converted series, one in each folder that is not taken."""
-    for place, paths in _image_folders(root).items():
+    for place, paths in image_folders(root).items():
         choice = choose_series(paths if place not in taken else [])
         if choice.used or choice.errors:
-            yield _case(folder_case_id(place), place, choice)
-
-
-def _image_folders(root: Path) -> dict[Path, list[Path]]:
-    """Return the image files of each folder, in natural order.
-
-    An image alone in a folder that is named for its sequence, such as ``P1/T1/AX_T1.nii.gz``, counts for the folder
-    above.
-    """
-    folders: dict[Path, list[Path]] = {}
-    for name, files in walk_folders(root):
-        place = Path(name)
-        paths = [Path(path) for name, group in files.items() if is_image_name(name) for path in group]
-        modality = kind_of_name(paths[0].name).modality if len(paths) == 1 else None
-        for folder in (place, place.parent) if modality else ():
-            if root in folder.parents and kind_of_name(f"{folder.name}.nii").modality == modality:
-                place = folder.parent
-                break
-        folders.setdefault(place, []).extend(paths)
-    return {place: sorted(paths, key=lambda path: natural_key(path.name)) for place, paths in folders.items()}
+            yield _case(folder_case_id(place), place, choice, several_patients(paths))
 
 
 def _named_cases(root: Path) -> list[RawCase]:
@@ -230,7 +220,7 @@ def _named_cases(root: Path) -> list[RawCase]:
     except DataError:  # no case, or names that leave open to which case a file belongs
         return []
     problems = {problem.case_id: problem.text for problem in found.serious_problems()}
-    folders = _image_folders(root)
+    folders = image_folders(root)
     place_of = {path: place for place, paths in folders.items() for path in paths}
     places = {case.case_id: place_of[next(iter(case.images.values()))] for case in found.cases if case.images}
     counts = Counter(places.values())

@@ -228,4 +228,8 @@ def _find(
 
 
 def _lies_in(case: Case, raw: RawCase) -> bool:
-    return any(path.is_relative_to(raw.folder) for path in case.files)
+    """Return True if the files of a case are among those of a raw case."""
+    images = {source for source in raw.sources.values() if isinstance(source, Path)}
+    if not images:  # DICOM
+        return any(path.is_relative_to(raw.folder) for path in case.files)
+    return any(path in images or path.parent == raw.folder for path in case.files)

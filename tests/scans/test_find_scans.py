@@ -157,6 +157,30 @@ def test_of_repeated_series_the_one_with_the_highest_number_is_used(tmp_path: Pa
     assert sources_of(only_case(tmp_path))["flair"] == "12_AX_FLAIR"
 
 
+def test_a_single_image_above_the_cases_is_ignored(tmp_path: Path) -> None:
+    write_images(tmp_path, "atlas_T1")
+    write_images(tmp_path / "P1", *VALUES)
+    assert [case.case_id for case in find_scans(tmp_path)] == ["P1"]
+
+
+def test_converted_series_above_named_cases_leave_them(tmp_path: Path) -> None:
+    write_images(tmp_path / "P1", "2_AX_T1", "5_AX_FLAIR")
+    write_images(tmp_path / "P1/P2", *VALUES)
+    assert [case.case_id for case in find_scans(tmp_path)] == ["P1", "P2"]
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("A_AX_T1_20200101120000_3", "B_AX_FLAIR_20210203101500_5"), "images of 2 studies"),
+        (("P1_T1", "P2_T1"), "2 images of t1 and no other"),
+    ],
+)
+def test_images_of_several_patients_in_one_folder_are_a_problem(tmp_path: Path, names, problem: str) -> None:
+    write_images(tmp_path, *names)
+    assert problem in problem_of(only_case(tmp_path))
+
+
 def test_a_single_slice_is_no_scan(tmp_path: Path) -> None:
     write_images(tmp_path / "P1", "2_AX_T1")
     nib.save(nib.Nifti1Image(np.ones((9, 9, 1), np.int16), np.eye(4)), tmp_path / "P1/4_AX_T2.nii.gz")

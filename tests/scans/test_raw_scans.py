@@ -82,6 +82,14 @@ def test_a_case_with_one_unusual_name_is_prepared_with_all_its_sequences(raw_sca
     assert len(item["image"]) == 4
 
 
+def test_a_stray_image_above_cases_of_brats_is_ignored(raw_scans, dataset):
+    write_nifti(dataset / "atlas_T1.nii.gz", CUBE, oblique_affine())
+    assert [case.case_id for case in raw_scans.search(dataset).cases] == [
+        "BraTS20_Training_001",
+        "BraTS20_Training_002",
+    ]
+
+
 def test_shards_prepare_only_their_cases(raw_scans, dataset):
     for name in ("x", "y"):
         images = dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine()))
