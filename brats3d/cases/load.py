@@ -121,6 +121,9 @@ def load_cases(
         _require_sound_headers(cases, "inference cases")
     for note in scan.notes:
         logger.warning("%s", note)
+    if scan.ignored:
+        text = "%s: ignored: single sequences with unknown names; if one is a case, pass its folder on its own"
+        logger.warning(text, name_some(list(map(str, scan.ignored))))
     _warn_of_absent(cases, order_modalities(modalities), scan.unread)
     return [case_to_item(case) for case in cases]
 

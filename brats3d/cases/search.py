@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ from brats3d.errors import DataError, UsageError
 from brats3d.files import walk_folders
 from brats3d.labels import MODALITIES, order_modalities
 
-logger = logging.getLogger("brats3d")
-
 
 @dataclass(frozen=True)
 class FoundCases:
@@ -39,6 +36,7 @@ class FoundCases:
         advice: what to do about the problems.
         unread: case_id -> image files beside the case's that belong to no case, since their names state no sequence.
         notes: sentences about unusual file names.
+        ignored: single images with an unknown identifier, which are no cases because there are others.
     """
 
     roots: tuple[Path, ...]
@@ -47,6 +45,7 @@ class FoundCases:
     advice: str
     unread: Mapping[str, tuple[Path, ...]] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
+    ignored: tuple[Path, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -120,8 +119,9 @@ def scan_cases(
     seen: set[str] = set()
     places: dict[str, list[CaseFiles]] = {}
     loose: dict[str, list[CaseFiles]] = {}
+    ignored: list[Path] = []
     for root in roots:
-        for case in _find_below(root, modalities, seen, absent_sequences):
+        for case in _find_below(root, modalities, seen, absent_sequences, ignored):
             (places if case.images or case.is_case(modalities) else loose).setdefault(case.case_id, []).append(case)
     places = {case_id: add_label(copies, loose.get(case_id, ())) for case_id, copies in places.items()}
     _tell_apart(places)
@@ -136,7 +136,7 @@ def scan_cases(
     every = [case for copies in places.values() for case in copies]
     advice = _advice(every, () if absent_sequences else modalities)
     unread = {case.case_id: tuple(map(Path, case.unread)) for case in every if case.unread}
-    return FoundCases(roots, cases, tuple(problems), advice, unread, tuple(describe_names(every)))
+    return FoundCases(roots, cases, tuple(problems), advice, unread, tuple(describe_names(every)), tuple(ignored))
 
 
 def _no_segmentation(scan: FoundCases) -> DataError:
@@ -161,11 +161,14 @@ def _tell_apart(places: dict[str, list[CaseFiles]]) -> None:
                 places.setdefault(name, []).append(case)
 
 
-def _find_below(root: Path, modalities: Sequence[str], seen: set[str], absent_sequences: bool) -> list[CaseFiles]:
+def _find_below(
+    root: Path, modalities: Sequence[str], seen: set[str], absent_sequences: bool, ignored: list[Path]
+) -> list[CaseFiles]:
     """Find the cases at and below one folder.
 
-    With ``absent_sequences`` and if no other case is found, a single image with an unknown identifier is a case.
-    Segmentations with an unknown identifier and without images beside them come last.
+    With ``absent_sequences`` and if no other case is found, a single image with an unknown identifier is a case;
+    otherwise it is added to ``ignored``. Segmentations with an unknown identifier and without images beside them come
+    last.
     """
     if os.path.realpath(root) in seen:  # given twice, or below another root
         return []
@@ -184,11 +187,7 @@ def _find_below(root: Path, modalities: Sequence[str], seen: set[str], absent_se
             elif absent_sequences and len(case.images) == 1 and len(case.missing(modalities)) < len(modalities):
                 single.append(case)
     if single and cases:
-        logger.warning(
-            "%s%s: ignored: a single sequence with an unknown name; if it is a case, pass its folder on its own",
-            _first_file(single[0]),
-            f" and {len(single) - 1} more" if len(single) > 1 else "",
-        )
+        ignored += [Path(_first_file(case)) for case in single]
     elif single:
         _require_one_per_folder(root, single)
         cases = single

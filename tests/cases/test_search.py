@@ -295,13 +295,12 @@ def test_a_lone_image_with_an_unknown_name_is_a_case(tmp_path, file):
         find_cases(tmp_path)
 
 
-def test_a_lone_image_beside_cases_is_ignored_with_a_warning(tmp_path, log):
+def test_a_lone_image_beside_cases_is_ignored(tmp_path):
     touch_case(tmp_path / CASE_1, ("t1", "t2"))
-    touch(tmp_path / "templates", "t1.nii.gz")
-    touch(tmp_path, "atlas_t1.nii")
-    assert ids(find_cases(tmp_path, absent_sequences=True)) == [CASE_1]
-    (warning,) = log.messages
-    assert "atlas_t1.nii and 1 more" in warning
+    lone = [touch(tmp_path / "templates", "t1.nii.gz") / "t1.nii.gz", touch(tmp_path, "atlas_t1.nii") / "atlas_t1.nii"]
+    found = scan_cases(tmp_path, absent_sequences=True)
+    assert ids(found.cases) == [CASE_1]
+    assert set(found.ignored) == set(lone)
 
 
 def test_single_images_with_different_names_in_one_folder_are_ambiguous(tmp_path):
