@@ -200,12 +200,13 @@ class SaveSegmentations:
                 logger.warning("%s: no preview: %s", case_id, first_line(error))
         if self.stats:
             write_json(self.output_dir / f"{case_id}.json", self._describe(case_id, native, header), write)
-        self.saved.add(case_id)
         volumes = region_volumes_ml(native, self.convention, header.voxel_ml)
         logger.info("%s  %s", path, "  ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS_TO_READ))
+        self._write_dicom_seg(case_id, native, header, write)
+        self.saved.add(case_id)
 
     def _write(self, case_id: str, label: np.ndarray, write: Writer) -> tuple[np.ndarray, Header]:
-        """Write the segmentation; that of a raw case in both spaces, and as DICOM SEG for a DICOM series.
+        """Write the segmentation; that of a raw case in both spaces.
 
         Returns:
             The segmentation in the case's own space, and its header.
@@ -218,10 +219,14 @@ class SaveSegmentations:
         native, header = self.raw_scans.to_native(case_id, label, self.convention)
         write_segmentation(path, native, header, name, write)
         write_segmentation(self.output_dir / BRATS_SPACE / path.name, label, like, name, write)
-        if files := self.raw_scans.dicom_files(case_id):
-            weights = {"weights": self._weights["sha256"]} if self._weights else {}
-            write_dicom_seg(self.output_dir / f"{case_id}.seg.dcm", native, header.affine, files, name, weights, write)
         return native, header
+
+    def _write_dicom_seg(self, case_id: str, label: np.ndarray, header: Header, write: Writer) -> None:
+        """Write the segmentation of a DICOM series as DICOM SEG: last, since not every series can be referred to."""
+        if self.raw_scans is not None and (files := self.raw_scans.dicom_files(case_id)):
+            path = self.output_dir / f"{case_id}.seg.dcm"
+            weights = {"weights": self._weights["sha256"]} if self._weights else {}
+            write_dicom_seg(path, label, header.affine, files, self.convention.name, weights, write)
 
     def _names(self, case_id: str) -> list[str]:
         """Return the names of the files to write for a case, relative to the output folder."""

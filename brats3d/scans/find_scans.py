@@ -95,13 +95,16 @@ def find_scans(folder: str | os.PathLike[str]) -> list[RawCase]:
 def find_series(folder: str | os.PathLike[str]) -> list[RawCase]:
     """Find the raw scans in a folder that :func:`brats3d.cases.scan_cases` does not.
 
-    These are DICOM series, and images that are named for their series, such as ``003_AX_T1.nii.gz``.
+    These are DICOM series, and images that are named for their series, such as ``003_AX_T1.nii.gz``. A single image is
+    ignored if ``scan_cases`` finds cases, since it may belong to none.
 
     Raises:
         NotFoundError, UsageError: as of :func:`find_scans`.
     """
     root = check_folder(folder)
-    return [_checked(case) for case in _with_unique_ids(root, _series_cases(root, _named_cases(root)))]
+    named = _named_cases(root)
+    series = [case for case in _series_cases(root, named) if not (named and _is_single_image(case))]
+    return [_checked(case) for case in _with_unique_ids(root, series)]
 
 
 def read_scans(case: RawCase) -> dict[str, Scan]:
@@ -199,6 +202,10 @@ def _outside(cases: Iterable[RawCase], others: Iterable[RawCase]) -> list[RawCas
     """Return the other cases that do not lie among the DICOM files of the given ones."""
     folders = [case.folder for case in cases if not any(isinstance(each, Path) for each in case.sources.values())]
     return [other for other in others if not any(other.folder.is_relative_to(folder) for folder in folders)]
+
+
+def _is_single_image(case: RawCase) -> bool:
+    return len(case.sources) == 1 and isinstance(next(iter(case.sources.values())), Path)
 
 
 def _image_cases(root: Path, taken: Collection[Path]) -> Iterator[RawCase]:

@@ -19,12 +19,21 @@ from brats3d.cases import (
     spacing_warning,
 )
 from brats3d.errors import DataError, UsageError
-from brats3d.files import Failures, Header, make_header, read_header, read_volume, take_shard, writable_folder
-from brats3d.labels import MODALITIES, LabelConvention
+from brats3d.files import (
+    Failures,
+    Header,
+    make_header,
+    read_header,
+    read_volume,
+    remove_leftovers,
+    take_shard,
+    writable_folder,
+)
+from brats3d.labels import MODALITIES, LabelConvention, order_modalities
 from brats3d.scans.choose_series import FULL_COVERAGE_MM
 from brats3d.scans.condition import is_head
 from brats3d.scans.dicom_series import DicomSeries
-from brats3d.scans.extra import NotInstalledError
+from brats3d.scans.extra import NotInstalledError, import_extra
 from brats3d.scans.find_scans import RawCase, find_series
 from brats3d.scans.itk_images import Grid
 from brats3d.scans.native_space import to_native_space
@@ -97,7 +106,7 @@ class RawScans:
         roots = [dataset_dir] if isinstance(dataset_dir, str | Path) else list(dataset_dir)
         found, series = _find(roots, modalities, absent_sequences)
         unusable = {problem.case_id for problem in found.serious_problems()}
-        cases = {case.case_id: case for case in found.cases if not any(_lies_in(case, raw) for raw in series.values())}
+        cases = {case.case_id: case for case in found.cases}
         cases |= {case_id: make_case(case_id, {}, None) for case_id in series}
         raw = {}
         for case_id in take_shard(sorted(cases, key=natural_key), self.shard):
@@ -107,7 +116,7 @@ class RawScans:
                 raw[case_id] = RawCase(case_id, case.files[0].parent, case.images)
         if raw:
             self._prepare(roots, raw, modalities, absent_sequences)
-            cases |= {case_id: make_case(case_id, self._images(case_id), None) for case_id in raw if case_id in self}
+            cases |= {name: make_case(name, self._images(name, modalities), None) for name in raw if name in self}
         problems = tuple(problem for problem in found.problems if problem.case_id in cases.keys() - series.keys())
         return replace(found, cases=tuple(cases[name] for name in sorted(cases, key=natural_key)), problems=problems)
 
@@ -124,14 +133,16 @@ class RawScans:
         """
         modality, source = self._space(self._prepared[case_id])
         space = read_native_spaces(self.folder / case_id)[modality]
-        grid = Grid.of(read_header(self._images(case_id)[modality]))
+        grid = Grid.of(read_header(self._images(case_id, [modality])[modality]))
         native = to_native_space(label, grid, space, convention)
         if isinstance(source, Path):
             return native, read_header(source)
         return native, make_header(source.folder, native.shape, space.grid.affine, native.dtype)
 
     def dicom_files(self, case_id: str) -> tuple[Path, ...]:
-        """Return the files of the DICOM series that has the space of the segmentation; empty for other formats."""
+        """Return the files of the DICOM series that has the space of the segmentation; empty for all other cases."""
+        if case_id not in self:
+            return ()
         _, source = self._space(self._prepared[case_id])
         return tuple(image.path for image in source.images) if isinstance(source, DicomSeries) else ()
 
@@ -146,7 +157,8 @@ class RawScans:
             if self.folder.resolve().is_relative_to(Path(root).resolve()):
                 raise UsageError("output_dir", expected=f"a folder outside {root}", found=str(self.folder.parent))
         writable_folder(self.folder)
-        logger.info("Raw scans, prepared first (docs/scans.md): %s", name_some(sorted(raw, key=natural_key)))
+        remove_leftovers(self.folder)
+        logger.info("Raw scans, to be prepared first (docs/scans.md): %s", name_some(sorted(raw, key=natural_key)))
         for case_id, case in raw.items():
             self.failures.folders[case_id] = str(case.folder)
             with self.failures.catch(case_id):
@@ -157,7 +169,8 @@ class RawScans:
     def _check_sequences(self, case: RawCase, modalities: Sequence[str], absent_sequences: bool) -> None:
         if case.problem:
             raise case.problem
-        self._space(case)
+        if isinstance(self._space(case)[1], DicomSeries):
+            import_extra("highdicom")  # the segmentation will need it
         absent = [name for name in modalities if name not in case.sources]
         if absent and (not absent_sequences or len(absent) == len(modalities)):
             raise DataError(case.case_id, f"has no {', '.join(absent)}", advice="see --modalities")
@@ -170,9 +183,10 @@ class RawScans:
             raise DataError(case.case_id, f"has no {name}, the native_space", expected=f"one of {found}")
         return name, case.sources[name]
 
-    def _images(self, case_id: str) -> dict[str, Path]:
-        folder = self.folder / case_id
-        return {name: folder / f"{case_id}_{name}.nii.gz" for name in self._prepared[case_id].sources}
+    def _images(self, case_id: str, modalities: Sequence[str]) -> dict[str, Path]:
+        """Return the prepared images of a case, of those sequences that it has."""
+        folder, sources = self.folder / case_id, self._prepared[case_id].sources
+        return {name: folder / f"{case_id}_{name}.nii.gz" for name in order_modalities(modalities) if name in sources}
 
 
 def is_raw(case: Case) -> bool:
@@ -199,32 +213,46 @@ def is_raw(case: Case) -> bool:
 def _find(
     roots: Sequence[str | Path], modalities: Sequence[str], absent_sequences: bool
 ) -> tuple[FoundCases, dict[str, RawCase]]:
-    """Return the cases that ``scan_cases`` finds in folders, and those that only :func:`find_series` finds."""
+    """Return the cases that ``scan_cases`` finds in folders, and those that :func:`find_series` finds.
+
+    Of files that both find, the former are dropped.
+    """
     series: dict[str, RawCase] = {}
     named = []
     for root in roots:
-        not_installed, here = None, []
         try:
-            here = find_series(root)
+            here, not_installed = find_series(root), None
         except NotInstalledError as error:
-            not_installed = error
+            here, not_installed = [], error
         try:
             scan_cases(root, modalities, absent_sequences)
-            named.append(root)
         except DataError as error:
             if not here:
                 raise not_installed or error from None
-        if not_installed and root in named:
-            logger.warning("%s: DICOM files are not read: %s", root, not_installed)
+        else:
+            named.append(root)
+            if not_installed:
+                logger.warning("%s: DICOM files are not read: %s", root, not_installed)
         for case in here:
-            if (other := series.get(case.case_id)) and other.folder != case.folder:
-                problem = DataError(case.case_id, f"found in 2 folders: {other.folder}, {case.folder}", expected="one")
-                case = replace(case, problem=problem)
-            series[case.case_id] = case
-    found = (
-        scan_cases(named, modalities, absent_sequences) if named else FoundCases(tuple(map(Path, roots)), (), (), "")
-    )
-    return found, series
+            other = series.get(case.case_id)
+            series[case.case_id] = _found_twice(case, other.folder) if other else case
+    if not named:
+        return FoundCases(tuple(map(Path, roots)), (), (), ""), series
+    found = scan_cases(named, modalities, absent_sequences)
+    cases = [each for each in found.cases if not any(_lies_in(each, raw) for raw in series.values())]
+    for each in cases:
+        if raw := series.get(each.case_id):
+            series[each.case_id] = _found_twice(raw, each.files[0].parent)
+    ignored = [path for path in found.ignored if not any(path.is_relative_to(raw.folder) for raw in series.values())]
+    return replace(found, cases=tuple(cases), ignored=tuple(ignored)), series
+
+
+def _found_twice(case: RawCase, other: Path) -> RawCase:
+    """Return a case with a problem if a case of the same name lies in another folder; links to its folder are fine."""
+    if case.folder.resolve() == other.resolve():
+        return case
+    text = f"found in 2 folders: {other}, {case.folder}"
+    return replace(case, problem=DataError(case.case_id, text, expected="one", advice="pass the folder to use"))
 
 
 def _lies_in(case: Case, raw: RawCase) -> bool:

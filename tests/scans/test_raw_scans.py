@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import torch
 from nibabel.affines import apply_affine
 
 import brats3d
 from brats3d.cases import load_cases, scan_cases
 from brats3d.errors import DataError, UsageError
-from brats3d.files import Failures, make_header, read_volume, to_grid, write_nifti
+from brats3d.files import Failures, make_header, read_volume, scratch_folder, to_grid, write_nifti
+from brats3d.inference import SaveSegmentations
 from brats3d.labels import MODALITIES, get_convention
 from brats3d.phantoms import make_raw_phantom, write_phantoms
 from brats3d.scans import RawScans
@@ -154,6 +157,81 @@ def test_without_pydicom_dicom_files_beside_cases_of_brats_are_ignored_with_a_wa
     assert 'pip install "brats3d[scans]"' in caplog.text
     with pytest.raises(UsageError, match="brats3d\\[scans\\]"):
         load(raw_scans, dataset / "P07")
+
+
+def test_without_highdicom_a_dicom_study_fails_before_it_is_prepared(raw_scans, tmp_path, monkeypatch):
+    write_study(tmp_path / "in" / "P07", dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine())))
+    monkeypatch.setitem(__import__("sys").modules, "highdicom", None)
+    assert load(raw_scans, tmp_path / "in") == []
+    (failure,) = raw_scans.failures
+    assert 'pip install "brats3d[scans]"' in failure.error
+    assert not list(raw_scans.folder.iterdir())
+
+
+def test_a_subset_of_the_sequences_is_loaded_and_another_may_be_the_native_space(raw_scans, tmp_path):
+    write_study(tmp_path / "P07", dict.fromkeys(MODALITIES, (CUBE, oblique_affine())))
+    raw_scans.native_space = "t2"
+    (item,) = load(raw_scans, tmp_path / "P07", modalities=("flair", "t1"))
+    assert item["image"] == [str(raw_scans.folder / "P07" / f"P07_{name}.nii.gz") for name in ("t1", "flair")]
+    native, _ = raw_scans.to_native("P07", np.ones((4, 4, 4), np.uint8), get_convention("brats2020"))
+    assert native.shape == CUBE.shape
+
+
+def test_a_single_image_beside_cases_is_ignored_with_one_warning(raw_scans, dataset, caplog):
+    (dataset / "odd").mkdir()
+    write_nifti(dataset / "odd" / "hello_t1.nii.gz", CUBE.astype(np.int16), np.eye(4))
+    with caplog.at_level("WARNING", "brats3d"):
+        assert len(load(raw_scans, dataset)) == 2
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "hello_t1.nii.gz: ignored" in message
+    assert not raw_scans.folder.exists()
+
+
+def test_images_named_for_their_series_are_not_reported_as_ignored(raw_scans, dataset, caplog):
+    (dataset / "P07").mkdir()
+    for name in ("003_AX_T1", "005_AX_T1_POST"):
+        write_nifti(dataset / "P07" / f"{name}.nii.gz", CUBE.astype(np.int16), oblique_affine())
+    with caplog.at_level("WARNING", "brats3d"):
+        assert len(load(raw_scans, dataset)) == 3
+    assert "ignored" not in caplog.text
+
+
+def test_a_study_with_the_name_of_another_case_fails_but_a_link_to_it_does_not(raw_scans, dataset, tmp_path):
+    images = dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine()))
+    write_study(tmp_path / "more" / "P07", images)
+    (tmp_path / "link").symlink_to(tmp_path / "more")
+    assert len(load(raw_scans, [dataset, tmp_path / "more", tmp_path / "link"])) == 3
+    write_study(tmp_path / "others" / "P07", images)
+    write_study(tmp_path / "others" / "BraTS20_Training_001", images, StudyInstanceUID="1.2.3")
+    items = load(raw_scans, [dataset, tmp_path / "more", tmp_path / "others"])
+    assert [item["case_id"] for item in items] == ["BraTS20_Training_002"]
+    assert all("found in 2 folders" in failure.error for failure in raw_scans.failures)
+
+
+def test_what_a_killed_run_left_behind_is_removed(raw_scans, tmp_path):
+    write_study(tmp_path / "in" / "P07", dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine())))
+    raw_scans.folder.mkdir(parents=True)
+    with scratch_folder(raw_scans.folder / "P07") as hidden:
+        load(raw_scans, tmp_path / "in")
+        assert not hidden.exists()
+
+
+def test_a_study_without_an_identifier_gets_all_but_the_dicom_seg(raw_scans, tmp_path):
+    images = dict.fromkeys(("t1", "t1ce"), (CUBE, oblique_affine()))
+    write_study(tmp_path / "in" / "P07", images, StudyInstanceUID=None)
+    items = load(raw_scans, tmp_path / "in", modalities=("t1", "t1ce"))
+    out, failures = tmp_path / "out", raw_scans.failures
+    saver = SaveSegmentations(
+        out, "brats2020", ("t1", "t1ce"), items, stats=True, failures=failures, raw_scans=raw_scans
+    )
+    saver.prepare()
+    batch, output = [{"case_id": "P07"}], [{"pred": torch.ones(1, 4, 4, 4)}]
+    saver(SimpleNamespace(state=SimpleNamespace(batch=batch, output=output)))
+    (failure,) = failures
+    assert "StudyInstanceUID" in failure.error
+    assert saver.saved == set()
+    assert {path.name for path in out.glob("P07*")} == {"P07.nii.gz", "P07.json"}
+    assert (out / "brats_space" / "P07.nii.gz").exists()
 
 
 def test_the_segmentation_gets_the_geometry_of_the_scan(raw_scans, tmp_path):
