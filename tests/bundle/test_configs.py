@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
-from monai.utils import instantiate
+from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from brats3d.bundle import installed_bundle
 from brats3d.config_reader import read_knobs
@@ -28,6 +27,7 @@ OVERLAID = {
     "evaluate": ["train.yaml", "evaluate.yaml"],
     "multi_gpu_train": ["train.yaml", "multi_gpu_train.yaml"],
     "multi_gpu_inference": ["inference.yaml", "multi_gpu_inference.yaml"],
+    "inference_trt": ["inference.yaml", "inference_trt.yaml"],
 }
 EVERY = {**ALONE, **OVERLAID}
 TRACKING = "mlflow.yaml"
@@ -240,23 +240,6 @@ def test_the_network_has_the_inputs_and_outputs_of_the_metadata(config: str) -> 
     )
 
 
-def test_shipped_weights_export_to_torchscript(tmp_path: Path) -> None:
-    out = tmp_path / "model.ts"
-    ckpt_export(
-        net_id="network_def",
-        filepath=str(out),
-        ckpt_file=str(installed_bundle() / "models" / "model.pt"),
-        meta_file=str(CONFIGS / "metadata.json"),
-        config_file=str(CONFIGS / "inference.yaml"),
-        key_in_ckpt="",
-    )
-    exported = torch.jit.load(out)
-    network = instantiate("monai.networks.nets.UNet", "default", **_network_arguments())
-    network.load_state_dict(torch.load(installed_bundle() / "models" / "model.pt", weights_only=True))
-    image = torch.rand(1, 4, 32, 32, 32)
-    torch.testing.assert_close(exported(image), network.eval()(image), rtol=1e-4, atol=1e-4)
-
-
 def test_shipped_weights_are_small_half_precision_and_described() -> None:
     path = installed_bundle() / "models" / "model.pt"
     assert path.stat().st_size < 20 * 2**20
@@ -265,8 +248,3 @@ def test_shipped_weights_are_small_half_precision_and_described() -> None:
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["modalities"] == list(MODALITIES)
     assert card["regions"] == list(REGIONS)
-
-
-def _network_arguments() -> dict[str, Any]:
-    definition = merged(["inference.yaml"])["network_def"]
-    return {**{k: v for k, v in definition.items() if k != "_target_"}, "in_channels": 4}
