@@ -116,18 +116,35 @@ def phantom(out: str, cases: int, **options: Any) -> None:
     click.echo(f"{len(folders)} cases in {out}")
 
 
-@cli.command()
+@cli.command(context_settings=EITHER_SPELLING)
 @click.argument("src")
 @click.argument("out")
 @click.option("--workers", type=click.IntRange(min=1), help="Number of processes; default: one per core.")
-def convert(src: str, out: str, workers: int | None) -> int:
+@click.option("--to", type=click.Choice(["nnunet"]), help="Write nnU-Net's raw form instead, from BraTS cases in SRC.")
+@click.option(
+    "--datalist", metavar="FILE", help="With --to: datalist.json with the folds; default: that in SRC, if any."
+)
+@click.option("--label-convention", metavar="NAME", help=f"With --to: {LABELS_HELP}")
+@click.option("--modalities", metavar="NAMES", help="With --to: sequences to write, such as t1,flair.")
+def convert(src: str, out: str, workers: int | None, to: str | None, **options: Any) -> int:
     """Convert SRC to BraTS 2020's NIfTI layout in OUT.
 
     SRC holds Kaggle's HDF5 slices or the Decathlon's Task01_BrainTumour. The original integer intensities of the HDF5
     form are recovered; conversion.json lists the slices where that is ambiguous. Run the same command again to resume.
-    """
-    from brats3d.convert import convert_dataset
 
+    With --to nnunet, SRC holds BraTS cases, and OUT is a new folder such as nnUNet_raw/Dataset137_BraTS.
+    """
+    from brats3d.convert import convert_dataset, convert_to_nnunet
+
+    chosen = _dataset_options(options)
+    if to == "nnunet":
+        if workers is not None:
+            raise UsageError("workers", "not used with --to nnunet")
+        _silence_libraries()
+        click.echo("\n".join(convert_to_nnunet(src, out, **chosen).summary()))
+        return 0
+    if chosen:
+        raise UsageError(next(iter(chosen)), "used only with --to nnunet")
     done = convert_dataset(src, out, workers)
     click.echo("\n".join(done.summary()))
     return 1 if done.failed else 0

@@ -32,6 +32,7 @@ from brats3d.files import (
     explain_full_disk,
     flush_file,
     has_nifti_name,
+    link_or_copy,
     nifti_image,
     read_volume,
     remove_leftovers,
@@ -228,14 +229,8 @@ def _standard_names(case: Case) -> dict[Path, str]:
 
 
 def _link(source: Path, out: Path, place: Path) -> CopiedFile:
-    try:
-        (out / place).symlink_to(source.resolve())
-    except FileExistsError:  # this may be a link to an original, which must not be overwritten
-        raise
-    except OSError:  # a file system, or a Windows account, without links
-        shutil.copyfile(source, out / place)
-        return CopiedFile(place.as_posix(), "copied", str(source))
-    return CopiedFile(place.as_posix(), "linked", str(source))
+    action = "linked" if link_or_copy(source, out / place) else "copied"
+    return CopiedFile(place.as_posix(), action, str(source))
 
 
 def _rewrite(source: Path, out: Path, place: Path, repaired: RepairedVolume) -> CopiedFile:

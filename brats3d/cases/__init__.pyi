@@ -34,7 +34,12 @@ from .label_summary import (
     labelled_voxels as labelled_voxels,
     summarise_labels as summarise_labels,
 )
-from .load import load_cases as load_cases, load_fold as load_fold
+from .load import (
+    load_cases as load_cases,
+    load_fold as load_fold,
+    load_folds as load_folds,
+    require_sound_headers as require_sound_headers,
+)
 from .name_mapping import (
     NameMapping as NameMapping,
     read_name_mappings as read_name_mappings,

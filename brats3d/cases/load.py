@@ -55,6 +55,34 @@ def load_fold(
     """
     if section not in ("training", "validation"):
         raise UsageError("section", expected="training or validation", found=section)
+    folds = load_folds(dataset_dir, modalities, datalist, label_convention, warn=section == "training")
+    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(folds):
+        raise UsageError("fold", expected=f"0 to {len(folds) - 1}, one of {len(folds)} folds", found=fold)
+    if section == "validation":
+        cases = folds[fold]
+    else:
+        rest = [case for k, cases in enumerate(folds) if k != fold for case in cases]
+        cases = sorted(rest, key=lambda case: natural_key(case.case_id))
+    require_sound_headers(cases, f"{section} cases")
+    return [case_to_item(case) for case in cases]
+
+
+def load_folds(
+    dataset_dir: str | Path | Sequence[str | Path],
+    modalities: Sequence[str] = MODALITIES,
+    datalist: str | Path | None = None,
+    label_convention: str | None = None,
+    warn: bool = True,
+) -> list[list[Case]]:
+    """Load the cases of every fold: those of a datalist.json, or the split by patient. No image is opened.
+
+    Args:
+        dataset_dir, modalities, datalist, label_convention: as for :func:`load_fold`.
+        warn: log what the user should check.
+
+    Raises:
+        NotFoundError, UsageError, DataError: as :func:`load_fold`.
+    """
     folds = read_datalist(dataset_dir, modalities, datalist)
     if folds is None:
         scan = scan_cases(dataset_dir, modalities)
@@ -63,26 +91,15 @@ def load_fold(
         # Names of unlabelled cases help to find the patients, too.
         every = scan.cases if any(map(is_unknown, cases)) else cases
         united = [case for case in unite_patients(every, mapping) if case.label]
-        if section == "training":
-            for warning in (*scan.notes, unmapped_releases(cases, mapping), *group_notes(united, mapping)):
-                if warning:
-                    logger.warning("%s", warning)
+        if warn:
+            _log_notes([*scan.notes, unmapped_releases(cases, mapping), *group_notes(united, mapping)])
         folds = split_patients(united)
-    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(folds):
-        raise UsageError("fold", expected=f"0 to {len(folds) - 1}, one of {len(folds)} folds", found=fold)
     # All folds decide together, so that training and validation read the labels alike.
     decided, notes = with_convention([case for each in folds for case in each], label_convention)
+    if warn:
+        _log_notes(notes)
     remaining = iter(decided)
-    folds = [[next(remaining) for _ in each] for each in folds]
-    if section == "validation":
-        cases = folds[fold]
-    else:
-        for note in notes:
-            logger.warning("%s", note)
-        rest = [case for k, cases in enumerate(folds) if k != fold for case in cases]
-        cases = sorted(rest, key=lambda case: natural_key(case.case_id))
-    _require_sound_headers(cases, f"{section} cases")
-    return [case_to_item(case) for case in cases]
+    return [[next(remaining) for _ in each] for each in folds]
 
 
 def load_cases(
@@ -118,7 +135,7 @@ def load_cases(
     cases = None if failures is None else _usable_cases(scan, failures, shard)
     if cases is None:
         cases = take_shard(_without_labels(usable_cases(scan)), shard)
-        _require_sound_headers(cases, "inference cases")
+        require_sound_headers(cases, "inference cases")
     for note in scan.notes:
         logger.warning("%s", note)
     if scan.ignored:
@@ -155,11 +172,25 @@ def _usable_cases(scan: FoundCases, failures: Failures, shard: str | None) -> li
     return usable
 
 
+def _log_notes(notes: Sequence[str]) -> None:
+    for note in filter(None, notes):
+        logger.warning("%s", note)
+
+
 def _without_labels(cases: Sequence[Case]) -> list[Case]:
     return [replace(case, label=None) for case in cases]
 
 
-def _require_sound_headers(cases: Sequence[Case], subject: str) -> None:
+def require_sound_headers(cases: Sequence[Case], subject: str) -> None:
+    """Check the headers of all files; log a warning for assumptions about them.
+
+    Args:
+        cases: the cases.
+        subject: what they are, for the error.
+
+    Raises:
+        DataError: listing every problem.
+    """
     notes: dict[str, list[str]] = {}
     if problems := [problem for case in cases for problem in header_problems(case, notes)]:
         advice = "download or convert these cases again, move them out of the folder, or try brats3d audit --repair"

@@ -1,4 +1,5 @@
-"""Convert other forms of BraTS (Kaggle's HDF5 slices, the Decathlon's Task01) to BraTS 2020's NIfTI layout."""
+"""Convert other forms of BraTS (Kaggle's HDF5 slices, the Decathlon's Task01) to BraTS 2020's NIfTI layout, and BraTS
+cases to nnU-Net's raw form."""
 
 import lazy_loader
 

@@ -36,6 +36,7 @@ from .image_names import (
     is_image_name as is_image_name,
     strip_image_ending as strip_image_ending,
 )
+from .links import link_or_copy as link_or_copy
 from .memory import (
     free_gpu_memory as free_gpu_memory,
     free_memory as free_memory,
