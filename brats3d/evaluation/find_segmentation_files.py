@@ -26,6 +26,7 @@ from brats3d.cases import (
 from brats3d.errors import DataError, NotFoundError, UsageError
 from brats3d.evaluation.case_pairing import has_case_id, is_prediction_name
 from brats3d.files import is_image_name, strip_image_ending, walk_folders
+from brats3d.scans import BRATS_SPACE
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def find_segmentations(folder: str | Path, name: str = "folder", with_cases: boo
     Every image file at any depth counts as a segmentation: ``<case_id>.nii.gz``, ``<case_id>_seg.nii.gz``,
     ``<case_id>-seg.nii.gz``, ``<case_id>/seg.nii.gz``, ``<case_id>/pred.nii.gz``. Exceptions are images
     (``<case_id>_t1.nii.gz``), and files with other names than ``<case_id>_pred.nii.gz`` in a folder of images.
-    Links are followed; hidden folders are skipped.
+    Links are followed; hidden folders are skipped. In the output folder of ``predict``, the segmentation of a raw case
+    in its own space counts, not the one in ``brats_space``.
 
     Args:
         folder: the folder to search.
@@ -84,6 +86,11 @@ def find_segmentations(folder: str | Path, name: str = "folder", with_cases: boo
         expected = "files like BraTS20_Training_001.nii.gz or BraTS20_Training_001_seg.nii.gz"
         advice = next(filter(None, map(_how_to_unpack, sorted(root.iterdir()))), "")
         raise DataError(root, "no segmentation", expected=expected, advice=advice)
+    # predict writes the segmentation of a raw case twice: in its own space, and in BraTS space.
+    found = {
+        case_id: [each for each in copies if each.path.parent != root / BRATS_SPACE] or copies
+        for case_id, copies in found.items()
+    }
     duplicates = [
         f"{case_id}: {len(each)} files, {name_some([os.path.relpath(one.path, root) for one in each])}; expected one"
         for case_id, each in found.items()

@@ -42,12 +42,9 @@ from brats3d.inference.output_state import OutputState, compare_output, describe
 from brats3d.inference.previews import Previews
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import REGIONS_TO_READ, WITHOUT_T1CE, get_convention, order_modalities
-from brats3d.scans import RawScans, write_dicom_seg
+from brats3d.scans import BRATS_SPACE, RawScans, write_dicom_seg
 
 logger = logging.getLogger("brats3d")
-
-BRATS_SPACE = "brats_space"
-"""The folder of the segmentations of raw cases in BraTS space, in the output folder."""
 
 
 class SaveSegmentations:

@@ -45,6 +45,9 @@ logger = logging.getLogger("brats3d")
 PREPARED = "prepared"
 """The folder of the prepared cases in the output folder."""
 
+BRATS_SPACE = "brats_space"
+"""The folder of the segmentations of raw cases in BraTS space, in the output folder."""
+
 
 class RawScans:
     """Prepares the cases of a data set that are raw scans, and brings their segmentations into the space of the scans.

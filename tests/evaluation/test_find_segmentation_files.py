@@ -25,6 +25,13 @@ def test_decomposed_names_are_composed(samples, tmp_path, name):
     assert list(find_segmentations(tmp_path)) == ["Müller"]
 
 
+def test_of_a_raw_case_the_segmentation_in_its_own_space_counts(samples, tmp_path):
+    own = samples.save(tmp_path / "P07.nii.gz", samples.tumour())
+    in_brats_space = samples.save(tmp_path / "brats_space" / "P07.nii.gz", samples.tumour())
+    assert [each.path for each in find_segmentations(tmp_path).values()] == [own]
+    assert [each.path for each in find_segmentations(tmp_path / "brats_space").values()] == [in_brats_space]
+
+
 def test_the_layout_of_a_data_set_decides_the_convention(make_dataset):
     found = find_segmentations(make_dataset(2), with_cases=True)
     assert [each.convention for each in found.values()] == ["brats2020"] * 2
