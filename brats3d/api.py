@@ -18,7 +18,7 @@ def predict(
     """Segment cases in their own space.
 
     Args:
-        cases: a folder of cases, the folder of one case, or a list of case folders.
+        cases: a folder of cases or raw scans, the folder of one, or a list of such folders.
         output: folder to write ``<case_id>.nii.gz`` to: uint8 labels with the shape and affine of the input. Cases that
             were segmented by an earlier call are skipped; segmentations that were corrected since are kept.
         checkpoint: the weights; default: those of the bundle, which were trained on synthetic cases.

@@ -247,7 +247,7 @@ def evaluate(arguments: Sequence[str], output: str | None) -> None:
 
 @workflow("CASE_OR_DIR... [--KNOB VALUE]...")
 def predict(arguments: Sequence[str], output: str | None) -> None:
-    """Segment cases in their own space: OUT/<case_id>.nii.gz.
+    """Segment cases or raw scans in their own space: OUT/<case_id>.nii.gz.
 
     A case that fails does not stop the others; failures are listed in OUT/failures.json, and the exit code is 1. Run
     the same command again to resume.

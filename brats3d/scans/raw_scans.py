@@ -111,12 +111,15 @@ class RawScans:
         unusable = {problem.case_id for problem in found.serious_problems()}
         cases = {case.case_id: case for case in found.cases}
         cases |= {case_id: make_case(case_id, {}, None) for case_id in series}
-        raw = {}
-        for case_id in take_shard(sorted(cases, key=natural_key), self.shard):
-            if case_id in series:
-                raw[case_id] = series[case_id]
-            elif case_id not in unusable and is_raw(case := cases[case_id]):
-                raw[case_id] = RawCase(case_id, case.files[0].parent, case.images)
+        part = take_shard(sorted(cases, key=natural_key), self.shard)
+        raw = {case_id: series[case_id] for case_id in part if case_id in series}
+        named = [cases[case_id] for case_id in part if case_id not in series and case_id not in unusable]
+        if raw_named := list(filter(is_raw, named)):
+            # Prepare all sequences: the others need T1 or T1ce, and a later run may use other ones.
+            images = {case.case_id: case.images for case in scan_cases(found.roots, absent_sequences=True).cases}
+            for case in raw_named:
+                sources = images.get(case.case_id, case.images)
+                raw[case.case_id] = RawCase(case.case_id, case.files[0].parent, sources)
         if raw:
             self._prepare(roots, raw, modalities, absent_sequences)
             cases |= {name: make_case(name, self._images(name, modalities), None) for name in raw if name in self}

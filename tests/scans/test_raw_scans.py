@@ -177,6 +177,16 @@ def test_a_subset_of_the_sequences_is_loaded_and_another_may_be_the_native_space
     assert native.shape == CUBE.shape
 
 
+def test_all_sequences_of_a_raw_case_are_prepared_whichever_are_loaded(raw_scans, tmp_path):
+    (tmp_path / "P07").mkdir()
+    head = np.random.default_rng(0).integers(1, 500, (60, 60, 60)).astype(np.int16)
+    for name in MODALITIES:
+        write_nifti(tmp_path / "P07" / f"P07_{name}.nii.gz", head, np.diag([2, 2, 2, 1]))
+    (item,) = load(raw_scans, tmp_path / "P07", modalities=("t2", "flair"))
+    assert item["image"] == [str(raw_scans.folder / "P07" / f"P07_{name}.nii.gz") for name in ("t2", "flair")]
+    assert len(load(raw_scans, tmp_path / "P07")[0]["image"]) == 4
+
+
 def test_a_single_image_beside_cases_is_ignored_with_one_warning(raw_scans, dataset, caplog):
     (dataset / "odd").mkdir()
     write_nifti(dataset / "odd" / "hello_t1.nii.gz", CUBE.astype(np.int16), np.eye(4))
