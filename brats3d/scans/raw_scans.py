@@ -1,4 +1,4 @@
-"""The raw scans among the cases that are to be segmented: prepared before, and segmented in their own space after."""
+"""Prepare the raw scans among the cases to segment, and bring their segmentations into their own space."""
 
 from __future__ import annotations
 
@@ -9,33 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from brats3d.cases import (
-    Case,
-    FoundCases,
-    make_case,
-    name_some,
-    natural_key,
-    scan_cases,
-    spacing_warning,
-)
+from brats3d.cases import FoundCases, make_case, name_some, natural_key, scan_cases
 from brats3d.errors import DataError, UsageError
 from brats3d.files import (
     Failures,
     Header,
     make_header,
     read_header,
-    read_volume,
     remove_leftovers,
     take_shard,
     writable_folder,
 )
 from brats3d.labels import MODALITIES, LabelConvention, order_modalities
-from brats3d.scans.choose_series import FULL_COVERAGE_MM
-from brats3d.scans.condition import is_head
 from brats3d.scans.dicom_series import DicomSeries
-from brats3d.scans.extra import NotInstalledError, import_extra
-from brats3d.scans.find_scans import RawCase, find_series
+from brats3d.scans.extra import import_extra
+from brats3d.scans.find_scans import RawCase
 from brats3d.scans.itk_images import Grid
+from brats3d.scans.mixed_folders import find_cases_and_series, is_raw
 from brats3d.scans.native_space import to_native_space
 from brats3d.scans.prepare_folder import prepare_once
 from brats3d.scans.prepared_files import read_native_spaces
@@ -94,7 +84,8 @@ class RawScans:
     ) -> FoundCases:
         """Find cases as :func:`brats3d.cases.scan_cases` does, and raw scans; prepare the raw ones of the shard.
 
-        Raw scans are DICOM series, images that are named for their series, and other cases by :func:`is_raw`.
+        Raw scans are DICOM series, images that are named for their series, and other cases by
+        :func:`brats3d.scans.mixed_folders.is_raw`.
 
         Returns:
             All cases; the images of raw ones are prepared, or missing if that failed or they are not in the shard.
@@ -107,7 +98,7 @@ class RawScans:
         if not self.prepare or not dataset_dir:
             return scan_cases(dataset_dir, modalities, absent_sequences)
         roots = [dataset_dir] if isinstance(dataset_dir, str | Path) else list(dataset_dir)
-        found, series = _find(roots, modalities, absent_sequences)
+        found, series = find_cases_and_series(roots, modalities, absent_sequences)
         unusable = {problem.case_id for problem in found.serious_problems()}
         cases = {case.case_id: case for case in found.cases}
         cases |= {case_id: make_case(case_id, {}, None) for case_id in series}
@@ -193,77 +184,3 @@ class RawScans:
         """Return the prepared images of a case, of those sequences that it has."""
         folder, sources = self.folder / case_id, self._prepared[case_id].sources
         return {name: folder / f"{case_id}_{name}.nii.gz" for name in order_modalities(modalities) if name in sources}
-
-
-def is_raw(case: Case) -> bool:
-    """Return True if a case needs preparation, by its headers and one image.
-
-    Its images have different shapes or voxels of another size than 1 mm, or show a whole head. Small fields of view,
-    such as crops, are left alone, and so are files that cannot be read: loading the case explains them.
-    """
-    try:
-        headers = [read_header(path) for path in case.images.values()]
-        if (
-            not headers
-            or min(np.multiply(header.shape, header.spacing_mm).min() for header in headers) < FULL_COVERAGE_MM
-        ):
-            return False
-        if any(map(spacing_warning, headers)) or len({header.shape for header in headers}) > 1:
-            return True
-        volume = read_volume(headers[0].path)
-    except (ValueError, OSError):
-        return False
-    return bool(np.isfinite([volume.values.min(), volume.values.max()]).all()) and is_head(volume)
-
-
-def _find(
-    roots: Sequence[str | Path], modalities: Sequence[str], absent_sequences: bool
-) -> tuple[FoundCases, dict[str, RawCase]]:
-    """Return the cases that ``scan_cases`` finds in folders, and those that :func:`find_series` finds.
-
-    Of files that both find, the former are dropped.
-    """
-    series: dict[str, RawCase] = {}
-    named = []
-    for root in roots:
-        try:
-            here, not_installed = find_series(root), None
-        except NotInstalledError as error:
-            here, not_installed = [], error
-        try:
-            scan_cases(root, modalities, absent_sequences)
-        except DataError as error:
-            if not here:
-                raise not_installed or error from None
-        else:
-            named.append(root)
-            if not_installed:
-                logger.warning("%s: DICOM files are not read: %s", root, not_installed)
-        for case in here:
-            other = series.get(case.case_id)
-            series[case.case_id] = _found_twice(case, other.folder) if other else case
-    if not named:
-        return FoundCases(tuple(map(Path, roots)), (), (), ""), series
-    found = scan_cases(named, modalities, absent_sequences)
-    cases = [each for each in found.cases if not any(_lies_in(each, raw) for raw in series.values())]
-    for each in cases:
-        if raw := series.get(each.case_id):
-            series[each.case_id] = _found_twice(raw, each.files[0].parent)
-    ignored = [path for path in found.ignored if not any(path.is_relative_to(raw.folder) for raw in series.values())]
-    return replace(found, cases=tuple(cases), ignored=tuple(ignored)), series
-
-
-def _found_twice(case: RawCase, other: Path) -> RawCase:
-    """Return a case with a problem if a case of the same name lies in another folder; links to its folder are fine."""
-    if case.folder.resolve() == other.resolve():
-        return case
-    text = f"found in 2 folders: {other}, {case.folder}"
-    return replace(case, problem=DataError(case.case_id, text, expected="one", advice="pass the folder to use"))
-
-
-def _lies_in(case: Case, raw: RawCase) -> bool:
-    """Return True if the files of a case are among those of a raw case."""
-    images = {source for source in raw.sources.values() if isinstance(source, Path)}
-    if not images:  # DICOM
-        return any(path.is_relative_to(raw.folder) for path in case.files)
-    return any(path in images or path.parent == raw.folder for path in case.files)
