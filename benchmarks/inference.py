@@ -39,11 +39,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import peak_kib, rows, show
-from nnunet_form import link_images, write_dataset
 from workflows import workflow_of
 
 from brats3d.bundle import config_files
-from brats3d.cases import load_cases, load_fold
+from brats3d.cases import load_cases
+from brats3d.convert import convert_to_nnunet
 from brats3d.evaluation import box_with_margin
 from brats3d.files import use_huge_pages, write_segmentation
 from brats3d.networks import autocast, compute_dtype, with_window_norms
@@ -138,9 +138,8 @@ def plan_nnunet(data: Path, device: str) -> None:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    items = [item for section in ("training", "validation") for item in load_fold(data, section)]
     raw, preprocessed = Path(nnUNet_raw, DATASET), Path(nnUNet_preprocessed, DATASET)
-    write_dataset(items, raw)
+    convert_to_nnunet(data, raw, progress=False)
     extract_fingerprints([1], num_processes=1)
     plan_experiments([1])
     preprocess([1], configurations=("3d_fullres",), num_processes=(1,))
@@ -158,7 +157,7 @@ def plan_nnunet(data: Path, device: str) -> None:
 
 def nnunet(data: Path, output: Path, device: str, ready: Ready, mirroring: bool = False) -> None:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.paths import nnUNet_results
+    from nnunetv2.paths import nnUNet_raw, nnUNet_results
 
     predictor = nnUNetPredictor(
         use_mirroring=mirroring, perform_everything_on_device=device != "cpu", device=torch.device(device)
@@ -166,7 +165,8 @@ def nnunet(data: Path, output: Path, device: str, ready: Ready, mirroring: bool 
     model = Path(nnUNet_results, DATASET, "nnUNetTrainer__nnUNetPlans__3d_fullres")
     predictor.initialize_from_trained_model_folder(str(model), use_folds=(0,))
     items = load_cases(data)
-    inputs = [link_images([Path(path) for path in item["image"]], item["case_id"], output / "inputs") for item in items]
+    folder = Path(nnUNet_raw, DATASET, "imagesTr")
+    inputs = [[str(folder / f"{item['case_id']}_{channel:04d}.nii.gz") for channel in range(4)] for item in items]
     ready()
     predictor.predict_from_files(
         inputs,

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from ignite.engine import Events
 
 from brats3d import cli
@@ -83,6 +84,14 @@ def test_knobs_points_and_files_are_logged_at_the_global_iteration(toy_run, clie
         assert [step for step, _ in dice] == [4, 6]  # every other epoch, and the last
         assert dice[-1][1] == run.evaluator.state.metrics[f"val_dice_{region}"]
     assert [file.path for file in client.list_artifacts(logged.info.run_id)] == ["settings.json"]
+
+
+def test_the_weights_are_those_of_a_training_without_it(toy_run, client):
+    runs = [tracked(toy_run), toy_run()]
+    run_training(runs[0].trainer, runs[0].state)
+    runs[1].trainer.run()
+    one, other = (run.network.state_dict().values() for run in runs)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_a_resumed_run_continues_its_mlflow_run_even_if_a_knob_has_changed(toy_run, client):
