@@ -53,8 +53,11 @@ def judge_condition(scans: Mapping[str, Scan]) -> Condition:
     """Judge a case by its headers and voxels; see :mod:`brats3d.cases.image_evidence`.
 
     Raises:
-        DataError: if a scan is empty or constant.
+        DataError: if a scan is empty or constant, or has voxels that are NaN or infinite.
     """
+    for scan in scans.values():
+        if n_bad := np.count_nonzero(~np.isfinite(scan.volume.values)):
+            raise DataError(scan.description, f"{n_bad:,} voxels are NaN or infinite", expected="numbers")
     volumes = {modality: scan.volume for modality, scan in scans.items()}
     facts = {modality: _measure(volume) for modality, volume in volumes.items()}
     doubts = image_doubts(facts)

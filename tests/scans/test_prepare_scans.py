@@ -128,6 +128,13 @@ def test_an_empty_scan_is_refused(value: int, problem: str):
     assert caught.value.subject == "flair"
 
 
+def test_a_scan_with_nan_is_refused():
+    values = np.ones((9, 9, 9), np.float32)
+    values[4, 4, 4:6] = np.nan, np.inf
+    with pytest.raises(DataError, match="2 voxels are NaN or infinite"):
+        judge_condition({"t1": scan("t1", values)})
+
+
 def test_a_mask_of_another_size_than_a_brain_is_refused():
     spacing_mm = (4.0, 4.0, 4.0)
     small = scan("t1ce", textured(ellipsoid((50, 50, 50), spacing_mm, (40, 40, 40))), spacing_mm)
