@@ -15,7 +15,10 @@ from pathlib import Path
 
 from brats3d.cases.case_folders import folder_case_id
 from brats3d.cases.file_names import SEGMENTATION, parse_file_name, parse_name
+from brats3d.cases.name_words import has_number, is_numbered, without_times
 from brats3d.cases.nnunet import raw_dataset_of, raw_modality_of, split_channel
+from brats3d.cases.text import readable_name
+from brats3d.files import strip_image_ending
 from brats3d.labels import CONVENTIONS
 
 
@@ -145,9 +148,15 @@ def modality_of(path: str | Path) -> str | None:
 
 
 def case_id_of(path: Path) -> str:
-    """Return the case identifier that a file's name or its folder's name states; by default, that of the folder."""
-    parsed = parse_path(path) or parse_file_name(path.parent.name)
-    return (parsed[0] if parsed else "") or folder_case_id(path.parent)
+    """Return the case identifier that a file's name or its folder's name states; by default, that of the folder.
+
+    A file of all sequences (4-D) states none of them: its name is the identifier if it has a number. In a folder of
+    such files, that of the folder would be the same for all.
+    """
+    if parsed := parse_path(path) or parse_file_name(path.parent.name):
+        return parsed[0] or folder_case_id(path.parent)
+    stem = readable_name(strip_image_ending(path.name))
+    return stem if is_numbered(stem) or has_number(without_times(stem)) else folder_case_id(path.parent)
 
 
 def _has_suffix_of_2023(name: str) -> bool:

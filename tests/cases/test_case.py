@@ -45,6 +45,9 @@ def test_names_that_monai_turned_into_paths_are_read():
         ("/data/x/BraTS20_Training_001_flair.nii/00000057_brain.nii", "BraTS20_Training_001"),
         ("/data/patient 7/T1.nii.gz", "patient 7"),
         ("/data/patient 7/image.nii.gz", "patient 7"),
+        ("/data/patient 7/brain_4D.nii.gz", "patient 7"),
+        ("/data/imagesTr/BRATS_001.nii.gz", "BRATS_001"),
+        ("/data/imagesTr/img_002.nrrd", "img_002"),
     ],
 )
 def test_an_item_without_case_id_is_named_by_its_first_image(image, case_id):
