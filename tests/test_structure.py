@@ -32,6 +32,7 @@ ORDER = [
     "report",
     "knob_checks",
     "bundle",
+    "monai_label",
     "api",
     "cli",
 ]

@@ -11,3 +11,4 @@ from .label_transforms import (
 from .loader import MORE_SHARED_MEMORY as MORE_SHARED_MEMORY, PrefetchLoader as PrefetchLoader
 from .sampler import EpochCaseSampler as EpochCaseSampler, PlaceSampler as PlaceSampler
 from .seeds import derive_seed as derive_seed
+from .volume_reader import VolumeReader as VolumeReader

@@ -70,7 +70,7 @@ class DatasetLayout:
 
 def case_seed(seed: int, index: int) -> int:
     """Return the seed of a data set's case, numbered from 0; it does not depend on the number of cases."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]) >> 1
 
 
 def write_phantoms(
