@@ -1,6 +1,7 @@
 # make demo    a complete run on synthetic cases, in 10 to 25 minutes on two cores
 # make test    every quick test          make test-slow    slow tests
 # make lint    ruff and mypy             make bench        the measurements of benchmarks/, including other tools
+#                                        make consumers    MONAI Label with the bundle
 #
 # Each creates .venv itself; only python3 (3.11 to 3.13) is needed.
 
@@ -17,7 +18,7 @@ DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 14
 
-.PHONY: demo test test-slow lint format bench bench-recipes wheel bundle clean
+.PHONY: demo test test-slow lint format bench bench-recipes consumers wheel bundle clean
 
 demo: $(READY)
 	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
@@ -96,6 +97,10 @@ bench: $(READY) .venv-peers/.ready
 bench-recipes: $(READY)
 	$(BIN)/python benchmarks/equal_minutes.py recipes --minutes 7 --seeds 3 --side 2 --record
 
+# Other tools with the bundle, each in an environment of its own: MONAI Label needs older libraries.
+consumers: .venv-monailabel/.ready
+	.venv-monailabel/bin/python -m pytest -m slow tests/consumers/test_monai_label.py
+
 wheel: $(READY)
 	$(BIN)/python -m build --wheel
 
@@ -118,5 +123,10 @@ $(READY): pyproject.toml constraints.txt
 	  --requirement benchmarks/peers.txt --editable .
 	@touch $@
 
+.venv-monailabel/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-monailabel
+	.venv-monailabel/bin/pip install --quiet --disable-pip-version-check torch monailabel==0.8.5 'pydicom<3' pytest --editable .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-peers $(DEMO) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-peers .venv-monailabel $(DEMO) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
