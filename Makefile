@@ -1,7 +1,7 @@
 # make demo    a complete run on synthetic cases, in 10 to 25 minutes on two cores
 # make test    every quick test          make test-slow    slow tests
 # make lint    ruff and mypy             make bench        the measurements of benchmarks/, including other tools
-#                                        make consumers    MONAI Label with the bundle
+#                                        make consumers    MONAI Label and NVFlare with the bundle
 #
 # Each creates .venv itself; only python3 (3.11 to 3.13) is needed.
 
@@ -97,9 +97,10 @@ bench: $(READY) .venv-peers/.ready
 bench-recipes: $(READY)
 	$(BIN)/python benchmarks/equal_minutes.py recipes --minutes 7 --seeds 3 --side 2 --record
 
-# Other tools with the bundle, each in an environment of its own: MONAI Label needs older libraries.
-consumers: .venv-monailabel/.ready
+# Other tools with the bundle, each in an environment of its own: they need older libraries.
+consumers: .venv-monailabel/.ready .venv-nvflare/.ready
 	.venv-monailabel/bin/python -m pytest -m slow tests/consumers/test_monai_label.py
+	.venv-nvflare/bin/python -m pytest -m slow tests/consumers/test_nvflare.py
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel
@@ -128,5 +129,10 @@ $(READY): pyproject.toml constraints.txt
 	.venv-monailabel/bin/pip install --quiet --disable-pip-version-check torch monailabel==0.8.5 'pydicom<3' pytest --editable .
 	@touch $@
 
+.venv-nvflare/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-nvflare
+	.venv-nvflare/bin/pip install --quiet --disable-pip-version-check torch monai-nvflare==0.4.0 pytest hatchling --editable .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-peers .venv-monailabel $(DEMO) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-peers .venv-monailabel .venv-nvflare $(DEMO) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
