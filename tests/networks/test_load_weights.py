@@ -120,14 +120,14 @@ def test_weights_that_support_absent_sequences_load_into_a_network_of_fewer(redu
     zeroed = torch.zeros_like(image)
     zeroed[:, present] = image[:, present]
     torch.testing.assert_close(reduced.eval()(image[:, present]), whole.eval()(zeroed), rtol=1e-4, atol=1e-5)
-    assert len(log.messages) == 1 and f"reduced to {', '.join(FOUR[i] for i in present)}" in log.text
+    assert len(log.messages) == 2 and f"reduced to {', '.join(FOUR[i] for i in present)}" in log.text
 
 
 def test_weights_that_support_absent_sequences_load_with_all_of_them(reducible, log):
     other = unet()
     load_weights(other, reducible[0], FOUR)
     assert same(other, reducible[1])
-    assert log.messages == []
+    assert "reduced" not in log.text
 
 
 @pytest.mark.parametrize("more", [{}, {"absent_sequences": False}], ids=str)
