@@ -99,8 +99,8 @@ bench-recipes: $(READY)
 
 # Other tools with the bundle, each in an environment of its own: they need older libraries.
 consumers: .venv-monailabel/.ready .venv-nvflare/.ready
-	.venv-monailabel/bin/python -m pytest -m slow tests/consumers/test_monai_label.py
-	.venv-nvflare/bin/python -m pytest -m slow tests/consumers/test_nvflare.py
+	.venv-monailabel/bin/python -m pytest -m slow -rP tests/consumers/test_monai_label.py
+	.venv-nvflare/bin/python -m pytest -m slow -rP tests/consumers/test_nvflare.py
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

@@ -136,9 +136,14 @@ def check_config(files: Sequence[str]) -> None:
             command line as syntax.
     """
     if _command_line_configs():
-        sys.excepthook = _print_error
+        explain_errors()
     check_command_line()
     check_knobs(files)
+
+
+def explain_errors() -> None:
+    """Repeat the cause of an uncaught error after its traceback, in which MONAI's own message comes last."""
+    sys.excepthook = _print_error
 
 
 def check_command_line() -> None:

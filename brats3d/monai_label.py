@@ -164,6 +164,7 @@ def _adapt_training(config: dict[str, Any]) -> None:
     _find(transforms, "brats3d.data.StandardLabelsd")["convention"] = "@label_convention"
     publish = {"_target_": "brats3d.monai_label.publish_weights", "run": "@state", "bundle_root": "@bundle_root"}
     config["training"].append(publish)
+    config["initialize"].insert(0, {"_target_": "brats3d.bundle.explain_errors"})
 
 
 def _use_case_loader(transforms: Sequence[dict[str, Any]]) -> None:

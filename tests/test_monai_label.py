@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -89,7 +90,9 @@ def test_the_bundle_differs_from_the_installed_one_where_it_says(bundle):
         assert ours.keys() == theirs.keys()
         changed = {key for key in ours if ours[key] != theirs[key]}
         expected = {"inference": {"label_convention", "preprocessing"}}
-        assert changed == expected.get(name, {"label_convention", "output_dir", "epochs", "train", "training"})
+        assert changed == expected.get(
+            name, {*("label_convention", "output_dir", "epochs", "train", "initialize", "training")}
+        )
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {str(k): v for k, v in SEGMENTS.items()}
 
@@ -103,7 +106,8 @@ def test_a_bundle_is_not_replaced(bundle):
         write_bundle(bundle)
 
 
-def test_each_training_has_a_new_folder_and_replaces_the_weights(bundle, cases):
+def test_each_training_has_a_new_folder_and_replaces_the_weights(bundle, cases, monkeypatch):
+    monkeypatch.setattr("sys.excepthook", sys.__excepthook__)  # restored after the test
     items = [{"image": str(case.images["t1ce"]), "label": str(case.label)} for case in cases]
     workflow = ConfigWorkflow(
         config_file=str(bundle / "configs" / "train.json"),

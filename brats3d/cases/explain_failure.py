@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from brats3d.cases.case import item_to_case
+from brats3d.cases.naming_rules import modality_of
 from brats3d.cases.valid_headers import header_problems
 from brats3d.errors import DataError
 from brats3d.files import read_volume
@@ -21,9 +22,11 @@ def explain_item(item: Mapping[str, Any]) -> None:
 
     Raises:
         DataError: with every file that ends early, contains NaN or Inf, or is empty. Returns if all files are sound,
-            so that the failure has another cause.
+            so that the failure has another cause, and for an image of all sequences in one file.
     """
     case = item_to_case(item)
+    if isinstance(item["image"], str) and modality_of(item["image"]) is None:
+        return  # a file of all sequences, which is 4-D
     problems = header_problems(case)
     empty: list[Path] = []
     for path in case.files if not problems else ():

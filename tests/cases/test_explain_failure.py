@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -72,3 +73,9 @@ def test_a_damaged_header_raises_only_a_data_error(tmp_path, case, damage):
         explain_item(case_to_item(damaged))
     except DataError as error:
         assert "broken_t2.nii" in str(error)
+
+
+def test_a_file_of_all_sequences_is_not_called_damaged(tmp_path):
+    path = tmp_path / "BRATS_001.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4, 4), np.float32), np.eye(4)), path)
+    explain_item({"image": str(path)})

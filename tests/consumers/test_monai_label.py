@@ -181,6 +181,30 @@ def test_a_sequence_alone_is_refused_with_the_reason(server: Server) -> None:
     assert "no t1ce, t2, flair of the same case" in answer.json()["detail"]
 
 
+def test_an_uploaded_sequence_is_refused_with_the_reason(server: Server, cases: dict[str, Case]) -> None:
+    upload = {"file": ("t1.nii.gz", cases[TO_TRAIN].images["t1"].read_bytes())}
+    answer = requests.post(f"{server.url}/infer/brats3d", params={"output": "image"}, files=upload, timeout=600)
+    assert answer.status_code == 422
+    print(answer.json()["detail"])
+    assert "expected 4 channels (t1, t1ce, t2, flair)" in answer.json()["detail"]
+
+
+def test_a_training_that_fails_says_why_and_leaves_the_weights(
+    server: Server, cases: dict[str, Case], tmp_path: Path
+) -> None:
+    before = weights_digest(server.bundle / "models" / "model.pt")
+    label = nib.load(cases[TO_TRAIN].label)
+    wrong = np.where(np.asarray(label.dataobj) == 3, 7, label.dataobj).astype(np.uint8)
+    nib.save(nib.Nifti1Image(wrong, label.affine), tmp_path / "label.nii.gz")
+    for image_id in (f"{WITH_SIBLINGS}-t1c", TO_TRAIN):
+        server.save_label(image_id, tmp_path / "label.nii.gz")
+    task = server.train(max_epochs=1, val_split=0.5)
+    print(task["details"][-1])
+    assert task["status"] == "ERROR"
+    assert "contains labels {0, 1, 2, 7}" in task["details"][-1]
+    assert weights_digest(server.bundle / "models" / "model.pt") == before
+
+
 def test_each_training_replaces_the_weights_that_the_next_inference_uses(
     server: Server, cases: dict[str, Case], tmp_path: Path
 ) -> None:
@@ -193,6 +217,6 @@ def test_each_training_replaces_the_weights_that_the_next_inference_uses(
         print(f"training {number}: {task['status']}", *task["details"], sep="\n  ")
         assert task["status"] == "DONE"
         assert weights_digest(weights) != before
-    assert len(list((server.bundle / "runs").iterdir())) == 2
+    assert len(list((server.bundle / "runs").glob("*/checkpoints/best.pt"))) == 2
     found = server.labels(IN_ONE_FILE, tmp_path)
     np.testing.assert_array_equal(found, expected(cases[IN_ONE_FILE], tmp_path / "out", checkpoint=weights))
