@@ -25,7 +25,8 @@ def explain_item(item: Mapping[str, Any]) -> None:
             so that the failure has another cause, and for an image of all sequences in one file.
     """
     case = item_to_case(item)
-    if isinstance(item["image"], str) and modality_of(item["image"]) is None:
+    image = item["image"]
+    if isinstance(image, str) and modality_of(image) is None and Path(image).exists():
         return  # a file of all sequences, which is 4-D
     problems = header_problems(case)
     empty: list[Path] = []
