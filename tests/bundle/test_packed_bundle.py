@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
@@ -152,3 +154,6 @@ def test_monaialgo_trains_and_returns_the_best_weights_of_the_run(packed, datase
     assert not all(torch.equal(weights[name], value) for name, value in saved.items())
     assert 0 <= algo.evaluate(first, {}).metrics["val_mean_dice"] <= 1
     algo.finalize()
+    del algo
+    gc.collect()  # ends the thread that prefetches batches
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
