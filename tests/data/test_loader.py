@@ -68,6 +68,7 @@ def threads() -> list[threading.Thread]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left_running() -> Iterator[None]:
+    gc.collect()  # what earlier tests left, such as a training with its thread
     gc.freeze()  # keeps garbage collection fast
     yield
     deadline = time.monotonic() + 10
