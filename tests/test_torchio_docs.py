@@ -13,6 +13,7 @@ from brats3d.evaluation import score_folders
 PAGE = Path(__file__).parents[1] / "docs" / "torchio_nnunet.md"
 
 
+@pytest.mark.slow
 def test_cases_go_to_torchio_and_predictions_come_back(make_dataset, run, tmp_path, monkeypatch):
     pytest.importorskip("torchio", reason="TorchIO is not installed: pip install torchio")
     root = make_dataset(cases=4, root=tmp_path / "DIR", shape=(20, 16, 12))

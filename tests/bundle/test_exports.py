@@ -25,6 +25,8 @@ from brats3d.labels import MODALITIES
 from brats3d.networks import load_weights
 from brats3d.phantoms import make_phantom
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TRITON = ROOT / "docs" / "triton"
 SHAPES = [(64, 64, 64), (96, 64, 80), (128, 128, 128)]

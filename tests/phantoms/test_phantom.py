@@ -88,6 +88,7 @@ def test_brains_have_the_size_of_real_brains(setting):
         assert np.bincount(ndimage.label(brain)[0].ravel())[1:].max() > 0.95 * brain.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_some_cases_enhance_and_some_do_not(setting):
     enhances = [region(small(seed, setting), "ET").any() for seed in range(24)]

@@ -8,6 +8,7 @@ import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK as sitk
 
 from brats3d.files import write_nifti
@@ -45,6 +46,7 @@ def test_tags_are_written_and_none_leaves_one_out(tmp_path: Path) -> None:
     assert "PatientID" not in image
 
 
+@pytest.mark.slow
 def test_the_series_of_a_raw_phantom_are_read_as_its_image_files(tmp_path: Path) -> None:
     images = make_raw_phantom(0, "small").images
     write_study(tmp_path / "dicom", images)
