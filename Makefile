@@ -124,14 +124,16 @@ $(READY): pyproject.toml constraints.txt
 	  --requirement benchmarks/peers.txt --editable .
 	@touch $@
 
+TORCH := $(shell grep ^torch== constraints.txt)
+
 .venv-monailabel/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-monailabel
-	.venv-monailabel/bin/pip install --quiet --disable-pip-version-check torch monailabel==0.8.5 'pydicom<3' pytest --editable .
+	.venv-monailabel/bin/pip install --quiet --disable-pip-version-check $(TORCH) monailabel==0.8.5 'pydicom<3' pytest --editable .
 	@touch $@
 
 .venv-nvflare/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-nvflare
-	.venv-nvflare/bin/pip install --quiet --disable-pip-version-check torch monai-nvflare==0.4.0 pytest hatchling --editable .
+	.venv-nvflare/bin/pip install --quiet --disable-pip-version-check $(TORCH) monai-nvflare==0.4.0 pytest hatchling --editable .
 	@touch $@
 
 clean:

@@ -22,7 +22,7 @@ from workflows import workflow_of
 from brats3d.bundle import installed_bundle
 from brats3d.files import use_huge_pages
 from brats3d.labels import MODALITIES
-from brats3d.networks import autocast, load_weights, with_window_norms
+from brats3d.networks import autocast, check_onnx, load_weights, with_window_norms
 
 Backend = Callable[[torch.Tensor], torch.Tensor]
 
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
+    check_onnx(options.onnx, installed_bundle() / "models" / "model.pt")
     use_huge_pages()
     torch.set_num_threads(1)
     network, other = (shipped_network() for _ in range(2))

@@ -15,6 +15,7 @@ from .instance_norm import with_window_norms as with_window_norms
 from .load_weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
 from .loss import DiceBCELoss as DiceBCELoss
 from .memory_estimate import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
+from .onnx_file import check_onnx as check_onnx
 from .precision import (
     SafeBackward as SafeBackward,
     autocast as autocast,

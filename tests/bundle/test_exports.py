@@ -22,7 +22,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 import brats3d
 from brats3d.bundle import installed_bundle
 from brats3d.labels import MODALITIES
-from brats3d.networks import load_weights
+from brats3d.networks import check_onnx, load_weights
 from brats3d.phantoms import make_phantom
 
 pytestmark = pytest.mark.slow
@@ -81,6 +81,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSe
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     file = export("onnx_export", tmp_path_factory.mktemp("onnx"))
+    check_onnx(file, installed_bundle() / "models" / "model.pt")
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
