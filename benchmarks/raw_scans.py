@@ -3,7 +3,7 @@
     python benchmarks/raw_scans.py [--seeds 4 5 6 7] [--record]
 
 Each phantom is prepared with its true brain mask and with that of deepbet. The segmentations by the shipped weights are
-brought into the space in which the phantom was made and scored there, beside that of the phantom as it was made.
+resampled to the grid of the original phantom and scored there, beside the segmentation of the original.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def round_trip(raw: RawPhantom, case: PreparedCase) -> tuple[np.ndarray, np.ndar
 
 
 def segment(raw: RawPhantom, case: PreparedCase | None = None) -> np.ndarray:
-    """Segment a case, or the phantom as it was made; return the labels on the grid on which it was made."""
+    """Segment a prepared case, or the original phantom; return the labels on the grid of the original."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary, "case")
         if case is None:

@@ -95,8 +95,8 @@ def find_scans(folder: str | os.PathLike[str]) -> list[RawCase]:
 def find_series(folder: str | os.PathLike[str]) -> list[RawCase]:
     """Find the raw scans in a folder that :func:`brats3d.cases.scan_cases` does not.
 
-    These are DICOM series, and images that are named for their series, such as ``003_AX_T1.nii.gz``. A single image is
-    ignored if ``scan_cases`` finds cases, since it may belong to none.
+    These are DICOM series, and images whose names state a series but no case, such as ``003_AX_T1.nii.gz``. A single
+    image is ignored if ``scan_cases`` finds cases, since it may belong to none.
 
     Raises:
         NotFoundError, UsageError: as of :func:`find_scans`.

@@ -14,7 +14,7 @@ from brats3d.scans.series_kind import kind_of_name
 def image_folders(root: Path) -> dict[Path, list[Path]]:
     """Return the image files of each folder, in natural order.
 
-    An image alone in a folder that is named for its sequence, such as ``P1/T1/AX_T1.nii.gz``, counts for the folder
+    The only image of a folder with the name of its sequence, such as ``P1/T1/AX_T1.nii.gz``, belongs to the folder
     above.
     """
     folders: dict[Path, list[Path]] = {}

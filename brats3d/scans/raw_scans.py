@@ -84,7 +84,7 @@ class RawScans:
     ) -> FoundCases:
         """Find cases as :func:`brats3d.cases.scan_cases` does, and raw scans; prepare the raw ones of the shard.
 
-        Raw scans are DICOM series, images that are named for their series, and other cases by
+        Raw scans are what :func:`brats3d.scans.find_scans.find_series` finds, and the cases that need preparation by
         :func:`brats3d.scans.mixed_folders.is_raw`.
 
         Returns:

@@ -54,7 +54,7 @@ class LogToMLflow:
         run: the state of the run.
         tracking_uri: address of MLflow's store or server; None = MLflow's default: ``$MLFLOW_TRACKING_URI`` if it is
             set, else ``mlflow.db`` in the working directory.
-        experiment_name: the experiment, created if missing. The run is named for its folder.
+        experiment_name: the experiment, created if missing. The run has the name of its folder.
 
     Raises:
         UsageError: if MLflow is not installed; when the training starts, if the store cannot be used.

@@ -130,7 +130,7 @@ def case(phantoms: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def predicted(case: Path, tmp_path_factory: pytest.TempPathFactory) -> nib.Nifti1Image:
-    """What ``predict`` writes with sliding windows in float32."""
+    """The segmentation by ``predict`` with sliding windows in float32."""
     folder = tmp_path_factory.mktemp("predicted")
     (path,) = brats3d.predict(case, folder, window=[128, 128, 128], amp=False, device="cpu")
     return nib.load(path)
