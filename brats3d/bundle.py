@@ -69,15 +69,37 @@ def find_bundle_root() -> str:
     return str(installed_bundle())
 
 
-def config_files(workflow: str) -> list[Path]:
-    """Return the config files of ``pretrain``, ``train``, ``evaluate`` or ``predict``.
+def config_files(workflow: str, overlays: Iterable[str | Path] = ()) -> list[Path]:
+    """Return the config files of ``pretrain``, ``train``, ``evaluate`` or ``predict``, and then the overlays.
 
     Raises:
         UsageError: if there is no such workflow.
     """
     if workflow not in WORKFLOWS:
         raise UsageError("workflow", expected=f"one of {', '.join(WORKFLOWS)}", found=workflow)
-    return [installed_bundle() / "configs" / name for name in WORKFLOWS[workflow]]
+    own = [installed_bundle() / "configs" / name for name in WORKFLOWS[workflow]]
+    return [*own, *map(Path, overlays)]
+
+
+def find_configs(names: Iterable[str]) -> list[Path]:
+    """Return the config files of ``--config``: a path, or a name in the bundle such as ``multi_gpu_train.yaml``.
+
+    A config that is not of the bundle is named in the log, since MONAI executes the expressions in it.
+
+    Raises:
+        UsageError: if there is no such file.
+    """
+    folder, found = installed_bundle() / "configs", []
+    for name in names:
+        path = next((path for path in (Path(name).expanduser(), folder / name) if path.is_file()), None)
+        if path is None:
+            own = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.yaml"))
+            near = difflib.get_close_matches(name, own, n=1)
+            raise UsageError("config", f"there is no file {name}", advice=f"did you mean {near[0]}?" if near else "")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            logger.warning("%s is not part of brats3d; the expressions in it are executed", path)
+        found.append(path)
+    return found
 
 
 def unknown_ids(ids: Iterable[str], files: Sequence[str | Path]) -> list[UsageError]:
@@ -207,9 +229,9 @@ def prepare_run(
         set_determinism(seed)
 
 
-def command_line(workflow: str, overrides: Mapping[str, Any]) -> str:
+def command_line(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> str:
     """Return the equivalent ``python -m monai.bundle run`` line."""
-    files = [str(file) for file in config_files(workflow)]
+    files = [str(file) for file in config_files(workflow, overlays)]
     parts = ["python", "-m", "monai.bundle", "run", *(["training"] if workflow in ("train", "pretrain") else [])]
     parts += ["--config_file", files[0] if len(files) == 1 else str(files)]
     for name, value in overrides.items():
@@ -250,17 +272,18 @@ def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
     return " ".join(map(_quoted, words))
 
 
-def run_workflow(workflow: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
+def run_workflow(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> ConfigWorkflow:
     """Run a workflow of the installed bundle in this process.
 
     Args:
         workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
         overrides: id -> value; they are not checked.
+        overlays: config files that follow those of the workflow.
 
     Returns:
         MONAI's workflow, after it has run.
     """
-    files = config_files(workflow)
+    files = config_files(workflow, overlays)
     from monai.bundle import ConfigWorkflow
 
     run = ConfigWorkflow(

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from brats3d import bundle, cli
+from brats3d.cli.command import explain
 from brats3d.config_reader import read_knobs
 from brats3d.errors import DataError, UsageError
+
+RUN = "brats3d.cli.workflow_commands.run_workflow"
 
 
 def one_line(text: str) -> str:
@@ -250,14 +253,14 @@ def test_arguments_of_monais_command_are_refused(run, name: str) -> None:
 def test_an_error_in_a_worker_process_keeps_its_message() -> None:
     traceback = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback:\n  File x\n"
     text = f"{traceback}brats3d.errors.DataError: a: bad\nb: worse\n"
-    assert cli._explain(DataError(text)) == "a: bad\nb: worse"
+    assert explain(DataError(text)) == "a: bad\nb: worse"
 
 
 def test_interruption_exits_130(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_workflow", interrupt)
+    monkeypatch.setattr(RUN, interrupt)
     code, _, err = run("train", tmp_path)
     assert (code, err.strip()) == (130, "brats3d: interrupted")
 
@@ -276,7 +279,7 @@ def test_interruption_exits_130(run, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 )
 def test_values_are_parsed_as_python_or_yaml(monkeypatch: pytest.MonkeyPatch, text: str, value: object) -> None:
     seen: dict[str, object] = {}
-    monkeypatch.setattr(cli, "run_workflow", lambda workflow, overrides: seen.update(overrides))
+    monkeypatch.setattr(RUN, lambda workflow, given, overlays: seen.update(given))
     assert cli.main(["train", "data", "--device", text]) == 0
     assert seen == {"dataset_dir": "data", "device": value}
 
@@ -295,7 +298,7 @@ def test_a_knob_that_is_true_or_false_needs_no_value(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], overrides: dict[str, object]
 ) -> None:
     seen: dict[str, object] = {}
-    monkeypatch.setattr(cli, "run_workflow", lambda workflow, given: seen.update(given))
+    monkeypatch.setattr(RUN, lambda workflow, given, overlays: seen.update(given))
     assert cli.main(["train", "data", *arguments]) == 0
     assert seen == {"dataset_dir": "data", **overrides}
 
@@ -305,7 +308,7 @@ def test_the_printed_command_of_a_flag_can_be_parsed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     seen: dict[str, object] = {}
-    monkeypatch.setattr(cli, "run_workflow", lambda workflow, given: seen.update(given))
+    monkeypatch.setattr(RUN, lambda workflow, given, overlays: seen.update(given))
     assert cli.main(["predict", "data", *arguments]) == 0
     assert seen == {"dataset_dir": "data", "preview": True}
     assert "--preview True" in capsys.readouterr().out
@@ -313,7 +316,7 @@ def test_the_printed_command_of_a_flag_can_be_parsed(
 
 def test_a_flag_before_a_folder_does_not_swallow_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, object] = {}
-    monkeypatch.setattr(cli, "run_workflow", lambda workflow, given: seen.update(given))
+    monkeypatch.setattr(RUN, lambda workflow, given, overlays: seen.update(given))
     assert cli.main(["predict", "--preview", "data"]) == 0
     assert seen == {"dataset_dir": "data", "preview": True}
 
@@ -347,7 +350,7 @@ def test_wrong_use_found_by_the_package_exits_2_and_bad_data_1(run, monkeypatch:
             except ValueError as error:
                 raise RuntimeError("Failed to instantiate") from error  # as MONAI wraps errors
 
-        monkeypatch.setattr(cli, "run_workflow", fail)
+        monkeypatch.setattr(RUN, fail)
         code, _, err = run("train", "data")
         assert (code, one_line(err)) == (expected, "brats3d: error: subject: problem")
 
@@ -359,3 +362,20 @@ def test_output_that_nobody_reads_ends_quietly() -> None:
     done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert done.stderr == ""
+
+
+def test_a_config_is_added_by_its_name_in_the_bundle_or_its_path(run, monkeypatch, log, tmp_path: Path) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr(RUN, lambda workflow, given, overlays: seen.extend(overlays))
+    own = tmp_path / "own.yaml"
+    own.write_text("dropout: 0.1  # fraction of features to drop\n")
+    code, out, _ = run("train", "data", "--config", "multi_gpu_train.yaml", "--config", own, "--dropout", 0.2)
+    bundled = bundle.installed_bundle() / "configs" / "multi_gpu_train.yaml"
+    assert (code, seen) == (0, [bundled, own])
+    assert f"train.yaml', '{bundled}', '{own}']" in out
+    assert "own.yaml is not part of brats3d" in log.text and "multi_gpu_train" not in log.text
+
+
+def test_a_config_that_does_not_exist_is_refused_with_the_nearest_name(run) -> None:
+    code, _, err = run("train", "data", "--config", "multi_gpu_training.yaml")
+    assert code == 2 and "did you mean multi_gpu_train.yaml?" in err

@@ -1,0 +1,1 @@
+from .command import cli as cli, main as main
