@@ -137,7 +137,7 @@ def test_knobs_that_an_overlay_lists_as_unused_are_unknown() -> None:
 
 
 def test_monais_command_repeats_the_cause_of_an_error_last(arguments, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(bundle, "check_knobs", lambda files: None)
+    monkeypatch.setattr("brats3d.bundle.initialize.check_knobs", lambda files: None)
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     arguments("run")
     bundle.check_config(["train.yaml"])

@@ -1,0 +1,88 @@
+"""Run a workflow, or state the command that runs it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brats3d.bundle.workflow_files import config_files
+from brats3d.config_reader import installed_bundle, read_knobs
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigWorkflow
+
+
+def command_line(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> str:
+    """Return the equivalent ``python -m monai.bundle run`` line."""
+    files = [str(file) for file in config_files(workflow, overlays)]
+    parts = ["python", "-m", "monai.bundle", "run", *(["training"] if workflow in ("train", "pretrain") else [])]
+    parts += ["--config_file", files[0] if len(files) == 1 else str(files)]
+    for name, value in overrides.items():
+        parts += [f"--{name}", value if isinstance(value, str) else str(value)]
+    return " ".join(map(_quoted, parts))
+
+
+def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
+    """Return the command that runs a workflow with the settings of an earlier run.
+
+    Knobs at their defaults are omitted, and so are knobs whose default is computed, because it depends on the machine.
+
+    Args:
+        workflow: ``pretrain``, ``train`` or ``evaluate``.
+        settings: knob -> value, with the output_dir. Names that are not knobs are ignored.
+    """
+    import yaml
+
+    defaults = {knob.name: yaml.safe_load(knob.default) for knob in read_knobs(config_files(workflow))}
+    changed = {}
+    for name, value in settings.items():
+        default = defaults.get(name)
+        if isinstance(default, str) and default.startswith("@"):  # the value of another knob
+            default = settings.get(default[1:])
+        computed = isinstance(default, str) and default.startswith("$")
+        if name in defaults and name not in ("dataset_dir", "output_dir") and not computed and value != default:
+            changed[name] = value
+    words = ["brats3d", workflow]
+    if workflow != "pretrain":
+        folder = settings.get("dataset_dir") or "DATASET_DIR"
+        if not isinstance(folder, str):  # brats3d accepts one folder, the configs several
+            return command_line(workflow, {"dataset_dir": folder, "output_dir": settings["output_dir"], **changed})
+        words.append(folder)
+    words += ["--output", settings["output_dir"]]
+    plain = {None: "null", True: "true", False: "false"}
+    for name, value in changed.items():
+        words += [f"--{name}", plain[value] if value is None or isinstance(value, bool) else str(value)]
+    return " ".join(map(_quoted, words))
+
+
+def run_workflow(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> ConfigWorkflow:
+    """Run a workflow of the installed bundle in this process.
+
+    Args:
+        workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
+        overrides: id -> value; they are not checked.
+        overlays: config files that follow those of the workflow.
+
+    Returns:
+        MONAI's workflow, after it has run.
+    """
+    files = config_files(workflow, overlays)
+    from monai.bundle import ConfigWorkflow
+
+    run = ConfigWorkflow(
+        config_file=[str(file) for file in files],
+        workflow_type="infer" if workflow == "predict" else "train",
+        bundle_root=str(installed_bundle()),
+        **overrides,
+    )
+    run.initialize()
+    run.run()
+    run.finalize()
+    return run
+
+
+def _quoted(text: str) -> str:
+    """Quote a word for a shell: in double quotes if it contains single quotes and nothing that a shell would expand."""
+    return f'"{text}"' if "'" in text and not set('"$`!\\') & set(text) else shlex.quote(text)
