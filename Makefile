@@ -1,5 +1,6 @@
 # make demo    a complete run on synthetic cases, in 10 to 25 minutes on two cores
 # make test    every quick test          make test-slow    slow tests
+#                                        make coverage     the quick tests, and the lines that they do not reach
 # make lint    ruff and mypy             make bench        the measurements of benchmarks/, including other tools
 #                                        make consumers    MONAI Label and NVFlare with the bundle
 #
@@ -18,7 +19,7 @@ DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 14
 
-.PHONY: demo test test-slow lint format bench bench-recipes consumers wheel bundle clean
+.PHONY: demo test coverage test-slow lint format bench bench-recipes consumers wheel bundle clean
 
 demo: $(READY)
 	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
@@ -54,6 +55,9 @@ demo: $(READY)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 test: $(READY)
+	$(PYTEST)
+
+coverage: $(READY)
 	$(PYTEST) --cov --cov-report=term
 
 test-slow: $(READY)
