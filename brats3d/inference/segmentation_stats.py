@@ -54,13 +54,16 @@ def describe_segmentation(label: np.ndarray, convention: LabelConvention, header
 
 
 def describe_weights(checkpoint: str | Path | None) -> dict[str, Any] | None:
-    """Return name and SHA-256 of a checkpoint and the origin that its card states; None for random weights."""
+    """Return name and SHA-256 of a checkpoint and the origin that its card states; None for random weights.
+
+    An ensemble has the name of its folder, and the names of its ``members``.
+    """
     if checkpoint is None:
         return None
     path, card = Path(checkpoint), read_card(checkpoint)
-    known = ("config", "seed", "epoch", "iteration", "commit", "trained_on", "scores")
+    known = ("members", "config", "seed", "epoch", "iteration", "commit", "trained_on", "scores")
     return {
-        "file": path.name,
+        "file": path.resolve().name if path.is_dir() else path.name,
         "sha256": weights_digest(path),
         **{key: card[key] for key in known if key in card},
     }

@@ -3,6 +3,7 @@ from .checkpoint_card import (
     last_checkpoint_note as last_checkpoint_note,
     read_card as read_card,
     supports_absent_sequences as supports_absent_sequences,
+    update_card as update_card,
 )
 from .checkpoint_file import (
     read_checkpoint as read_checkpoint,
@@ -10,9 +11,18 @@ from .checkpoint_file import (
     save_checkpoint as save_checkpoint,
     weights_digest as weights_digest,
 )
+from .ensemble import (
+    checkpoint_members as checkpoint_members,
+    single_checkpoint as single_checkpoint,
+    write_ensemble as write_ensemble,
+)
 from .inferers import MAX_VOXELS as MAX_VOXELS, BrainInferer as BrainInferer
 from .instance_norm import with_window_norms as with_window_norms
-from .load_weights import load_weights as load_weights, refuse_mismatch as refuse_mismatch
+from .load_weights import (
+    load_member as load_member,
+    load_weights as load_weights,
+    refuse_mismatch as refuse_mismatch,
+)
 from .loss import DiceBCELoss as DiceBCELoss
 from .memory_estimate import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
 from .onnx_file import check_onnx as check_onnx

@@ -4,40 +4,54 @@ A card has ``modalities`` in order, ``regions`` and ``network_def``, and optiona
 ``scores``, ``best_metric`` (the unrounded score that chose the best weights of a run) and ``absent_sequences`` (true if
 the weights were trained with randomly dropped sequences, so that they work with any subset of their sequences and
 zeros in place of the others).
+
+An ensemble is a folder with such a card, ``ensemble.json``, which also lists its ``members``: checkpoints, as paths
+relative to the folder (:mod:`brats3d.networks.ensemble`). Wherever a checkpoint is read, an ensemble's folder will do.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from brats3d.errors import DataError, NotFoundError
-from brats3d.files import read_json
+from brats3d.files import read_json, write_json
 from brats3d.labels import order_modalities
+
+ENSEMBLE_NAME = "ensemble.json"
+"""The card of an ensemble, in its folder."""
 
 
 def card_path(checkpoint: str | Path) -> Path:
-    """Return the path of a checkpoint's card."""
-    return Path(checkpoint).with_suffix(".json")
+    """Return the path of the card of a checkpoint, or of the folder of an ensemble."""
+    path = Path(checkpoint)
+    return path / ENSEMBLE_NAME if path.is_dir() else path.with_suffix(".json")
 
 
 def read_card(checkpoint: str | Path) -> dict[str, Any]:
-    """Read the card of a checkpoint; the checkpoint itself is not opened.
+    """Read the card of a checkpoint or of an ensemble; the weights are not opened.
+
+    Args:
+        checkpoint: a file, or the folder of an ensemble.
 
     Raises:
         NotFoundError: if the checkpoint or its card is missing.
         DataError: if the card is damaged, lacks a key, or has an invalid value.
     """
     checkpoint, path = Path(checkpoint), card_path(checkpoint)
-    if not checkpoint.is_file():
+    if checkpoint.is_dir():
+        if not path.is_file():
+            advice = _advice_for(checkpoint)
+            raise NotFoundError("checkpoint", f"the folder {checkpoint} has no {path.name}", advice=advice)
+    elif not checkpoint.is_file():
         advice = "train a network first, or pass another file with --checkpoint"
         raise NotFoundError("checkpoint", f"there is no file {checkpoint}", advice=advice)
-    if not path.is_file():
+    elif not path.is_file():
         problem = f"{checkpoint} has no card {path.name} beside it, which lists the sequences that it was trained on"
         raise NotFoundError("checkpoint", problem, advice="copy both files together")
     try:
@@ -46,8 +60,21 @@ def read_card(checkpoint: str | Path) -> dict[str, Any]:
         raise DataError(path, f"damaged ({error})", advice=_ADVICE) from error
     if not isinstance(card, dict):
         raise DataError(path, expected="a mapping", found=card, advice=_ADVICE)
-    _check(card, path)
+    _check(card, path, optional=_OPTIONAL - {"members"} if checkpoint.is_dir() else _OPTIONAL)
     return card
+
+
+def update_card(checkpoint: str | Path, **values: Any) -> None:
+    """Set keys of an existing card, whole or not at all: what is learned about the weights after their training.
+
+    Args:
+        checkpoint: a file, or the folder of an ensemble.
+        values: key -> JSON value.
+
+    Raises:
+        NotFoundError, DataError: as :func:`read_card`.
+    """
+    write_json(card_path(checkpoint), {**read_card(checkpoint), **values})
 
 
 def last_checkpoint_note(folder: str | Path) -> str:
@@ -77,9 +104,15 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
 _ADVICE = "copy the card that was written with the weights"
 
 
-def _check(card: Mapping[str, Any], path: Path) -> None:
+def _advice_for(folder: Path) -> str:
+    """Return advice for a folder that is not an ensemble."""
+    best = folder / "checkpoints" / "best.pt"
+    return f"pass {best}" if best.is_file() else "pass a checkpoint, or the folder of a finished cross-validation"
+
+
+def _check(card: Mapping[str, Any], path: Path, optional: Collection[str]) -> None:
     for name, (is_valid, expected) in _KEYS.items():
-        if name not in card and name in _OPTIONAL:
+        if name not in card and name in optional:
             continue
         if name not in card:
             raise DataError(path, f"{name!r} is missing", expected=expected, advice=_ADVICE)
@@ -131,6 +164,10 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "epoch": (_is_count, "a whole number"),
     "absent_sequences": (lambda value: isinstance(value, bool), "true or false"),
     "best_metric": (lambda value: isinstance(value, float) and math.isfinite(value), "a score"),
+    "members": (
+        lambda value: _is_names(value) and len(value) > 0,
+        'a list of checkpoints, such as ["fold0/checkpoints/best.pt"]',
+    ),
 }
 
-_OPTIONAL = ("patch_size", "epoch", "absent_sequences", "best_metric")
+_OPTIONAL = frozenset({"patch_size", "epoch", "absent_sequences", "best_metric", "members"})

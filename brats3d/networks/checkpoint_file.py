@@ -18,15 +18,23 @@ import torch
 from brats3d.errors import DataError
 from brats3d.files import explain_full_disk, first_line, regular_file_size, write_whole
 from brats3d.networks.checkpoint_card import card_path, last_checkpoint_note, read_card
+from brats3d.networks.ensemble import checkpoint_members
 
 MAX_CHECKPOINT_BYTES = 4 * 2**30
 """Size limit of a file. The shipped weights take 10 MB, the full state of a training run 60 MB."""
 
 
-def weights_digest(path: str | Path) -> str:
-    """Return the SHA-256 of a checkpoint's file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def weights_digest(checkpoint: str | Path) -> str:
+    """Return the SHA-256 of a checkpoint's file, in hexadecimal; of an ensemble, that of its members' digests.
+
+    Raises:
+        NotFoundError, DataError: as :func:`brats3d.networks.checkpoint_members`.
+    """
+    digests = []
+    for member in checkpoint_members(checkpoint):
+        with member.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if Path(checkpoint).is_dir() else digests[0]
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any], card: Mapping[str, Any]) -> None:

@@ -17,21 +17,23 @@ from torch import nn
 from brats3d.errors import DataError, UsageError
 from brats3d.files import first_line
 from brats3d.labels import REGIONS, order_modalities
-from brats3d.networks.checkpoint_card import describe_network
+from brats3d.networks.checkpoint_card import describe_network, read_card
 from brats3d.networks.checkpoint_file import read_checkpoint, weights_digest
+from brats3d.networks.ensemble import checkpoint_members
 
 logger = logging.getLogger("brats3d")
 
 
 def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: Sequence[str]) -> dict[str, Any]:
-    """Load a checkpoint's weights into the network.
+    """Load a checkpoint's weights into the network. Of an ensemble, all members are checked, and the first is loaded.
 
     Weights that were trained for absent sequences can also be loaded into a network of fewer sequences: the parameters
     that read the image then lose the channels of the others.
 
     Args:
         network: receives the weights, in its own precision and on its own device.
-        checkpoint: a plain state dict (best.pt, model.pt) or the state of a run (last.pt); None loads nothing.
+        checkpoint: a plain state dict (best.pt, model.pt), the state of a run (last.pt), or the folder of an ensemble;
+            None loads nothing.
         modalities: the sequences of the network's input channels.
 
     Returns:
@@ -44,6 +46,25 @@ def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: 
     """
     if checkpoint is None:
         return {}
+    members = checkpoint_members(checkpoint)
+    for member in reversed(members):
+        card = load_member(network, member, modalities)
+    if Path(checkpoint).is_dir():
+        card = read_card(checkpoint)
+        logger.info("weights: %s, an ensemble of %d networks", checkpoint, len(members))
+    for member in members:
+        logger.info("weights: %s, sha256 %s", member, weights_digest(member)[:12])
+    known, wanted = card["modalities"], order_modalities(modalities)
+    if list(wanted) != known:
+        logger.info("%s: weights for %s, reduced to %s", checkpoint, ", ".join(known), ", ".join(wanted))
+    return card
+
+
+def load_member(network: nn.Module, checkpoint: str | Path, modalities: Sequence[str]) -> dict[str, Any]:
+    """Load the weights of one file as :func:`load_weights` does, without logging it.
+
+    No weights stay in memory beside those of the network.
+    """
     content, card = read_checkpoint(checkpoint)
     known, wanted = card["modalities"], list(order_modalities(modalities))
     fewer = set(wanted) < set(known) and card.get("absent_sequences", False)
@@ -56,9 +77,6 @@ def load_weights(network: nn.Module, checkpoint: str | Path | None, modalities: 
         network.load_state_dict(fit_weights(content.get("network", content), network, known, wanted))
     except (RuntimeError, ValueError) as error:
         raise DataError(checkpoint, f"the weights do not fit the network ({first_line(error)})") from error
-    logger.info("weights: %s, sha256 %s", checkpoint, weights_digest(checkpoint)[:12])
-    if fewer:
-        logger.info("%s: weights for %s, reduced to %s", checkpoint, ", ".join(known), ", ".join(wanted))
     return card
 
 

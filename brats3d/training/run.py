@@ -12,7 +12,7 @@ from monai.engines import Trainer
 
 from brats3d.errors import DataError
 from brats3d.files import first_line, remove_temporary, writable_folder
-from brats3d.networks import load_weights
+from brats3d.networks import load_weights, single_checkpoint
 from brats3d.training.checkpoints import BEST, restore_run
 from brats3d.training.distributed import let_gloo_finish, refuse_idle_processes
 from brats3d.training.resume import find_run, refuse_changes, run_record, save_record
@@ -71,7 +71,7 @@ def _run(trainer: Trainer, run: RunState, checkpoint: str | Path | None, resume:
         _refuse_different_positions(trainer)
         logger.info("resuming %s after %s", run.output_dir, _position(trainer, run))
     else:
-        load_weights(run.network, checkpoint, run.settings["modalities"])
+        load_weights(run.network, single_checkpoint(checkpoint), run.settings["modalities"])
         logger.info("training in %s; watch it with: tensorboard --logdir %s", run.output_dir, run.output_dir)
     save_record(run, record)
     if _train(trainer, run):
