@@ -26,7 +26,7 @@ from brats3d.data import labels_to_regions
 from brats3d.evaluation import box_with_margin
 from brats3d.evaluation.challenge_rules import RULES
 from brats3d.evaluation.lesions import score_lesions
-from brats3d.inference import RegionRules, apply_region_rules
+from brats3d.postprocessing import RegionRules, apply_region_rules
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ
 
 NAMES = [field.name for field in fields(RegionRules)]

@@ -99,7 +99,7 @@ def config_paths(parser: ConfigParser, files: Sequence[str]) -> list[Path]:
     return [next(path for root in roots if (path := root / "configs" / name).is_file()) for name in files]
 
 
-def config_text(ids: Sequence[str]) -> str:
+def config_text(ids: Sequence[str], values: Sequence[Any] = ()) -> str:
     """Return parts of the config that is being resolved as text.
 
     Two runs have the same parts if their texts are equal: the text includes overrides, and everything that the parts
@@ -107,6 +107,7 @@ def config_text(ids: Sequence[str]) -> str:
 
     Args:
         ids: such as ``["preprocessing", "train#random_transforms"]``.
+        values: further values that the text includes, such as those that a part of the config reads from a file.
 
     Raises:
         RuntimeError: if no config is being resolved.
@@ -119,7 +120,8 @@ def config_text(ids: Sequence[str]) -> str:
         if id_ not in parts:
             parts[id_] = parser.get(id_)
             left += [name.replace("#", "::") for name in _references(parts[id_])]
-    return json.dumps(parts, sort_keys=True, default=str)
+    content = {"config": parts, "values": values} if values else parts
+    return json.dumps(content, sort_keys=True, default=str)
 
 
 def _references(config: Any) -> Iterable[str]:

@@ -88,6 +88,9 @@ RANGES: Mapping[str, Range] = {
 LISTS = ("overlap", "patch_mix")
 """Knobs that may be a list of three numbers, too."""
 
+BY_REGION = ("threshold",)
+"""Knobs that may be a mapping of each region to a number, too."""
+
 PATHS = ("_dir", "checkpoint", "datalist")
 """Endings of the ids that are paths."""
 
@@ -137,6 +140,8 @@ def check_value(knob: Knob, value: Any) -> Any:
         value = WORDS.get(value.strip().lower(), value)
     if knob.name in LISTS and isinstance(value, list | tuple) and len(value) == 3:
         return [check_value(knob, part) for part in value]
+    if knob.name in BY_REGION and isinstance(value, dict):
+        return {region: check_value(knob, part) for region, part in value.items()}
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise UsageError(knob.name, expected="true or false", found=value)

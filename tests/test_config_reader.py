@@ -94,6 +94,15 @@ def test_the_text_of_parts_includes_overrides_and_references(bundle: Path) -> No
     assert text(part={"nested": 2}) != text()
 
 
+def test_a_config_text_includes_values(bundle: Path) -> None:
+    def text(value: object) -> str:
+        built = parser(bundle)
+        built["text"] = {"_target_": "brats3d.config_reader.config_text", "ids": ["part"], "values": [value, "@rate"]}
+        return built.get_parsed_content("text")
+
+    assert text(1) == text(1) != text(2)
+
+
 @pytest.mark.parametrize("call", [lambda: knob_values(["train.yaml"]), lambda: config_text(["part"])])
 def test_outside_a_config_knobs_cannot_be_collected(call) -> None:
     with pytest.raises(RuntimeError, match="no config is being resolved"):

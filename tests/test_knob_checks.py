@@ -35,6 +35,13 @@ def test_a_knob_whose_default_is_a_number_must_be_one(value):
     assert caught.value.expected == "a number, such as 0.5"
 
 
+def test_a_threshold_may_be_one_number_for_each_region():
+    threshold = knob("threshold", "$chosen")
+    assert check_value(threshold, {"WT": "0.4", "ET": 0.5}) == {"WT": 0.4, "ET": 0.5}
+    with pytest.raises(UsageError):
+        check_value(threshold, {"WT": 4})
+
+
 @pytest.mark.parametrize("value", [100, 100.0, "100", "1e2"])
 def test_a_count_is_an_integer(value):
     count = check_value(knob("epochs", "300"), value)

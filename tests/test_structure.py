@@ -28,6 +28,7 @@ ORDER = [
     "evaluation",
     "training",
     "inference",
+    "postprocessing",
     "config_reader",
     "report",
     "knob_checks",

@@ -31,11 +31,13 @@ def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
 
     Args:
         workflow: ``pretrain``, ``train`` or ``evaluate``.
-        settings: knob -> value, with the output_dir. Names that are not knobs are ignored.
+        settings: knob -> value, with the output_dir. Names that are not knobs are ignored. For an evaluation, they are
+            those of the training.
     """
     import yaml
 
-    defaults = {knob.name: yaml.safe_load(knob.default) for knob in read_knobs(config_files(workflow))}
+    files = config_files("train" if workflow == "evaluate" else workflow)
+    defaults = {knob.name: yaml.safe_load(knob.default) for knob in read_knobs(files)}
     changed = {}
     for name, value in settings.items():
         default = defaults.get(name)

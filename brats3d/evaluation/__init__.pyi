@@ -1,11 +1,16 @@
 from .case_scores import score_case as score_case
+from .challenge_rules import RULES as RULES, Rules as Rules
 from .comparison import (
     compare_scores as compare_scores,
     format_comparison as format_comparison,
     save_comparison as save_comparison,
 )
 from .folder_scores import FolderScores as FolderScores, score_folders as score_folders
-from .lesions import box_with_margin as box_with_margin
+from .lesions import (
+    LesionScores as LesionScores,
+    box_with_margin as box_with_margin,
+    score_lesions as score_lesions,
+)
 from .run import run_evaluation as run_evaluation
 from .score_files import Scores as Scores, read_scores as read_scores
 from .score_rows import ScoreRow as ScoreRow, group_by_case as group_by_case, mean_dice_by_case as mean_dice_by_case

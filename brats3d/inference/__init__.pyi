@@ -1,10 +1,5 @@
 from .case_loader import CaseLoader as CaseLoader
 from .eval_step import CatchFailures as CatchFailures, EvalStep as EvalStep
-from .region_rules import (
-    ApplyRegionRulesd as ApplyRegionRulesd,
-    RegionRules as RegionRules,
-    apply_region_rules as apply_region_rules,
-)
 from .run import run_inference as run_inference
 from .save_segmentations import SaveSegmentations as SaveSegmentations
 from .segmentation_stats import describe_segmentation as describe_segmentation, describe_weights as describe_weights

@@ -1,9 +1,10 @@
 """The card beside each checkpoint, a JSON file of the same name that describes the weights and is checked first.
 
 A card has ``modalities`` in order, ``regions`` and ``network_def``, and optionally ``patch_size``, ``epoch``,
-``scores``, ``best_metric`` (the unrounded score that chose the best weights of a run) and ``absent_sequences`` (true if
+``scores``, ``best_metric`` (the unrounded score that chose the best weights of a run), ``absent_sequences`` (true if
 the weights were trained with randomly dropped sequences, so that they work with any subset of their sequences and
-zeros in place of the others).
+zeros in place of the others) and ``postprocessing`` (values chosen for the weights on out-of-fold predictions:
+``{"threshold": {region: number}, "region_rules": {rule: ml}}``).
 
 An ensemble is a folder with such a card, ``ensemble.json``, which also lists its ``members``: checkpoints, as paths
 relative to the folder (:mod:`brats3d.networks.ensemble`). Wherever a checkpoint is read, an ensemble's folder will do.
@@ -148,6 +149,12 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
+def _is_postprocessing(value: Any) -> bool:
+    """Return True for the right form; :mod:`brats3d.postprocessing` knows the valid values."""
+    parts = [value.get(name) for name in ("threshold", "region_rules")] if isinstance(value, dict) else [None]
+    return all(isinstance(part, dict) and all(isinstance(n, int | float) for n in part.values()) for part in parts)
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
@@ -168,6 +175,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_names(value) and len(value) > 0,
         'a list of checkpoints, such as ["fold0/checkpoints/best.pt"]',
     ),
+    "postprocessing": (_is_postprocessing, "a mapping of threshold and region_rules to their values"),
 }
 
-_OPTIONAL = frozenset({"patch_size", "epoch", "absent_sequences", "best_metric", "members"})
+_OPTIONAL = frozenset({"patch_size", "epoch", "absent_sequences", "best_metric", "members", "postprocessing"})

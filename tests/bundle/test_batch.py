@@ -437,6 +437,22 @@ def test_every_case_is_segmented_again_with_other_settings_or_outputs(option, pr
     assert steps == IDS
 
 
+def test_every_case_is_segmented_again_after_other_values_were_chosen_for_the_weights(
+    predict, two_weights, tmp_path, steps
+):
+    weights = Path(shutil.copy(two_weights[0], tmp_path / "model.pt"))
+    card = json.loads(two_weights[0].with_suffix(".json").read_text())
+    for wt_ml in (None, 1, 2):
+        chosen = {"threshold": dict.fromkeys(REGIONS, 0.5), "region_rules": {"min_wt_ml": wt_ml}}
+        more = {"postprocessing": chosen} if wt_ml else {}
+        weights.with_suffix(".json").write_text(json.dumps({**card, **more}))
+        for expected in (IDS, []):
+            del steps[:]
+            code, out, _ = predict("--checkpoint", weights)
+            assert code == 0 and steps == expected
+            assert ("post-processing values" in out, f"min_wt_ml {wt_ml}" in out) == ((wt_ml is not None,) * 2)
+
+
 def test_every_case_is_segmented_again_with_other_weights(predict, tmp_path, steps):
     assert predict("--stats")[0] == 0
     assert predict(weights=1)[0] == 0

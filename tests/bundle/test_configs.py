@@ -128,10 +128,16 @@ def test_train_and_inference_share_network_preprocessing_and_inferer() -> None:
 
 def test_evaluate_and_predict_share_the_postprocessing() -> None:
     evaluate, inference = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("evaluate", "inference"))
-    for shared in ("postprocess", "region_rules"):
+    for shared in ("threshold", "postprocess", "chosen", "region_rules"):
         assert evaluate[shared] == inference[shared], shared
-    (added,) = evaluate["+validate#postprocessing#transforms"]
-    assert added in inference["postprocessing"]["transforms"]
+    transforms = merged(["train.yaml"])["validate"]["postprocessing"]["transforms"]
+    transforms = [t for t in transforms if t["keys"] == "pred"] + evaluate["+validate#postprocessing#transforms"]
+    assert transforms == inference["postprocessing"]["transforms"][: len(transforms)]
+
+
+def test_thresholds_have_the_same_default_in_training_and_prediction() -> None:
+    train, inference = merged(["train.yaml"]), merged(["inference.yaml"])
+    assert inference["threshold"] == f"$@chosen.get('threshold', {train['threshold']})"
 
 
 def test_parts_of_inference_that_other_tools_load_need_only_monai() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from brats3d.labels import REGIONS
+from brats3d.postprocessing import RegionRules
 
 Workflow = Callable[..., ConfigWorkflow]
 
@@ -62,3 +64,46 @@ def test_a_wrong_value_is_refused_by_name(value: str, run: Callable, phantoms: P
     assert code == 2
     assert err.strip().splitlines()[-1].startswith("brats3d: error: min_et_ml: ")
     assert not (tmp_path / "out").exists()
+
+
+CHOSEN = {"threshold": {"TC": 0.5, "WT": 0.3, "ET": 0.7}, "region_rules": {"min_wt_ml": 1, "min_et_total_ml": 0.2}}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A checkpoint whose card has chosen values; its weights cannot be loaded."""
+    card = {"modalities": ["t1", "t1ce", "t2", "flair"], "regions": list(REGIONS), "network_def": {}}
+    (tmp_path / "best.json").write_text(json.dumps({**card, "postprocessing": CHOSEN}))
+    (tmp_path / "best.pt").touch()
+    return tmp_path / "best.pt"
+
+
+@pytest.mark.parametrize("name", ["predict", "evaluate"])
+def test_the_values_of_the_weights_are_used_where_none_is_set(
+    name: str, weights: Path, phantoms: Path, workflow: Workflow
+) -> None:
+    found = workflow(name, dataset_dir=phantoms, checkpoint=weights).parser
+    assert found.get_parsed_content("threshold") == CHOSEN["threshold"]
+    assert found.get_parsed_content("region_rules") == RegionRules(1, 0.1, 0.1, 0.2, 0)
+    options = {"threshold": 0.4, "region_rules#min_wt_ml": 0.3}
+    found = workflow(name, dataset_dir=phantoms, checkpoint=weights, **options).parser
+    assert found.get_parsed_content("threshold") == 0.4
+    assert found.get_parsed_content("region_rules") == RegionRules(0.3, 0.1, 0.1, 0.2, 0)
+
+
+@pytest.mark.parametrize("name", ["predict", "evaluate"])
+def test_the_values_of_other_weights_are_those_of_the_config(name: str, phantoms: Path, workflow: Workflow) -> None:
+    found = workflow(name, dataset_dir=phantoms).parser
+    assert found.get_parsed_content("threshold") == 0.5
+    assert found.get_parsed_content("region_rules") == RegionRules(0.1, 0.1, 0.1, 0, 0)
+
+
+def test_predict_applies_the_values_of_the_weights(weights: Path, phantoms: Path, workflow: Workflow) -> None:
+    built = workflow("predict", dataset_dir=phantoms, checkpoint=weights)
+    image = built.preprocessing({"image": built.parser.get_parsed_content("dataset#data")[0]["image"]})["image"]
+    pred = image.new_full((len(REGIONS), *image.shape[1:]), -5)
+    pred[REGIONS.index("WT"), 2:22, 2:22, 2:22] = -0.5  # a probability of 0.38
+    pred[REGIONS.index("ET"), 2:7, 2:7, 2:7] = 0.5  # 0.62
+    pred[REGIONS.index("TC"), 8:14, 8:14, 8:14] = 5
+    labels = built.postprocessing({"image": image, "pred": pred})["pred"]
+    assert [int((labels == value).sum()) for value in (1, 2, 4)] == [216, 8000 - 216, 0]

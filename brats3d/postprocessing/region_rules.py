@@ -27,14 +27,16 @@ from brats3d.labels import REGIONS
 
 @dataclass(frozen=True)
 class RegionRules:
-    """Volumes below which a component or a hole is an error, in ml; 0 turns a rule off.
+    """Volumes below which a component, a region or a hole is an error, in ml; 0 turns a rule off.
 
     A region that has only small components is kept if they add up to the volume, as in scattered enhancement.
+    ``min_et_total_ml`` is nnU-Net's rule for BraTS: a tumour without enhancement has Dice 0 for a single voxel of ET.
 
     Args:
         min_wt_ml: smaller components of WT become background, and the TC and ET in them.
         min_tc_ml: smaller components of TC become edema, and the ET in them.
         min_et_ml: smaller components of ET become core.
+        min_et_total_ml: all ET of a case becomes core if it has a smaller volume in total.
         max_hole_ml: holes of WT and TC up to this volume are filled.
 
     Raises:
@@ -44,6 +46,7 @@ class RegionRules:
     min_wt_ml: float = 0
     min_tc_ml: float = 0
     min_et_ml: float = 0
+    min_et_total_ml: float = 0
     max_hole_ml: float = 0
 
     def __post_init__(self) -> None:
@@ -80,6 +83,8 @@ def apply_region_rules(regions: NdarrayTensor, rules: RegionRules, voxel_ml: flo
     _remove_small(tc, rules.min_tc_ml / voxel_ml)
     et &= tc
     _remove_small(et, rules.min_et_ml / voxel_ml)
+    if et.sum() < rules.min_et_total_ml / voxel_ml:
+        et[:] = False
     for mask in (wt, tc):
         _fill_small(mask, rules.max_hole_ml / voxel_ml)
     return convert_to_dst_type(masks, regions, dtype=bool)[0]

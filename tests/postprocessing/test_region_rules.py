@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 
 from brats3d.data import labels_to_regions, nest_regions, regions_to_labels
 from brats3d.errors import UsageError
-from brats3d.inference import ApplyRegionRulesd, RegionRules, apply_region_rules
 from brats3d.labels import BRATS2020, REGIONS
+from brats3d.postprocessing import ApplyRegionRulesd, RegionRules, apply_region_rules
 
 TC, WT, ET = (REGIONS.index(region) for region in ("TC", "WT", "ET"))
 CORE, EDEMA, ENHANCING = 1, 2, 4
@@ -74,12 +74,25 @@ def test_scattered_foci_stay_if_they_add_up():
     assert torch.equal(processed(scattered, min_et_ml=0.004), without)
 
 
+def test_all_enhancing_tumour_becomes_core_below_a_total_volume():
+    foci = labels(*TUMOUR[:2], (ENHANCING, box(2, 2, 2)), (ENHANCING, box(4, 4, 4, size=2)))
+    assert torch.equal(processed(foci, min_et_total_ml=0.009), foci), "9 voxels are not less than 0.009 ml"
+    assert torch.equal(processed(foci, min_et_total_ml=0.010), labels(*TUMOUR[:2]))
+    assert torch.equal(processed(foci, voxel_ml=0.002, min_et_total_ml=0.018), foci)
+
+
+def test_the_total_is_that_of_the_components_that_are_left():
+    foci = labels(*TUMOUR[:2], (ENHANCING, box(2, 2, 2)), (ENHANCING, box(4, 4, 4, size=2)))
+    assert torch.equal(processed(foci, min_et_ml=0.002, min_et_total_ml=0.009), labels(*TUMOUR[:2]))
+
+
 @pytest.mark.parametrize(
     ("rule", "left"),
     [
         ("min_wt_ml", labels()),
         ("min_tc_ml", labels(TUMOUR[0])),
         ("min_et_ml", labels(*TUMOUR[:2])),
+        ("min_et_total_ml", labels(*TUMOUR[:2])),
     ],
 )
 def test_a_whole_region_can_be_removed(rule, left):
@@ -148,7 +161,7 @@ def test_regions_need_three_channels():
 
 
 REGION_ARRAYS = arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=5).map(lambda shape: (3, *shape)))
-RULES = st.builds(RegionRules, *[st.sampled_from([0, 0.001, 0.002, 0.003, 0.01])] * 4)
+RULES = st.builds(RegionRules, *[st.sampled_from([0, 0.001, 0.002, 0.003, 0.01])] * 5)
 
 
 @given(REGION_ARRAYS, RULES)
