@@ -26,8 +26,8 @@ from brats3d.data import labels_to_regions
 from brats3d.evaluation import box_with_margin
 from brats3d.evaluation.challenge_rules import RULES
 from brats3d.evaluation.lesions import score_lesions
-from brats3d.postprocessing import RegionRules, apply_region_rules
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ
+from brats3d.postprocessing import RegionRules, apply_region_rules
 
 NAMES = [field.name for field in fields(RegionRules)]
 SIZES = (0.02, 0.05, 0.1, 0.2, 0.5)
