@@ -11,6 +11,13 @@ from .lesions import (
     box_with_margin as box_with_margin,
     score_lesions as score_lesions,
 )
+from .probabilities import (
+    PROBABILITIES as PROBABILITIES,
+    BatchProbabilities as BatchProbabilities,
+    SaveProbabilities as SaveProbabilities,
+    read_probabilities as read_probabilities,
+    write_probabilities as write_probabilities,
+)
 from .run import run_evaluation as run_evaluation
 from .score_files import Scores as Scores, read_scores as read_scores
 from .score_rows import ScoreRow as ScoreRow, group_by_case as group_by_case, mean_dice_by_case as mean_dice_by_case

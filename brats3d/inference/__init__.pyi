@@ -1,3 +1,4 @@
+from .averaging import Averaging as Averaging
 from .case_loader import CaseLoader as CaseLoader
 from .eval_step import CatchFailures as CatchFailures, EvalStep as EvalStep
 from .run import run_inference as run_inference

@@ -11,6 +11,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
 from brats3d.files import Failures
+from brats3d.inference.averaging import Averaging
 from brats3d.inference.stitching import Stitcher
 from brats3d.networks import autocast, check_flag, compute_dtype
 
@@ -24,14 +25,16 @@ class EvalStep:
     Args:
         amp: run the network in bfloat16 where that is safe (torch.autocast); False = float32 throughout.
         stitcher: chooses the device for stitching.
+        averaging: averages several passes; None = one pass.
 
     Raises:
         UsageError: if ``amp`` is not a bool.
     """
 
-    def __init__(self, amp: bool = True, stitcher: Stitcher | None = None) -> None:
+    def __init__(self, amp: bool = True, stitcher: Stitcher | None = None, averaging: Averaging | None = None) -> None:
         self.amp = check_flag("amp", amp)
         self.stitcher = stitcher or Stitcher()
+        self.averaging = averaging or Averaging()
 
     def __call__(self, engine: Evaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Predict the logits of a batch.
@@ -50,9 +53,14 @@ class EvalStep:
         def logits_of(window: torch.Tensor) -> torch.Tensor:
             return engine.network(window).float()
 
-        with engine.mode(engine.network), autocast(image.device, self.amp):
-            dtype = compute_dtype(image.device, self.amp)
-            pred = self.stitcher(engine.inferer, image, logits_of, engine.network, dtype)
+        def predict(volume: torch.Tensor) -> torch.Tensor:
+            # A context for each pass: autocast keeps copies of the weights, which may be another network's in the next.
+            with autocast(volume.device, self.amp):
+                dtype = compute_dtype(volume.device, self.amp)
+                return self.stitcher(engine.inferer, volume, logits_of, engine.network, dtype)
+
+        with engine.mode(engine.network):
+            pred = self.averaging(predict, image, engine.network)
         if pred.device != image.device:
             output = engine.state.output
             engine.state.output = {key: None if t is None else t.to(pred.device) for key, t in output.items()}

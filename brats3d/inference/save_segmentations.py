@@ -22,6 +22,7 @@ from ignite.engine import Engine, Events
 from brats3d import __version__
 from brats3d.cases import item_to_case, name_some, region_volumes_ml
 from brats3d.errors import UsageError
+from brats3d.evaluation import PROBABILITIES, BatchProbabilities
 from brats3d.files import (
     PREDICTIONS_NAME,
     ChangedFileError,
@@ -64,6 +65,8 @@ class SaveSegmentations:
         cases: the datalist items, with the files of each case.
         preview: also write ``<case_id>.png``, a picture of the slice with the most tumour.
         stats: also write ``<case_id>.json``, see :func:`brats3d.inference.describe_segmentation`.
+        probabilities: also write ``probabilities/<case_id>.npz``, see :mod:`brats3d.evaluation.probabilities`; those of
+            a raw case are in BraTS space.
         checkpoint: the weights. With None (random weights), no case is ever skipped.
         settings: a text of all other settings that a segmentation depends on, see
             :func:`brats3d.config_reader.config_text`.
@@ -81,6 +84,7 @@ class SaveSegmentations:
         cases: Sequence[Mapping[str, Any]],
         preview: bool = False,
         stats: bool = False,
+        probabilities: bool = False,
         checkpoint: str | Path | None = None,
         settings: str = "",
         failures: Failures | None = None,
@@ -104,11 +108,14 @@ class SaveSegmentations:
         self._state = OutputState()
         self._sources: dict[str, dict[str, Any]] = {}
         self._made_from: dict[str, str] = {}
+        self._probabilities = BatchProbabilities() if probabilities else None
         self._previews = Previews(self.images, self.modalities, self.convention)
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
         engine.add_event_handler(Events.STARTED, self._started)
+        if self._probabilities is not None:
+            self._probabilities.attach(engine)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     @property
@@ -132,14 +139,14 @@ class SaveSegmentations:
                 written by brats3d or was changed since; if the folder holds a segmentation of every case and brats3d
                 never wrote to it; or if other images have the name of a case and ``failures`` is None.
         """
-        writable_folder(self.output_dir)
-        if any("/" in name for case_id in self.images for name in self._names(case_id)):
-            writable_folder(self.output_dir / BRATS_SPACE)
+        names = {case_id: self._names(case_id) for case_id in self.images}
+        folders = {self.output_dir} | {(self.output_dir / name).parent for each in names.values() for name in each}
+        for folder in sorted(folders):
+            writable_folder(folder)
         files = WrittenFiles(self.output_dir, shard_file_name(PREDICTIONS_NAME, self.shard))
         self._weights = describe_weights(self.checkpoint)
         self._sources = self._inputs()
         self._made_from = self._digests()
-        names = {case_id: self._names(case_id) for case_id in self.images}
         self._state = compare_output(files, names, self._sources, self._made_from if skip_done else {})
         for case_id, problem in self._state.taken.items():
             if self.failures is None:
@@ -155,7 +162,8 @@ class SaveSegmentations:
                 self.output_dir,
             )
         left = self.images.keys() - self._state.cases
-        remove_temporary(self.output_dir, {name for case_id in left for name in names[case_id]})
+        for folder in folders:
+            remove_temporary(folder, {Path(name).name for case_id in left for name in names[case_id]})
         self._files = files
         return self._state.done | self.kept
 
@@ -189,12 +197,9 @@ class SaveSegmentations:
             self._warn_of_kept([case_id])
             return
         if self.preview:
-            try:
-                self._previews.draw(self.output_dir / f"{case_id}.png", case_id, label, write)
-            except OSError:  # such as a full disk
-                raise
-            except Exception as error:  # the segmentation is written; it does not fail for a picture
-                logger.warning("%s: no preview: %s", case_id, first_line(error))
+            self._draw(case_id, label, write)
+        if self._probabilities is not None:
+            self._probabilities.write(case_id, next(iter(self.images[case_id].values())), self.output_dir, write)
         if self.stats:
             write_json(self.output_dir / f"{case_id}.json", self._describe(case_id, native, header), write)
         volumes = region_volumes_ml(native, self.convention, header.voxel_ml)
@@ -218,6 +223,14 @@ class SaveSegmentations:
         write_segmentation(self.output_dir / BRATS_SPACE / path.name, label, like, name, write)
         return native, header
 
+    def _draw(self, case_id: str, label: np.ndarray, write: Writer) -> None:
+        try:
+            self._previews.draw(self.output_dir / f"{case_id}.png", case_id, label, write)
+        except OSError:  # such as a full disk
+            raise
+        except Exception as error:  # the segmentation is written; it does not fail for a picture
+            logger.warning("%s: no preview: %s", case_id, first_line(error))
+
     def _write_dicom_seg(self, case_id: str, label: np.ndarray, header: Header, write: Writer) -> None:
         """Write the segmentation of a DICOM series as DICOM SEG: last, since not every series can be referred to."""
         if self.raw_scans is not None and (files := self.raw_scans.dicom_files(case_id)):
@@ -229,6 +242,7 @@ class SaveSegmentations:
         """Return the names of the files to write for a case, relative to the output folder."""
         suffixes = [".nii.gz", *([".png"] if self.preview else []), *([".json"] if self.stats else [])]
         names = [case_id + suffix for suffix in suffixes]
+        names += [f"{PROBABILITIES}/{case_id}.npz"] if self._probabilities is not None else []
         if self.raw_scans is not None and case_id in self.raw_scans:
             names.append(f"{BRATS_SPACE}/{case_id}.nii.gz")
             names += [f"{case_id}.seg.dcm"] if self.raw_scans.dicom_files(case_id) else []

@@ -202,5 +202,5 @@ def test_where_one_network_is_needed_an_ensemble_is_refused(ensemble):
 def test_keys_are_added_to_the_card_of_an_ensemble_and_of_a_checkpoint(ensemble):
     for path in (ensemble, checkpoint_members(ensemble)[0]):
         before = read_card(path)
-        update_card(path, postprocessing={"threshold": 0.4})
-        assert read_card(path) == {**before, "postprocessing": {"threshold": 0.4}}
+        update_card(path, remark={"text": "a"})
+        assert read_card(path) == {**before, "remark": {"text": "a"}}
