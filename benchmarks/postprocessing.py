@@ -1,45 +1,56 @@
-"""Scores with various values of ``region_rules``, the post-processing of ``inference.yaml``.
+"""Scores with various values of ``region_rules``, the post-processing of ``inference.yaml``, and with chosen ones.
 
-    python benchmarks/postprocessing.py [--set second] [--cases 24] [--checkpoint FILE] [--cache DIR] [--record]
+    python benchmarks/postprocessing.py [--choose] [--set second] [--cases 24] [--checkpoint FILE] [--cache DIR]
+        [--record]
 
-The sets are those of ``selection.py``. The first row has no rules. "False" counts the predicted components that touch
-no lesion, and "missed" the lesions that no component touches, by the rules of BraTS 2023, summed over the cases; "ms"
-is the median CPU time of the rules for a case.
+The sets are those of ``selection.py``. With ``--choose``, the cases are dealt to four folds, the values are chosen as
+``brats3d crossval`` does, and each fold is scored with those of the other three; no fold was trained on, since the
+weights have seen no such case.
+
+Without ``--choose``, each row is one set of values. The first row has no rules. "False" counts the predicted components
+that touch no lesion, and "missed" the lesions that no component touches, by the rules of BraTS 2023, summed over the
+cases; "ms" is the median CPU time of the rules for a case.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections import defaultdict
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from machine import rows, show
-from selection import CACHE, SETS, load_case, predictor_of
-from workflows import workflow_of
+from selection import CACHE, SETS, load_case, logits_of, predictor_of
 
-from brats3d.bundle import installed_bundle
+from brats3d.bundle import default_postprocessing, installed_bundle
 from brats3d.data import labels_to_regions
-from brats3d.evaluation import box_with_margin
-from brats3d.evaluation.challenge_rules import RULES
-from brats3d.evaluation.lesions import score_lesions
+from brats3d.evaluation import RULES, box_with_margin, score_lesions
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ
-from brats3d.postprocessing import RegionRules, apply_region_rules
+from brats3d.postprocessing import (
+    OutOfFoldCase,
+    PostprocessingChoice,
+    PostprocessingValues,
+    RegionRules,
+    apply_region_rules,
+    choose_postprocessing,
+)
 
 NAMES = [field.name for field in fields(RegionRules)]
 SIZES = (0.02, 0.05, 0.1, 0.2, 0.5)
 HOLES = (0.05, 1.0)
+FOLDS = 4
 
 
 def grid() -> list[RegionRules]:
     """Return no rules, each rule alone, one volume for all components, and the rules of ``inference.yaml``."""
     alone = [RegionRules(**{name: ml}) for name in NAMES for ml in (HOLES if name == "max_hole_ml" else SIZES)]
     together = [RegionRules(ml, ml, ml) for ml in SIZES]
-    chosen = workflow_of("predict").parser.get_parsed_content("region_rules")
-    return list(dict.fromkeys([RegionRules(), *alone, *together, chosen]))
+    return list(dict.fromkeys([RegionRules(), *alone, *together, default_postprocessing().rules]))
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Score:
 
 def score(pred: np.ndarray, ref: np.ndarray) -> Score:
     """Score a region, bool (H, W, D) with voxels of 1 mm³."""
-    lesions = score_lesions(pred, ref, (1, 1, 1), RULES["brats2023"], whole_mm=0)
+    lesions = score_lesions(pred, ref, (1, 1, 1), RULES["brats2023"], distances=False)
     total = pred.sum() + ref.sum()
     dice = 2 * (pred & ref).sum() / total if total else 1.0
     false_ml = 0.0 if ref.any() else pred.sum() / 1000
@@ -97,14 +108,57 @@ def _cells(regions: list[list[Score]]) -> list[str]:
     return [*dice, *lesion_dice, false, missed, f"{sum(score.false_ml for score in regions[-1]):.2f}"]
 
 
+def choose(options: argparse.Namespace, folder: Path) -> tuple[PostprocessingChoice, float]:
+    """Choose values on probabilities that are written to a folder; return the choice and the CPU seconds per case."""
+    logits, cases = logits_of(options.checkpoint), []
+    for number in range(options.cases):
+        image, label = load_case(options.set, number, options.cache)
+        files = folder / f"{number}.npz", folder / f"{number}.nii.gz"
+        np.savez_compressed(files[0], probabilities=logits(image).sigmoid().half().numpy())
+        nib.save(nib.Nifti1Image(label[0].numpy(), np.eye(4)), files[1])
+        cases.append(OutOfFoldCase(str(number), number % FOLDS, *files, BRATS2020.name))
+    start = time.process_time()
+    choice = choose_postprocessing(cases, default_postprocessing(), workers=1)
+    return choice, (time.process_time() - start) / len(cases)
+
+
+def describe_choice(choice: PostprocessingChoice, seconds: float) -> list[str]:
+    """Format the scores before and after, and the values that differ from the default."""
+    cells: list[list[object]] = []
+    for name, scores in choice.scores.items():
+        measures = [[f"{getattr(scores[r], m):.3f}" for r in REGIONS_TO_READ] for m in ("dice", "lesion_dice")]
+        cells.append([name, *measures[0], *measures[1]])
+    header = ["post-processing", *REGIONS_TO_READ, *(f"lesion-wise {region}" for region in REGIONS_TO_READ)]
+    lines = [f"- chosen on all cases: {_changes(choice.values, choice.default)}"]
+    lines += [
+        f"- chosen without fold {fold}: {_changes(values, choice.default)}" for fold, values in choice.by_fold.items()
+    ]
+    return [*rows(header, cells), "", *lines, f"- {seconds:.1f} s of CPU time for each case"]
+
+
+def _changes(values: PostprocessingValues, default: PostprocessingValues) -> str:
+    before, after = (
+        {**{f"threshold {region}": number for region, number in each["threshold"].items()}, **each["region_rules"]}
+        for each in (default.to_json(), values.to_json())
+    )
+    return ", ".join(f"{name} {after[name]:g}" for name in after if after[name] != before[name]) or "the default"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--set", choices=SETS, default="second")
     parser.add_argument("--cases", type=int, default=24)
     parser.add_argument("--checkpoint", type=Path, default=installed_bundle() / "models" / "model.pt")
     parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--choose", action="store_true")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
+    if options.choose:
+        with tempfile.TemporaryDirectory() as folder:
+            table = describe_choice(*choose(options, Path(folder)))
+        title = f"Chosen on {FOLDS} folds: {options.cases} cases of {options.set}"
+        show("postprocessing", title, table, options.record)
+        return
     cells = measure(options)
     header = [*NAMES, *REGIONS_TO_READ, *(f"lesion-wise {region}" for region in REGIONS_TO_READ)]
     header += ["false WT TC ET", "missed WT TC ET", "false ET, ml", "ms"]

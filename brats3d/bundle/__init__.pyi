@@ -1,3 +1,4 @@
+from .default_postprocessing import default_postprocessing as default_postprocessing
 from .initialize import (
     check_command_line as check_command_line,
     check_config as check_config,
