@@ -137,10 +137,7 @@ def describe_choice(choice: PostprocessingChoice, seconds: float) -> list[str]:
 
 
 def _changes(values: PostprocessingValues, default: PostprocessingValues) -> str:
-    before, after = (
-        {**{f"threshold {region}": number for region, number in each["threshold"].items()}, **each["region_rules"]}
-        for each in (default.to_json(), values.to_json())
-    )
+    before, after = default.by_name(), values.by_name()
     return ", ".join(f"{name} {after[name]:g}" for name in after if after[name] != before[name]) or "the default"
 
 

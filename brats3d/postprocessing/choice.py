@@ -88,4 +88,7 @@ def read_choice(path: str | Path) -> PostprocessingChoice:
 
 
 def _scores(content: Mapping[str, Any]) -> MeanScores:
-    return MeanScores(float(content["dice"]), float(content["lesion_dice"]))
+    scores = MeanScores(float(content["dice"]), float(content["lesion_dice"]))
+    if not all(0 <= score <= 1 for score in asdict(scores).values()):
+        raise ValueError(f"a score outside 0 to 1: {content}")
+    return scores

@@ -32,6 +32,11 @@ class PostprocessingValues:
         limits = np.array(self.thresholds, probs.dtype)[:, None, None, None]
         return apply_region_rules(probs >= limits, self.rules, voxel_ml)
 
+    def by_name(self) -> dict[str, float]:
+        """Return ``{"threshold TC": number, ..., "min_wt_ml": ml, ...}``."""
+        thresholds = {f"threshold {region}": n for region, n in zip(REGIONS, self.thresholds, strict=True)}
+        return {**thresholds, **asdict(self.rules)}
+
     def to_json(self) -> dict[str, Any]:
         """Return ``{"threshold": {region: number}, "region_rules": {rule: ml}}``."""
         return {

@@ -14,6 +14,7 @@ from brats3d.errors import DataError, NotFoundError
 from brats3d.evaluation import ScoreRow, group_by_case, mean_dice_by_case, read_scores
 from brats3d.files import read_json
 from brats3d.labels import MODALITIES, order_modalities
+from brats3d.postprocessing import PostprocessingChoice, read_choice
 from brats3d.report.curves import read_scalars
 
 _ADVICE = "restore the file, or remove it"
@@ -33,6 +34,7 @@ class Run:
         curves: TensorBoard tag -> (iteration, value) pairs.
         scored_at: modification time of metrics.json, which may be that of a copy.
         remarks: what the folder lacks, and what to do about it.
+        postprocessing: the chosen values of post-processing, from postprocessing.json; None if there are none.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Run:
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(hash=False)
     scored_at: datetime
     remarks: tuple[str, ...] = ()
+    postprocessing: PostprocessingChoice | None = None
 
     @cached_property
     def by_case(self) -> dict[str, dict[str, ScoreRow]]:
@@ -73,6 +76,7 @@ def read_run(run_dir: str | Path) -> Run:
     content = read_scores(scores)
     settings, card, remarks = {}, {}, []
     curves: Mapping[str, Sequence[tuple[int, float]]] = {}
+    postprocessing = None
     if (path := folder / "settings.json").is_file():
         settings = _read_mapping(path)
     else:
@@ -80,6 +84,11 @@ def read_run(run_dir: str | Path) -> Run:
     try:
         if (path := folder / "checkpoints" / "best.json").is_file():
             card = _read_mapping(path)
+    except DataError as error:
+        remarks.append(str(error))
+    try:
+        if (path := folder / "postprocessing.json").is_file():
+            postprocessing = read_choice(path)
     except DataError as error:
         remarks.append(str(error))
     try:
@@ -96,6 +105,7 @@ def read_run(run_dir: str | Path) -> Run:
         curves=curves,
         scored_at=datetime.fromtimestamp(scores.stat().st_mtime, UTC),
         remarks=tuple(remarks),
+        postprocessing=postprocessing,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from brats3d.evaluation.score_rows import ScoreRow
 from brats3d.evaluation.summary import MEASURES, summarise
 from brats3d.labels import REGION_COLOURS, REGIONS_TO_READ
+from brats3d.postprocessing import COMPARED, MeanScores, PostprocessingChoice, PostprocessingValues, RegionRules
 from brats3d.report.charts import draw_boxes
 from brats3d.report.failed_regions import find_failed_regions
 from brats3d.report.gallery import ShownCase
@@ -230,3 +231,22 @@ def test_a_run_of_one_case_has_no_ranks(content):
 )
 def test_numbers_have_the_digits_of_their_measure(value, measure, text):
     assert format_number(value, measure) == text
+
+
+def test_chosen_post_processing_is_shown_before_and_after_with_the_values_of_each_fold(content):
+    default = PostprocessingValues((0.5, 0.5, 0.5), RegionRules(0.1, 0.1, 0.1))
+    chosen = PostprocessingValues((0.5, 0.4, 0.5), RegionRules(1, 0.1, 0.1))
+    numbers = {name: 0.1 * (number + 1) for number, name in enumerate(COMPARED)}
+    scores = {name: {r: MeanScores(n, n + 0.5) for r in REGIONS_TO_READ} for name, n in numbers.items()}
+    choice = PostprocessingChoice(chosen, default, {0: default, 1: chosen}, 12, scores)
+    page = Page(render_page(replace(content, run=replace(content.run, postprocessing=choice))))
+    (table,) = (table for table in page.tables if table[1][:2] == ["region", "none"])
+    assert table[2] == ["WT", "0.100", "0.200", "0.300", "0.600", "0.700", "0.800"]
+    (values,) = (table for table in page.tables if table[0][0] == "value")
+    assert values[0] == ["value", "default", "chosen", "without fold 0", "without fold 1"]
+    assert ["threshold WT", "0.5", "0.4", "0.5", "0.4"] in values and ["min_wt_ml", "0.1", "1", "0.1", "1"] in values
+    assert {"id": "postprocessing"} in page.all("section")
+
+
+def test_without_chosen_post_processing_there_is_no_section_of_it(content):
+    assert {"id": "postprocessing"} not in Page(render_page(content)).all("section")

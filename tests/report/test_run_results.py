@@ -36,6 +36,13 @@ def test_a_damaged_card_is_remarked(run_dir):
     assert "best.json" in read_run(run_dir).remarks[0]
 
 
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_damaged_results_of_chosen_post_processing_are_remarked(run_dir, content):
+    (run_dir / "postprocessing.json").write_text(content)
+    run = read_run(run_dir)
+    assert "postprocessing.json" in run.remarks[0] and run.postprocessing is None
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(NotFoundError) as caught:
         read_run(tmp_path / "gone")
