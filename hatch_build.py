@@ -18,10 +18,11 @@ BUNDLE = Path(__file__).parent / "bundle"
 
 
 def write_json_configs(folder: Path) -> list[Path]:
-    """Write ``NAME.json`` to the folder for each ``NAME.yaml`` of the bundle."""
+    """Write ``NAME.json`` to the folder for each ``NAME.yaml`` of the bundle, which may lie in a folder of its own."""
     written = []
-    for path in sorted((BUNDLE / "configs").glob("*.yaml")):
-        written.append(folder / f"{path.stem}.json")
+    for path in sorted((BUNDLE / "configs").rglob("*.yaml")):
+        written.append((folder / path.relative_to(BUNDLE / "configs")).with_suffix(".json"))
+        written[-1].parent.mkdir(exist_ok=True)
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         written[-1].write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return written
@@ -43,7 +44,8 @@ class JsonConfigs(BuildHookInterface):
         """Name the files to include."""
         self._folder = TemporaryDirectory()
         for path in write_json_configs(Path(self._folder.name)):
-            build_data["force_include"][str(path)] = f"brats3d/_bundle/configs/{path.name}"
+            name = path.relative_to(self._folder.name).as_posix()
+            build_data["force_include"][str(path)] = f"brats3d/_bundle/configs/{name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the files."""

@@ -2,6 +2,7 @@
 
     python benchmarks/equal_minutes.py networks [--minutes 15] [--seeds 1]
     python benchmarks/equal_minutes.py recipes  [--minutes 15] [--seeds 3] [--only default "batch Dice" ...]
+    python benchmarks/equal_minutes.py overlays [--size small --patch 32 --minutes 1 --seeds 3]
 
 Every contender is ``train.yaml`` with a few ids changed: same cases, order, patches and optimizer, and a learning rate
 that falls to 0 at the end. On the CPU the minutes are processor time of the training thread and of the thread that
@@ -12,6 +13,9 @@ Results of single trainings are kept in ``--folder``, so that an interrupted com
 nnU-Net's network is the one that its planner chooses for these patches (PlainConvUNet, 32 to 320 features, two
 convolutions per stage), from nnU-Net's own package; it is included if that is installed (the Makefile's
 ``.venv-peers``). The zoo's network is the SegResNet of ``brats_mri_segmentation``.
+
+``overlays`` compares the networks of ``bundle/configs/networks``. DynUNet gets as many stages as nnU-Net would plan for
+the patch, and SwinUNETR patches of at least 64³. The last column scores seed 0 by sliding windows of the patch's size.
 """
 
 from __future__ import annotations
@@ -30,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import COMMIT, describe, rows, show
+from machine import COMMIT, describe, peak_kib, rows, show
 from workflows import workflow_of
 
+from brats3d.bundle import installed_bundle
 from brats3d.files import write_json
 from brats3d.phantoms import write_phantoms
 
@@ -51,8 +56,7 @@ def unet(channels: tuple[int, ...]) -> Ids:
 
 def nnunet(patch: int) -> Ids:
     """Return the network that nnU-Net plans: it halves while at least four voxels are left."""
-    stages = 1 + next(n for n in itertools.count() if patch >> (n + 1) < 4 or patch % 2 ** (n + 1))
-    stages = min(stages, len(FEATURES))
+    stages = stages_for(patch)
     return {
         "network_def": {
             "_target_": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -72,6 +76,29 @@ def nnunet(patch: int) -> Ids:
             "nonlin_kwargs": {"inplace": True},
         }
     }
+
+
+def stages_for(patch: int) -> int:
+    """Return the stages that nnU-Net plans: it halves while at least four voxels are left."""
+    stages = 1 + next(n for n in itertools.count() if patch >> (n + 1) < 4 or patch % 2 ** (n + 1))
+    return min(stages, len(FEATURES))
+
+
+def overlays(patch: int) -> dict[str, Ids]:
+    """Return the networks of the overlays by their class, DynUNet with the stages for the patch."""
+    import yaml
+
+    found: dict[str, Ids] = {}
+    for file in sorted((installed_bundle() / "configs" / "networks").glob("*.yaml")):
+        network = yaml.safe_load(file.read_text())["network_def"]
+        if network["_target_"] == "DynUNet":
+            for name in ("kernel_size", "strides", "filters"):
+                network[name] = network[name][: stages_for(patch)]
+            network["upsample_kernel_size"] = network["strides"][1:]
+            network["deep_supr_num"] = min(network["deep_supr_num"], stages_for(patch) - 2)
+        smallest = {"patch_size": [max(patch, 64)] * 3} if network["_target_"] == "SwinUNETR" else {}
+        found[f"{network['_target_']} ({file.name})"] = {"network_def": network, **smallest}
+    return found
 
 
 def segresnet() -> Ids:
@@ -96,6 +123,8 @@ def contenders(comparison: str, patch: int, batch: int) -> dict[str, Ids]:
         if importlib.util.find_spec("dynamic_network_architectures"):
             found["nnU-Net, PlainConvUNet"] = nnunet(patch)
         return found
+    if comparison == "overlays":
+        return {"UNet (default)": {}, **overlays(patch)}
     focal = {"_target_": "monai.losses.DiceFocalLoss", "sigmoid": True, "smooth_nr": 1.0, "smooth_dr": 1.0}
     return {
         "default": {},
@@ -208,11 +237,14 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     losses: list[float] = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
     trainer.run()
-    evaluator.run()
-    scores = evaluator.state.metric_details["val_mean_dice"]
-    dice = {region: statistics.mean(row.dice for row in scores if row.region == region) for region in REGIONS}
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else peak_kib() / 2**10
+    dice = score(evaluator)
+    if by_windows := options.comparison == "overlays" and seed == 0:
+        evaluator.inferer.window = list(ids["patch_size"])
     steps = trainer.state.iteration
     return {
+        **({"windows": statistics.mean(score(evaluator).values())} if by_windows else {}),
+        "peak_mib": peak,
         "dice": dice,
         "mean": statistics.mean(dice.values()),
         "steps": steps,
@@ -221,6 +253,13 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
         "loss": statistics.mean(losses[-50:]),
         "parameters": sum(p.numel() for p in workflow.network_def.parameters()),
     }
+
+
+def score(evaluator: Any) -> dict[str, float]:
+    """Return the mean Dice of each region on the held-out cases."""
+    evaluator.run()
+    scores = evaluator.state.metric_details["val_mean_dice"]
+    return {region: statistics.mean(row.dice for row in scores if row.region == region) for region in REGIONS}
 
 
 def _train_yaml() -> dict[str, Any]:
@@ -265,7 +304,7 @@ def spread(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("comparison", choices=["networks", "recipes"])
+    parser.add_argument("comparison", choices=["networks", "recipes", "overlays"])
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cases", type=int, default=24)
@@ -328,7 +367,12 @@ def main() -> None:
                 spread([each["mean"] for each in runs]),
             ]
         )
+        if options.comparison == "overlays":
+            sizes = [round(statistics.mean(each["steps"] for each in runs)), max(e["peak_mib"] for e in runs) / 2**10]
+            cells[-1] += [runs[0]["windows"], *sizes]
     header = ["", "parameters, million", "patches/s", "million voxels/s", *REGIONS, "mean Dice"]
+    if options.comparison == "overlays":
+        header += ["mean Dice, windows", "steps", "peak memory, GiB"]
     what = "processor minutes" if options.device == "cpu" else "minutes"
     title = (
         f"{options.comparison.capitalize()} at equal minutes: {options.minutes:g} {what} each, {options.device}, "

@@ -11,6 +11,7 @@ from .checkpoint_file import (
     save_checkpoint as save_checkpoint,
     weights_digest as weights_digest,
 )
+from .deep_supervision import deep_loss as deep_loss, split_resolutions as split_resolutions
 from .ensemble import (
     checkpoint_members as checkpoint_members,
     single_checkpoint as single_checkpoint,
@@ -38,5 +39,6 @@ from .window_size import (
     BRAIN as BRAIN,
     check_window as check_window,
     compare_windows as compare_windows,
+    size_multiple as size_multiple,
     trained_patch_size as trained_patch_size,
 )

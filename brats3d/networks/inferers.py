@@ -19,13 +19,10 @@ from monai.data.utils import dense_patch_slices
 from monai.inferers import Inferer, SlidingWindowInferer
 
 from brats3d.networks.instance_norm import Axis, statistics_of
-from brats3d.networks.window_size import BRAIN, check_window
+from brats3d.networks.window_size import BRAIN, MULTIPLE, check_window
 
 MAX_VOXELS = 8 * 128**3
 """Largest volume for one pass, which then needs eight times the memory of a window. Larger volumes use windows."""
-
-MULTIPLE = 16
-"""The network halves each axis four times, so that the number of voxels must be a multiple of this."""
 
 
 class BrainInferer(Inferer):
@@ -39,9 +36,11 @@ class BrainInferer(Inferer):
         window: ``brain``, or the size of the sliding windows, which replaces that of ``windows``.
         patch_size: size of the patches that the weights were trained on, which replaces the size of ``windows`` if
             ``window`` is ``brain``; None keeps it.
+        multiple: the sides of the network's input must be multiples of it (:func:`brats3d.networks.size_multiple`).
 
     Raises:
-        UsageError: if ``window`` is neither ``brain`` nor three multiples of 16 of at least 32.
+        UsageError: if ``window`` is neither ``brain`` nor a size that the network can process, or if the network cannot
+            process ``patch_size``.
     """
 
     def __init__(
@@ -49,22 +48,26 @@ class BrainInferer(Inferer):
         windows: SlidingWindowInferer,
         window: str | Sequence[int] = BRAIN,
         patch_size: Sequence[int] | None = None,
+        multiple: int = MULTIPLE,
     ) -> None:
         super().__init__()
-        check_window("window", window, or_brain=True)
+        check_window("window", window, or_brain=True, multiple=multiple)
         self.window = window
+        self.multiple = multiple
         self.windows = copy(windows)
         self.windows.roi_size = (patch_size if window == BRAIN else window) or windows.roi_size
+        if multiple > MULTIPLE:  # smaller ones are checked with the knobs
+            check_window("patch_size", self.windows.roi_size, multiple=multiple)
 
     def roi_size(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the size of a sliding window for a volume (H, W, D)."""
         roi = self.windows.roi_size
         each = (roi,) * 3 if isinstance(roi, int) else roi
-        return tuple(r if r > 0 else _multiple(n) for r, n in zip(each, shape, strict=True))
+        return tuple(r if r > 0 else self._padded(n) for r, n in zip(each, shape, strict=True))
 
     def pass_size(self, shape: Sequence[int]) -> tuple[int, ...] | None:
         """Return the size to which a volume (H, W, D) is padded for one pass; None if it goes through windows."""
-        padded = tuple(max(roi, _multiple(n)) for n, roi in zip(shape, self.roi_size(shape), strict=True))
+        padded = tuple(max(roi, self._padded(n)) for n, roi in zip(shape, self.roi_size(shape), strict=True))
         return padded if self.window == BRAIN and math.prod(padded) <= MAX_VOXELS else None
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -81,6 +84,9 @@ class BrainInferer(Inferer):
         with statistics_of(axes):
             logits = network(_padded(inputs, size, inside), *args, **kwargs)
         return logits[inside]
+
+    def _padded(self, n: int) -> int:
+        return -(-n // self.multiple) * self.multiple
 
 
 def _padded(inputs: torch.Tensor, size: Sequence[int], inside: tuple[Any, ...]) -> torch.Tensor:
@@ -102,7 +108,3 @@ def _axis(size: int, padded: int, before: int, window: int, overlap: float) -> A
         return padded, [(0, padded)]
     slices = dense_patch_slices((size,), (window,), (max(1, int(window * (1 - overlap))),))
     return padded, [(before + part.start, before + part.stop) for (part,) in slices]
-
-
-def _multiple(n: int) -> int:
-    return -(-n // MULTIPLE) * MULTIPLE

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from copy import deepcopy
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 from monai.networks.blocks import Convolution
@@ -111,7 +112,7 @@ def with_window_norms(network: nn.Module) -> nn.Module:
     network = deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
     for parent in list(network.modules()):
         for name, norm in parent.named_children():
-            if type(norm) is nn.InstanceNorm3d and not norm.track_running_stats:
+            if _is_instance_norm(norm):
                 setattr(parent, name, _window_norm_of(norm))
     for block in network.modules():
         if isinstance(block, Convolution):
@@ -123,8 +124,16 @@ def with_window_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def _window_norm_of(norm: nn.InstanceNorm3d) -> WindowNorm3d:
-    window_norm = WindowNorm3d(norm.num_features, norm.eps, affine=norm.affine)
+def _is_instance_norm(module: nn.Module) -> TypeGuard[nn.InstanceNorm3d | nn.GroupNorm]:
+    """Return True for InstanceNorm, and for GroupNorm with a group for each channel (MedNeXt), which is the same."""
+    if type(module) is nn.GroupNorm:
+        return module.num_groups == module.num_channels
+    return type(module) is nn.InstanceNorm3d and not module.track_running_stats
+
+
+def _window_norm_of(norm: nn.InstanceNorm3d | nn.GroupNorm) -> WindowNorm3d:
+    channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+    window_norm = WindowNorm3d(channels, norm.eps, affine=norm.affine)
     window_norm.weight, window_norm.bias = norm.weight, norm.bias
     return window_norm.train(norm.training)
 

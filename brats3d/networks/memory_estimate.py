@@ -27,6 +27,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from brats3d.networks.deep_supervision import deep_loss, split_resolutions
+
 SMALL_BYTES = 32 * 2**20
 """glibc maps larger blocks one by one and returns them; smaller ones leave gaps in its heap (``mallopt(3)``)."""
 
@@ -80,10 +82,10 @@ def step_need(
     """
     on_meta = _on_meta_device(network, dtype).train()
     with TensorCounter() as counter:
-        logits = on_meta(_image(image_shape, dtype)).float()
-        target = torch.empty(logits.shape, dtype=torch.uint8, device="meta")
-        loss(logits, target).backward()
-    return counter.need(logits)
+        logits = split_resolutions(on_meta(_image(image_shape, dtype)))
+        target = torch.empty(logits[0].shape, dtype=torch.uint8, device="meta")
+        deep_loss(loss, logits, target).backward()
+    return counter.need(logits[0])
 
 
 def window_need(network: nn.Module, image_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> MemoryNeed:

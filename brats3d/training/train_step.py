@@ -19,13 +19,15 @@ from monai.utils.enums import CommonKeys as Keys
 
 from brats3d.data import derive_seed
 from brats3d.errors import UsageError
-from brats3d.networks import SafeBackward, autocast, check_flag
+from brats3d.networks import SafeBackward, autocast, check_flag, deep_loss, split_resolutions
 
 logger = logging.getLogger("brats3d")
 
 
 class TrainStep:
     """``iteration_update`` of a ``SupervisedTrainer``: forward under autocast, loss in float32, backward, step.
+
+    With deep supervision, the loss is a mean over resolutions (:mod:`brats3d.networks.deep_supervision`).
 
     A step whose loss or gradient is not finite is skipped by every process of the run, because it would make every
     weight NaN. A warning names the cases of the batch. This check is the only point of a step at which the CPU waits
@@ -59,7 +61,7 @@ class TrainStep:
         """Run one step on a batch: image (B, C, H, W, D), label (B, 3, H, W, D).
 
         Returns:
-            image, label, pred (logits, float32) and loss.
+            image, label, pred (logits of the full resolution, float32) and loss.
         """
         image, label = (_plain(t) for t in engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking))
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label}
@@ -69,10 +71,10 @@ class TrainStep:
             torch.manual_seed(derive_seed(self.seed, "step", engine.state.iteration, idist.get_rank()))
         engine.optimizer.zero_grad(set_to_none=True)
         with autocast(image.device, self.amp):
-            logits = engine.inferer(image, engine.network)
-        engine.state.output[Keys.PRED] = logits.float()
+            output = engine.inferer(image, engine.network)
+        engine.state.output[Keys.PRED], *lower = split_resolutions(output)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        loss = engine.loss_function(engine.state.output[Keys.PRED], label)
+        loss = deep_loss(engine.loss_function, [engine.state.output[Keys.PRED], *lower], label)
         engine.state.output[Keys.LOSS] = loss
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         # An infinite loss can have a finite gradient. Multiplied by NaN it reaches every process through the gradient.

@@ -29,7 +29,12 @@ OVERLAID = {
     "multi_gpu_inference": ["inference.yaml", "multi_gpu_inference.yaml"],
     "inference_trt": ["inference.yaml", "inference_trt.yaml"],
 }
-EVERY = {**ALONE, **OVERLAID}
+NETWORKS = {
+    f"{name} {network.stem}": [f"{name}.yaml", f"networks/{network.name}"]
+    for name in ALONE
+    for network in sorted((CONFIGS / "networks").glob("*.yaml"))
+}
+EVERY = {**ALONE, **OVERLAID, **NETWORKS}
 TRACKING = "mlflow.yaml"
 """Settings for MONAI's ``tracking``, which are no config by themselves."""
 REFERENCE = re.compile(r"[@%]([A-Za-z_][\w]*(?:(?:#|::)\w+)*)")
@@ -48,7 +53,7 @@ def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_the_list_of_configs_is_complete() -> None:
-    found = {file.name for file in CONFIGS.glob("*.yaml")}
+    found = {str(file.relative_to(CONFIGS)) for file in CONFIGS.rglob("*.yaml")}
     assert {TRACKING, *(name for names in EVERY.values() for name in names)} == found
 
 

@@ -55,8 +55,12 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def test_the_json_configs_say_what_the_yaml_says(packed):
-    names = sorted(path.stem for path in (packed / "configs").glob("*.yaml"))
-    assert names == sorted(path.stem for path in (packed / "configs").glob("*.json") if path.stem != "metadata")
+    yamls, jsons = ((packed / "configs").rglob(f"*.{kind}") for kind in ("yaml", "json"))
+    names = sorted(str(path.relative_to(packed / "configs").with_suffix("")) for path in yamls)
+    assert names == sorted(
+        str(path.relative_to(packed / "configs").with_suffix("")) for path in jsons if path.stem != "metadata"
+    )
+    assert "networks/dynunet" in names
     for name in names:
         yaml, json = (ConfigParser.load_config_file(packed / "configs" / f"{name}.{kind}") for kind in ("yaml", "json"))
         assert yaml == json, name

@@ -109,3 +109,17 @@ def test_other_windows_are_refused(window):
     with pytest.raises(UsageError) as caught:
         BrainInferer(windows(), window)
     assert (caught.value.subject, caught.value.found) == ("window", window)
+
+
+def test_a_volume_is_padded_to_what_the_network_needs():
+    inferer = BrainInferer(windows(64), multiple=32)
+    assert inferer.pass_size((140, 175, 140)) == (160, 192, 160)
+    assert BrainInferer(windows(64)).pass_size((140, 175, 140)) == (144, 176, 144)
+
+
+@pytest.mark.parametrize(("window", "patch_size"), [([48, 64, 64], None), ("brain", [48, 64, 64])])
+def test_sizes_that_the_network_cannot_process_are_refused(window, patch_size):
+    with pytest.raises(UsageError) as caught:
+        BrainInferer(windows(64), window, patch_size, multiple=32)
+    assert caught.value.subject == ("patch_size" if patch_size else "window")
+    assert caught.value.found == [48, 64, 64]

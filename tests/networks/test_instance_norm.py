@@ -203,3 +203,15 @@ def test_a_constant_window_beside_a_very_different_one_stays_finite(rows, offset
     with torch.no_grad(), statistics_of(TWO):
         result = norm_of(4)(x)
     assert result.isfinite().all()
+
+
+def test_group_norm_with_a_group_for_each_channel_is_instance_norm_and_with_fewer_groups_is_kept():
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.GroupNorm(4, 4), nn.GroupNorm(2, 4)), torch.randn(2, 4, 5, 6, 7) * 3 + 1
+    nn.init.normal_(network[0].weight)
+    nn.init.normal_(network[0].bias)
+    copy = with_window_norms(network)
+    assert [type(norm) for norm in copy] == [WindowNorm3d, nn.GroupNorm]
+    with torch.no_grad():
+        assert torch.allclose(copy(x.to(memory_format=LAST)), network(x), atol=1e-5)
+    assert copy[0].weight is network[0].weight

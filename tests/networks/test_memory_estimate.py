@@ -86,3 +86,14 @@ def test_small_blocks_need_more_on_a_cpu():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert small.on(cpu) - large.on(cpu) == (HEAP_FACTOR - 1) * 10**9
     assert small.on(gpu) == large.on(gpu) == 1.15e9
+
+
+def test_lower_resolutions_of_deep_supervision_are_counted():
+    class Deep(nn.Conv3d):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            logits = super().forward(x)
+            return [logits, nn.functional.avg_pool3d(logits, 2)]
+
+    plain, deep = (step_need(kind(1, 3, 1), DiceBCELoss(), (1, 1, 16, 16, 16)) for kind in (nn.Conv3d, Deep))
+    assert plain.total_bytes < deep.total_bytes < 1.5 * plain.total_bytes
+    assert deep.output_shape == plain.output_shape == (1, 3, 16, 16, 16)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from monai.networks.nets import SwinUNETR, UNet
+from torch import nn
 
 from brats3d.errors import UsageError
-from brats3d.networks.window_size import check_window, compare_windows, trained_patch_size
+from brats3d.networks.window_size import check_window, compare_windows, size_multiple, trained_patch_size
 
 
 @pytest.mark.parametrize("size", [[32, 32, 32], (96, 128, 160)])
@@ -52,3 +54,28 @@ def test_the_size_of_the_training_patches_is_in_the_card(tmp_path):
     for more in ({}, {"patch_size": [96, 64, 96]}):
         (tmp_path / "a.json").write_text(json.dumps({**card, **more}))
         assert trained_patch_size(tmp_path / "a.pt") == more.get("patch_size")
+
+
+def halving(times: int) -> UNet:
+    return UNet(3, 2, 3, channels=[2] * (times + 1), strides=[2] * times, norm="INSTANCE")
+
+
+@pytest.mark.parametrize(
+    ("network", "multiple"),
+    [(halving(2), 16), (halving(4), 16), (halving(5), 32), (halving(6), 64), (SwinUNETR(2, 3, feature_size=12), 32)],
+    ids=["2 halvings", "4", "5", "6", "SwinUNETR"],
+)
+def test_the_multiple_follows_from_the_halvings_of_the_network(network, multiple):
+    assert size_multiple(network, channels=2) == multiple
+
+
+def test_a_network_that_never_runs_is_expected_to_need_16():
+    assert size_multiple(nn.Linear(3, 3), channels=4) == 16
+
+
+def test_a_window_must_suit_the_multiple():
+    check_window("window", [64, 64, 96], multiple=32)
+    for size in ([32, 64, 64], [80, 96, 96]):
+        with pytest.raises(UsageError) as error:
+            check_window("window", size, multiple=32)
+        assert error.value.expected.startswith("three multiples of 32, each at least 64")

@@ -187,3 +187,16 @@ def test_a_step_equals_that_of_plain_pytorch():
 def test_a_string_for_amp_is_refused_since_it_would_be_true(step):
     with pytest.raises(ValueError, match="amp: expected True or False, got 'false'"):
         step(amp="false")
+
+
+def test_with_deep_supervision_all_resolutions_are_trained_and_the_full_one_is_the_output():
+    class Deep(Spy):
+        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+            return [super().forward(image), nn.functional.avg_pool3d(self.conv(image), 2)]
+
+    network, seen = Deep(), []
+    loss = lambda logits, label: seen.append((logits.shape[2:], label.shape[2:])) or logits.mean()  # noqa: E731
+    trainer = trainer_of(network, TrainStep(amp=False), loss)
+    trainer.run()
+    assert seen == [((4, 4, 4),) * 2, ((2, 2, 2),) * 2]
+    assert trainer.state.output["pred"].shape == (2, 3, 4, 4, 4)
