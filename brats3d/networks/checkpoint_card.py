@@ -3,8 +3,9 @@
 A card has ``modalities`` in order, ``regions`` and ``network_def``, and optionally ``patch_size``, ``epoch``,
 ``scores``, ``best_metric`` (the unrounded score that chose the best weights of a run), ``absent_sequences`` (true if
 the weights were trained with randomly dropped sequences, so that they work with any subset of their sequences and
-zeros in place of the others) and ``postprocessing`` (values chosen for the weights on out-of-fold predictions:
-``{"threshold": {region: number}, "region_rules": {rule: ml}}``).
+zeros in place of the others), ``postprocessing`` (values chosen for the weights on out-of-fold predictions:
+``{"threshold": {region: number}, "region_rules": {rule: ml}}``) and ``quality`` (what predicts Dice and volumes of a
+segmentation and calibrates probabilities, see :class:`brats3d.quality.QualityModel`).
 
 An ensemble is a folder with such a card, ``ensemble.json``, which also lists its ``members``: checkpoints, as paths
 relative to the folder (:mod:`brats3d.networks.ensemble`). Wherever a checkpoint is read, an ensemble's folder will do.
@@ -176,6 +177,9 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         'a list of checkpoints, such as ["fold0/checkpoints/best.pt"]',
     ),
     "postprocessing": (_is_postprocessing, "a mapping of threshold and region_rules to their values"),
+    "quality": (lambda value: isinstance(value, dict), "a mapping of the quality model's parts"),
 }
 
-_OPTIONAL = frozenset({"patch_size", "epoch", "absent_sequences", "best_metric", "members", "postprocessing"})
+_OPTIONAL = frozenset(
+    {"patch_size", "epoch", "absent_sequences", "best_metric", "members", "postprocessing", "quality"}
+)

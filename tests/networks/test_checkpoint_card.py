@@ -67,6 +67,7 @@ def test_a_missing_key_is_named(write, name):
         ("epoch", "seven", "a whole number"),
         ("absent_sequences", "yes", "true or false"),
         ("absent_sequences", 1, "true or false"),
+        ("quality", [], "a mapping"),
     ],
 )
 def test_an_invalid_value_is_refused_with_the_valid_ones(write, name, value, expected):
