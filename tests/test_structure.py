@@ -34,6 +34,7 @@ ORDER = [
     "report",
     "knob_checks",
     "bundle",
+    "plan",
     "monai_label",
     "api",
     "cli",

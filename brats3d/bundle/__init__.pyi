@@ -11,7 +11,12 @@ from .overrides import (
     misread_paths as misread_paths,
     unknown_ids as unknown_ids,
 )
-from .run import command_line as command_line, repeat_command as repeat_command, run_workflow as run_workflow
+from .run import (
+    build_workflow as build_workflow,
+    command_line as command_line,
+    repeat_command as repeat_command,
+    run_workflow as run_workflow,
+)
 from .workflow_files import (
     WORKFLOWS as WORKFLOWS,
     config_files as config_files,

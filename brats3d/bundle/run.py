@@ -59,26 +59,35 @@ def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
     return " ".join(map(_quoted, words))
 
 
-def run_workflow(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> ConfigWorkflow:
-    """Run a workflow of the installed bundle in this process.
+def build_workflow(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> ConfigWorkflow:
+    """Build a workflow of the installed bundle, without initialising it.
 
     Args:
         workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
         overrides: id -> value; they are not checked.
         overlays: config files that follow those of the workflow.
-
-    Returns:
-        MONAI's workflow, after it has run.
     """
     files = config_files(workflow, overlays)
     from monai.bundle import ConfigWorkflow
 
-    run = ConfigWorkflow(
+    return ConfigWorkflow(
         config_file=[str(file) for file in files],
         workflow_type="infer" if workflow == "predict" else "train",
         bundle_root=str(installed_bundle()),
         **overrides,
     )
+
+
+def run_workflow(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> ConfigWorkflow:
+    """Run a workflow of the installed bundle in this process.
+
+    Args:
+        workflow, overrides, overlays: as for :func:`build_workflow`.
+
+    Returns:
+        MONAI's workflow, after it has run.
+    """
+    run = build_workflow(workflow, overrides, overlays)
     run.initialize()
     run.run()
     run.finalize()

@@ -12,6 +12,7 @@ import click
 
 from brats3d import __version__
 from brats3d.cli.data_commands import audit, convert, phantom, prepare, split
+from brats3d.cli.plan_command import plan
 from brats3d.cli.result_commands import compare, report, score, where
 from brats3d.cli.workflow_commands import evaluate, predict, pretrain, train
 from brats3d.errors import ExplainedError
@@ -45,6 +46,7 @@ for subcommand in (
     prepare,
     audit,
     split,
+    plan,
     pretrain,
     train,
     evaluate,

@@ -1,5 +1,10 @@
 from .absent_sequences import DropSequencesd as DropSequencesd, subsets as subsets
-from .dataset import CaseDataset as CaseDataset, FillCache as FillCache, brain_box as brain_box
+from .dataset import (
+    RESERVED_BYTES as RESERVED_BYTES,
+    CaseDataset as CaseDataset,
+    FillCache as FillCache,
+    brain_box as brain_box,
+)
 from .label_transforms import (
     LabelsToRegionsd as LabelsToRegionsd,
     RegionsToLabelsd as RegionsToLabelsd,

@@ -8,7 +8,7 @@ from .distributed import (
     refuse_idle_processes as refuse_idle_processes,
 )
 from .epoch_log import LogEpoch as LogEpoch
-from .memory_check import check_memory as check_memory
+from .memory_check import MemoryNeeds as MemoryNeeds, check_memory as check_memory
 from .mlflow_log import LogToMLflow as LogToMLflow, import_mlflow as import_mlflow
 from .provenance import Provenance as Provenance, source_version as source_version
 from .resume import RESUME as RESUME

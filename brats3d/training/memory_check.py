@@ -66,17 +66,14 @@ def check_memory(
     """
     if idist.get_rank() > 0:
         return
-    job = _Job(network, evaluator, channels, amp, trainer, list(patch_size or ()), patches)
+    job = MemoryNeeds(network, evaluator, channels, amp, trainer, list(patch_size or ()), patches)
     _check_shared_memory(job.shared_bytes(), ignore_memory)
     try:
         step, validation = job.step_bytes(), job.validation_bytes()
     except Exception as error:  # a network whose forward pass depends on the values of its input
         logger.info("the memory that this network needs cannot be estimated: %s", first_line(error))
         return
-    needs = {CPU: job.loader_needs()}
-    need = needs.setdefault(job.device, {})
-    need["network"] = job.state_bytes()
-    need |= {"step": step} if step >= validation else {"validation" if trainer else "inference": validation}
+    needs = job.by_place(step, validation)
     for engine in job.engines:
         dataset = engine.data_loader.dataset
         if hasattr(dataset, "expected_bytes"):
@@ -121,8 +118,8 @@ def _check_shared_memory(needed: int, ignore_memory: bool) -> None:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A training, validation or inference; the fields are the arguments of :func:`check_memory`."""
+class MemoryNeeds:
+    """The memory of a training, a validation or an inference; the fields are the arguments of :func:`check_memory`."""
 
     network: nn.Module
     evaluator: Evaluator
@@ -146,6 +143,19 @@ class _Job:
     @property
     def engines(self) -> list[Any]:
         return [engine for engine in (self.trainer, self.evaluator) if engine is not None]
+
+    def by_place(self, step: int, validation: int) -> dict[torch.device, dict[str, int]]:
+        """Return what each device needs, in bytes under names, without the cache; one device may be the CPU.
+
+        Args:
+            step, validation: results of :meth:`step_bytes` and :meth:`validation_bytes`.
+        """
+        needs = {CPU: self.loader_needs()}
+        need = needs.setdefault(self.device, {})
+        need["network"] = self.state_bytes()
+        name = "validation" if self.trainer else "inference"
+        need |= {"step": step} if step >= validation else {name: validation}
+        return needs
 
     def step_bytes(self) -> int:
         """Bytes of a training step; 0 if nothing is trained."""
