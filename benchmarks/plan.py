@@ -2,9 +2,9 @@
 
     python benchmarks/plan.py [--cases 8] [--size full] [--minutes 3] [--only small default ...] [--record]
 
-For each network, a run of ``--minutes`` is planned, timed by a second plan after it, and compared with the mean of the
-two, because the load of a machine changes. Other load does not count in processor seconds, which a third plan
-estimates. Plans and runs are separate processes with one thread each.
+For each network, a run of ``--minutes`` of processor time is planned. Its wall-clock time is estimated by a plan before
+it and one after it, because the load of a shared machine changes. Plans and runs are separate processes with one thread
+each.
 """
 
 from __future__ import annotations
@@ -68,23 +68,22 @@ def measure(folder: str, name: str, minutes: float) -> list[object]:
     configs, ids = NETWORKS[name]
     ids = {"device": "cpu", **ids}
     data = {"dataset_dir": folder}
-    first = plan_apart(configs, {**ids, **data}, minutes / 60, "wall")
-    knobs = {**ids, **first["knobs"]}
-    processor = plan_apart(configs, {**knobs, **data}, None, "processor")["seconds"]
+    planned = plan_apart(configs, {**ids, **data}, minutes / 60, "processor")
+    knobs = {**ids, **planned["knobs"]}
+    wall = [plan_apart(configs, {**knobs, **data}, None, "wall")["seconds"]]
     wall_seconds, processor_seconds = train(folder, configs, knobs)
-    second = plan_apart(configs, {**knobs, **data}, None, "wall")
-    expected = (first["seconds"] + second["seconds"]) / 2
+    wall.append(plan_apart(configs, {**knobs, **data}, None, "wall")["seconds"])
     patch = " x ".join(map(str, knobs["patch_size"]))
     return [
         name,
         f"{knobs['batch_size']} of {patch}",
         knobs["epochs"],
-        f"{first['seconds']:.0f}, {second['seconds']:.0f}",
-        round(wall_seconds),
-        expected / wall_seconds,
-        round(processor),
+        round(planned["seconds"]),
         round(processor_seconds),
-        processor / processor_seconds,
+        planned["seconds"] / processor_seconds,
+        ", ".join(f"{seconds:.0f}" for seconds in wall),
+        round(wall_seconds),
+        sum(wall) / 2 / wall_seconds,
     ]
 
 
@@ -107,10 +106,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(folder, options.cases, seed=7, size=options.size, progress=False)
         cells = [measure(folder, name, options.minutes) for name in options.only]
-    header = ["network", "patches", "epochs", "expected before and after, s", "run, s", "ratio"]
-    header += ["expected processor seconds", "run", "ratio"]
+    header = ["network", "patches", "epochs", "expected processor seconds", "run", "ratio"]
+    header += ["expected seconds, before and after", "run", "ratio"]
     title = (
-        f"Expected and actual duration of a run: {options.cases} {options.size} phantoms, {options.minutes:g} minutes"
+        f"Expected and actual duration: {options.cases} {options.size} phantoms, {options.minutes:g} processor minutes"
     )
     show("plan", title, rows(header, cells), options.record, threads=1)
 

@@ -43,4 +43,7 @@ def plan(arguments: Sequence[str], output: str, config: Sequence[str], hours: fl
     configs = [word for name in (*config, output) for word in ("--config", name)]
     command = shlex.join(["brats3d", "train", str(overrides["dataset_dir"]), *configs])
     write_plan(file, made, command)
-    click.echo(f"{plan_text(made)}\n\n{click.format_filename(output)}: edit it if you like, then run\n  {command}")
+    click.echo(plan_text(made))
+    if hours is None:
+        click.echo("--hours H plans a run that takes H hours at most.")
+    click.echo(f"\n{click.format_filename(output)}: edit it if you like, then run\n  {command}")

@@ -95,11 +95,12 @@ class Planner:
         return choose_crop(self.machine, patches, batches, self._needs)
 
     def _crop_choices(self, crop: Crop) -> dict[str, Choice]:
-        largest, default = self.knobs["patch_size"], self.knobs["batch_size"]
-        if crop.patch_size == self._patches()[0]:
-            why = f"the default {format_size(largest)}, but no larger than the median brain box; it fits in memory"
-        else:
-            why = "the largest that fits in memory and in the network"
+        default = self.knobs["batch_size"]
+        why = "the largest that fits in memory and that the network accepts"
+        if crop.patch_size == self.knobs["patch_size"]:
+            why = "the default; it fits in memory"
+        elif crop.patch_size == self._patches()[0]:
+            why = "the default, cut to the median brain box in multiples of 16; it fits in memory"
         batch = "all that memory or the number of cases allow"
         if crop.batch_size >= default:
             batch = "the default" if crop.batch_size == default else "twice the default: the GPU has room"
