@@ -1,10 +1,10 @@
 """The duration that ``brats3d plan`` expects, compared with that of the run.
 
-    python benchmarks/plan.py [--cases 8] [--size full] [--minutes 3] [--only small default ...] [--record]
+    python benchmarks/plan.py [--cases 8] [--size full] [--minutes 3] [--only small default ...] [--wall] [--record]
 
-For each network, a run of ``--minutes`` of processor time is planned. Its wall-clock time is estimated by a plan before
-it and one after it, because the load of a shared machine changes. Plans and runs are separate processes with one thread
-each.
+For each network, a run of ``--minutes`` of processor time is planned, and trained. Other load on the machine hardly
+changes processor time. With ``--wall``, wall-clock time is estimated, too, by a plan before the run and one after it,
+since the load changes. Plans and runs are separate processes with one thread each.
 """
 
 from __future__ import annotations
@@ -63,28 +63,24 @@ def train(folder: str, configs: list[str], ids: dict[str, Any]) -> tuple[float, 
     return time.perf_counter() - begun, processor
 
 
-def measure(folder: str, name: str, minutes: float) -> list[object]:
+def measure(folder: str, name: str, minutes: float, wall: bool) -> list[object]:
     """Return a line of the table."""
     configs, ids = NETWORKS[name]
     ids = {"device": "cpu", **ids}
     data = {"dataset_dir": folder}
     planned = plan_apart(configs, {**ids, **data}, minutes / 60, "processor")
     knobs = {**ids, **planned["knobs"]}
-    wall = [plan_apart(configs, {**knobs, **data}, None, "wall")["seconds"]]
-    wall_seconds, processor_seconds = train(folder, configs, knobs)
-    wall.append(plan_apart(configs, {**knobs, **data}, None, "wall")["seconds"])
+
+    def expected() -> list[float]:
+        return [plan_apart(configs, {**knobs, **data}, None, "wall")["seconds"]] if wall else []
+
+    before = expected()
+    seconds, processor = train(folder, configs, knobs)
+    around = before + expected()
     patch = " x ".join(map(str, knobs["patch_size"]))
-    return [
-        name,
-        f"{knobs['batch_size']} of {patch}",
-        knobs["epochs"],
-        round(planned["seconds"]),
-        round(processor_seconds),
-        planned["seconds"] / processor_seconds,
-        ", ".join(f"{seconds:.0f}" for seconds in wall),
-        round(wall_seconds),
-        sum(wall) / 2 / wall_seconds,
-    ]
+    cells = [name, f"{knobs['batch_size']} of {patch}", knobs["epochs"]]
+    cells += [round(planned["seconds"]), round(processor), planned["seconds"] / processor, round(seconds)]
+    return [*cells, ", ".join(f"{each:.0f}" for each in around), sum(around) / 2 / seconds] if wall else cells
 
 
 def main() -> None:
@@ -94,6 +90,7 @@ def main() -> None:
     parser.add_argument("--size", default="full")
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--wall", action="store_true")
     parser.add_argument("--plan", help=argparse.SUPPRESS)
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
@@ -105,9 +102,17 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(folder, options.cases, seed=7, size=options.size, progress=False)
-        cells = [measure(folder, name, options.minutes) for name in options.only]
-    header = ["network", "patches", "epochs", "expected processor seconds", "run", "ratio"]
-    header += ["expected seconds, before and after", "run", "ratio"]
+        cells = [measure(folder, name, options.minutes, options.wall) for name in options.only]
+    header = [
+        "network",
+        "patches",
+        "epochs",
+        "expected processor seconds",
+        "run",
+        "ratio",
+        "wall-clock seconds of the run",
+    ]
+    header += ["expected before and after", "ratio of the mean"] if options.wall else []
     title = (
         f"Expected and actual duration: {options.cases} {options.size} phantoms, {options.minutes:g} processor minutes"
     )
