@@ -94,8 +94,18 @@ class BatchProbabilities:
             for case_id, volume, each in zip(engine.state.batch["case_id"], image, logits, strict=True)
         }
 
+    def whole(self, case_id: str, image: Path) -> np.ndarray:
+        """Return the probabilities of a case of the batch: float16, (3, H, W, D), 0 outside the crop.
+
+        Args:
+            case_id: the case.
+            image: one of its images, which defines the grid.
+        """
+        header, (cropped, affine) = read_header(image), self._kept[case_id]
+        return np.stack([place_in_grid(region, affine, header.affine, header.shape) for region in cropped])
+
     def write(self, case_id: str, image: Path, output_dir: Path, write: Writer) -> None:
-        """Write the file of a case of the batch. Voxels outside the crop have the probability 0.
+        """Write the file of a case of the batch.
 
         Args:
             case_id: the case.
@@ -103,9 +113,7 @@ class BatchProbabilities:
             output_dir: the folder of the output.
             write: writes the file.
         """
-        header, (cropped, affine) = read_header(image), self._kept[case_id]
-        whole = np.stack([place_in_grid(region, affine, header.affine, header.shape) for region in cropped])
-        write_probabilities(output_dir / PROBABILITIES / f"{case_id}.npz", whole, write)
+        write_probabilities(output_dir / PROBABILITIES / f"{case_id}.npz", self.whole(case_id, image), write)
 
 
 class SaveProbabilities:

@@ -15,6 +15,7 @@ from torch import nn
 from brats3d.cases import item_to_case, spacing_warning
 from brats3d.files import Failures, read_header
 from brats3d.inference.label_warning import label_warning
+from brats3d.inference.quality_stats import log_reviews
 from brats3d.inference.save_segmentations import SaveSegmentations
 from brats3d.networks import check_flag, compare_windows, load_weights
 from brats3d.training import refuse_idle_processes
@@ -83,6 +84,8 @@ def run_inference(
     evaluator.state.epoch_length = None  # run until the loader is exhausted
     evaluator.run()
     idist.barrier()
+    if saver.stats:
+        log_reviews(saver.output_dir, saver.images)  # also of an earlier run
     count, kept = len(saver.saved), len(saver.kept)
     failures.raise_any(count, done + kept)
     more = f", kept {kept} corrected" if kept else ""

@@ -41,6 +41,7 @@ from brats3d.files import (
 )
 from brats3d.inference.output_state import OutputState, compare_output, describe_input, other_images
 from brats3d.inference.previews import Previews
+from brats3d.inference.quality_stats import QualityStats
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import REGIONS_TO_READ, WITHOUT_T1CE, get_convention, order_modalities
 from brats3d.scans import BRATS_SPACE, RawScans, write_dicom_seg
@@ -64,7 +65,8 @@ class SaveSegmentations:
         modalities: the sequences that the network gets, in order.
         cases: the datalist items, with the files of each case.
         preview: also write ``<case_id>.png``, a picture of the slice with the most tumour.
-        stats: also write ``<case_id>.json``, see :func:`brats3d.inference.describe_segmentation`.
+        stats: also write ``<case_id>.json``, see :func:`brats3d.inference.describe_segmentation` and
+            :class:`brats3d.inference.QualityStats`.
         probabilities: also write ``probabilities/<case_id>.npz``, see :mod:`brats3d.evaluation.probabilities`; those of
             a raw case are in BraTS space.
         checkpoint: the weights. With None (random weights), no case is ever skipped.
@@ -108,14 +110,16 @@ class SaveSegmentations:
         self._state = OutputState()
         self._sources: dict[str, dict[str, Any]] = {}
         self._made_from: dict[str, str] = {}
-        self._probabilities = BatchProbabilities() if probabilities else None
+        self.probabilities = probabilities
+        self._batch = BatchProbabilities() if probabilities or stats else None
+        self._quality: QualityStats | None = None
         self._previews = Previews(self.images, self.modalities, self.convention)
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
         engine.add_event_handler(Events.STARTED, self._started)
-        if self._probabilities is not None:
-            self._probabilities.attach(engine)
+        if self._batch is not None:
+            self._batch.attach(engine)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     @property
@@ -145,6 +149,7 @@ class SaveSegmentations:
             writable_folder(folder)
         files = WrittenFiles(self.output_dir, shard_file_name(PREDICTIONS_NAME, self.shard))
         self._weights = describe_weights(self.checkpoint)
+        self._quality = QualityStats(self.checkpoint, self.convention) if self.stats else None
         self._sources = self._inputs()
         self._made_from = self._digests()
         self._state = compare_output(files, names, self._sources, self._made_from if skip_done else {})
@@ -198,10 +203,13 @@ class SaveSegmentations:
             return
         if self.preview:
             self._draw(case_id, label, write)
-        if self._probabilities is not None:
-            self._probabilities.write(case_id, next(iter(self.images[case_id].values())), self.output_dir, write)
-        if self.stats:
-            write_json(self.output_dir / f"{case_id}.json", self._describe(case_id, native, header), write)
+        image = next(iter(self.images[case_id].values()))
+        if self.probabilities and self._batch is not None:
+            self._batch.write(case_id, image, self.output_dir, write)
+        if self._quality is not None and self._batch is not None:
+            stats = self._describe(case_id, native, header)
+            self._quality.add(stats, self._batch, image, label)
+            write_json(self.output_dir / f"{case_id}.json", stats, write)
         volumes = region_volumes_ml(native, self.convention, header.voxel_ml)
         logger.info("%s  %s", path, "  ".join(f"{region} {volumes[region]:.1f} ml" for region in REGIONS_TO_READ))
         self._write_dicom_seg(case_id, native, header, write)
@@ -242,7 +250,7 @@ class SaveSegmentations:
         """Return the names of the files to write for a case, relative to the output folder."""
         suffixes = [".nii.gz", *([".png"] if self.preview else []), *([".json"] if self.stats else [])]
         names = [case_id + suffix for suffix in suffixes]
-        names += [f"{PROBABILITIES}/{case_id}.npz"] if self._probabilities is not None else []
+        names += [f"{PROBABILITIES}/{case_id}.npz"] if self.probabilities else []
         if self.raw_scans is not None and case_id in self.raw_scans:
             names.append(f"{BRATS_SPACE}/{case_id}.nii.gz")
             names += [f"{case_id}.seg.dcm"] if self.raw_scans.dicom_files(case_id) else []
