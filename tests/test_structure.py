@@ -35,6 +35,7 @@ ORDER = [
     "knob_checks",
     "bundle",
     "plan",
+    "crossval",
     "monai_label",
     "api",
     "cli",

@@ -30,7 +30,7 @@ def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
     Knobs at their defaults are omitted, and so are knobs whose default is computed, because it depends on the machine.
 
     Args:
-        workflow: ``pretrain``, ``train`` or ``evaluate``.
+        workflow: ``pretrain``, ``train``, ``evaluate`` or ``crossval``.
         settings: knob -> value, with the output_dir. Names that are not knobs are ignored. For an evaluation, they are
             those of the training.
     """

@@ -16,6 +16,7 @@ WORKFLOWS: Mapping[str, tuple[str, ...]] = {
     "train": ("train.yaml",),
     "evaluate": ("train.yaml", "evaluate.yaml"),
     "predict": ("inference.yaml",),
+    "crossval": ("train.yaml",),  # its knobs; brats3d.crossval runs "train" and "evaluate" for each fold
 }
 """Config files of each workflow; later files override earlier ones."""
 

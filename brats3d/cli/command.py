@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from brats3d import __version__
+from brats3d.cli.crossval_command import crossval
 from brats3d.cli.data_commands import audit, convert, phantom, prepare, split
 from brats3d.cli.plan_command import plan
 from brats3d.cli.result_commands import compare, report, score, where
@@ -50,6 +51,7 @@ for subcommand in (
     pretrain,
     train,
     evaluate,
+    crossval,
     predict,
     score,
     compare,

@@ -19,7 +19,12 @@ from .probabilities import (
     write_probabilities as write_probabilities,
 )
 from .run import run_evaluation as run_evaluation
-from .score_files import Scores as Scores, read_scores as read_scores
+from .score_files import (
+    Scores as Scores,
+    read_scores as read_scores,
+    write_csv as write_csv,
+    write_scores as write_scores,
+)
 from .score_rows import ScoreRow as ScoreRow, group_by_case as group_by_case, mean_dice_by_case as mean_dice_by_case
 from .summary import (
     MEASURES as MEASURES,

@@ -18,7 +18,7 @@ from .bounded_read import (
     regular_file_size as regular_file_size,
     too_long as too_long,
 )
-from .failures import Failures as Failures, cause_of as cause_of
+from .failures import Failures as Failures, cause_of as cause_of, one_line as one_line
 from .grids import (
     AFFINE_TOLERANCE_MM as AFFINE_TOLERANCE_MM,
     ORIGIN_TOLERANCE_MM as ORIGIN_TOLERANCE_MM,

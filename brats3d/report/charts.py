@@ -66,20 +66,20 @@ def draw_curves(curves: Curves) -> dict[str, Chart]:
         ("learning_rate", "Learning rate", "learning rate"),
     ):
         if points := curves.get(tag):
-            figure, axes = _new_figure(title)
-            _draw_scalar(axes, points)
-            _label_iterations(axes)
+            figure, axes = new_figure(title)
+            draw_scalar(axes, points)
+            label_iterations(axes)
             axes.set_ylabel(name)
-            charts[tag] = Chart(figure, _describe_curve(name, points))
+            charts[tag] = Chart(figure, describe_curve(name, points))
     dice = {region: curves[tag] for region in REGIONS_TO_READ if (tag := f"val_dice_{region.lower()}") in curves}
     if dice:
-        figure, axes = _new_figure("Dice on the validation cases")
+        figure, axes = new_figure("Dice on the validation cases")
         for region, points in dice.items():
             axes.plot(*zip(*points), marker="o", markersize=3, label=region, color=REGION_COLOURS[region])
-        _label_iterations(axes)
+        label_iterations(axes)
         axes.set(ylabel="Dice", ylim=(0, 1))
         axes.legend(frameon=False, ncols=3, loc="lower right")
-        alt = "; ".join(_describe_curve(f"Dice of {region}", points) for region, points in dice.items())
+        alt = "; ".join(describe_curve(f"Dice of {region}", points) for region, points in dice.items())
         charts["dice_curve"] = Chart(figure, alt)
     return charts
 
@@ -100,7 +100,7 @@ def draw_boxes(rows: Sequence[ScoreRow]) -> dict[str, Chart]:
             continue
         title = MEASURES[measure].title
         values = {region: [value for name, value in measured if name == region] for region in REGIONS_TO_READ}
-        figure, axes = _new_figure(title[:1].upper() + title[1:])
+        figure, axes = new_figure(title[:1].upper() + title[1:])
         for place, (region, of_region) in enumerate(values.items()):
             _draw_box(axes, place, of_region, REGION_COLOURS[region])
         axes.set_xticks(range(len(values)), [f"{region}\n{REGION_NAMES[region]}" for region in values])
@@ -120,7 +120,7 @@ MAX_POINTS = 400
 """Curves with more points are drawn as means of neighbours."""
 
 
-def _new_figure(title: str) -> tuple[Figure, Axes]:
+def new_figure(title: str) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -133,22 +133,23 @@ def _new_figure(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _label_iterations(axes: Axes) -> None:
+def label_iterations(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
 
-def _draw_scalar(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
+def draw_scalar(axes: Axes, points: Sequence[tuple[int, float]], colour: str = "#0072B2", label: str = "") -> None:
     """Draw a line; a long curve as the mean of neighbouring points, within the band that they span."""
     finite = np.array([(step, value) for step, value in points if math.isfinite(value)]).reshape(-1, 2)
     if len(finite) > MAX_POINTS:
         groups = np.array_split(finite, MAX_POINTS // 2)
         low, high = (np.array([extreme(group[:, 1]) for group in groups]) for extreme in (np.min, np.max))
         finite = np.array([group.mean(axis=0) for group in groups])
-        axes.fill_between(finite[:, 0], low, high, color="#0072B2", alpha=0.2, linewidth=0)
-    axes.plot(finite[:, 0], finite[:, 1], color="#0072B2", linewidth=1.2)
+        axes.fill_between(finite[:, 0], low, high, color=colour, alpha=0.2, linewidth=0)
+    marker = "." if len(finite) < 50 else ""
+    axes.plot(finite[:, 0], finite[:, 1], color=colour, linewidth=1.2, marker=marker, label=label)
 
 
 def _draw_box(axes: Axes, place: int, values: Sequence[float], colour: str) -> None:
@@ -166,6 +167,6 @@ def _draw_box(axes: Axes, place: int, values: Sequence[float], colour: str) -> N
     axes.scatter(beside, values, s=11, color=colour, edgecolor="black", linewidth=0.4, zorder=3)
 
 
-def _describe_curve(name: str, points: Sequence[tuple[int, float]]) -> str:
+def describe_curve(name: str, points: Sequence[tuple[int, float]]) -> str:
     (first, start), (last, end) = points[0], points[-1]
     return f"{name}: {start:.3g} at iteration {first}, {end:.3g} at iteration {last}"

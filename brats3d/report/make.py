@@ -10,12 +10,13 @@ from brats3d.cases import check_folder
 from brats3d.errors import UsageError
 from brats3d.files import RECORD_NAME, WrittenFiles, check_replaceable, writable_folder, write_owned
 from brats3d.report.charts import Chart, draw_boxes, draw_curves
+from brats3d.report.crossval_results import read_results
 from brats3d.report.failed_regions import find_failed_regions
+from brats3d.report.fold_charts import draw_fold_curves
 from brats3d.report.gallery import Gallery
 from brats3d.report.page import PageContent, render_page
 from brats3d.report.repeat_commands import RepeatCommand, evaluate_command, repeat_commands
 from brats3d.report.run_facts import describe_run
-from brats3d.report.run_results import read_run
 from brats3d.report.scored_cases import Folders, find_files
 
 logger = logging.getLogger("brats3d")
@@ -37,12 +38,13 @@ def make_report(
     repeat: RepeatCommand | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write the report of a run.
+    """Write the report of a run, or of a cross-validation.
 
     A missing or damaged file of a case is listed on the page, and the pictures of that case are skipped.
 
     Args:
-        run_dir: the output_dir of a training, with the metrics.json and the segmentations of ``brats3d evaluate``.
+        run_dir: the output_dir of a training, with the metrics.json and the segmentations of ``brats3d evaluate``; or
+            of a cross-validation.
         output: the page; None writes ``report.html`` into the run's folder. The figures are written as PNG into the
             folder of the same name without the suffix.
         dataset_dir: where the cases are now; None uses the folder in the run's settings.
@@ -57,7 +59,7 @@ def make_report(
         UsageError: if run_dir or dataset_dir does not exist, or the output cannot be written or is another file.
         DataError: if metrics.json is missing, or metrics.json or settings.json is damaged.
     """
-    run = read_run(run_dir)
+    run = read_results(run_dir)
     for each in [dataset_dir] if isinstance(dataset_dir, str | Path) else dataset_dir or ():
         check_folder(each)
     target = _check_output(run.folder / "report.html" if output is None else Path(output).expanduser())
@@ -68,7 +70,8 @@ def make_report(
     thumbnails = gallery.thumbnails(progress)
     shown = gallery.shown_cases(folder)
     problems += gallery.problems.values()
-    curves, boxes = draw_curves(run.curves), draw_boxes(run.rows)
+    curves = draw_fold_curves(run.folds) if run.folds else draw_curves(run.curves)
+    boxes = draw_boxes(run.rows)
     _save_charts(curves | boxes, folder)
     content = PageContent(
         run=run,

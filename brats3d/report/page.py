@@ -68,6 +68,11 @@ class PageContent:
         return summarise(self.run.rows)
 
     @property
+    def fold_summaries(self) -> dict[str, dict[str, RegionSummary]]:
+        """Fold -> region -> its scores over the cases of the fold; empty for a single run."""
+        return {str(run.settings.get("fold", number)): summarise(run.rows) for number, run in enumerate(self.run.folds)}
+
+    @property
     def case_columns(self) -> dict[str, str]:
         """Measure -> title, of the measures that every score row has."""
         return {

@@ -27,7 +27,9 @@ EVALUATION_KNOBS = (
 
 
 def evaluate_command(run: Run, repeat: RepeatCommand) -> str:
-    """Return the command that writes the run's scores and segmentations."""
+    """Return the command that writes the scores and segmentations of the run, or of all folds."""
+    if run.folds:
+        return repeat("crossval", {**run.settings, "output_dir": str(run.folder)})
     knobs = {name: run.settings[name] for name in EVALUATION_KNOBS if name in run.settings}
     return repeat("evaluate", {"dataset_dir": run.settings.get("dataset_dir"), **knobs, "output_dir": str(run.folder)})
 
@@ -38,6 +40,8 @@ def repeat_commands(run: Run, repeat: RepeatCommand) -> list[str]:
     report = f"brats3d report {shlex.quote(str(run.folder))}"
     if not run.settings:
         return [report]
+    if run.folds:
+        return [evaluate_command(run, repeat), report]
     if "dataset_dir" not in run.settings:  # a pretraining makes its cases and scores them by itself
         return [repeat("pretrain", knobs), report]
     return [repeat("train", knobs), evaluate_command(run, repeat), report]

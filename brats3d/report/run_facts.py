@@ -22,6 +22,7 @@ def describe_run(run: Run) -> dict[str, str]:
         "fold": settings.get("fold"),
         "training cases": _count(settings.get("training_cases")),
         "validation cases": len(run.by_case),
+        "folds": len(run.folds) or None,
         "label conventions": _conventions(settings.get("label_conventions")),
         "epochs": settings.get("epochs"),
         "patch size, voxels": settings.get("patch_size"),

@@ -35,6 +35,7 @@ class Run:
         scored_at: modification time of metrics.json, which may be that of a copy.
         remarks: what the folder lacks, and what to do about it.
         postprocessing: the chosen values of post-processing, from postprocessing.json; None if there are none.
+        folds: the runs of a cross-validation, each of which scored other cases; empty for a single run.
     """
 
     folder: Path
@@ -47,11 +48,18 @@ class Run:
     scored_at: datetime
     remarks: tuple[str, ...] = ()
     postprocessing: PostprocessingChoice | None = None
+    folds: tuple[Run, ...] = ()
 
     @cached_property
     def by_case(self) -> dict[str, dict[str, ScoreRow]]:
         """case_id -> region -> score row."""
         return group_by_case(self.rows)
+
+    @cached_property
+    def segmentations(self) -> dict[str, Path]:
+        """case_id -> its segmentation, which need not exist."""
+        runs = self.folds or (self,)
+        return {name: run.folder / "segmentations" / f"{name}.nii.gz" for run in runs for name in run.by_case}
 
     @cached_property
     def ranked(self) -> list[str]:

@@ -51,9 +51,8 @@ def find_files(
     Returns:
         case_id -> files of the cases that have all of them, and the problems of the others.
     """
-    segmentations = run.folder / "segmentations"
-    if not segmentations.is_dir():
-        text = f"there are no segmentations in {segmentations}; to get pictures of the cases, run: {evaluate}"
+    if not any(path.parent.is_dir() for path in run.segmentations.values()):
+        text = f"there are no segmentations in {run.folder}; to get pictures of the cases, run: {evaluate}"
         return {}, [CaseProblem(None, text)]
     where = dataset_dir or run.settings.get("dataset_dir")
     if not where:
@@ -72,7 +71,7 @@ def find_files(
     for case_id in run.by_case:
         if (case := cases.get(case_id)) is None:
             continue
-        path = segmentations / f"{case_id}.nii.gz"
+        path = run.segmentations[case_id]
         lacking = [name for name in run.modalities if name not in case.images]
         lacking += ["the reference"] if case.label is None else []
         if lacking:

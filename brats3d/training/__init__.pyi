@@ -11,10 +11,15 @@ from .epoch_log import LogEpoch as LogEpoch
 from .memory_check import MemoryNeeds as MemoryNeeds, check_memory as check_memory
 from .mlflow_log import LogToMLflow as LogToMLflow, import_mlflow as import_mlflow
 from .provenance import Provenance as Provenance, source_version as source_version
-from .resume import RESUME as RESUME
+from .resume import (
+    RESUME as RESUME,
+    find_run as find_run,
+    refuse_changes as refuse_changes,
+    run_record as run_record,
+)
 from .run import run_training as run_training
 from .run_state import RunState as RunState
-from .stop_signals import RunEvents as RunEvents
+from .stop_signals import RunEvents as RunEvents, is_stopping as is_stopping
 from .tensorboard import TrackRun as TrackRun
 from .timed_schedule import FollowSchedule as FollowSchedule, TimedSchedule as TimedSchedule
 from .train_step import TrainStep as TrainStep

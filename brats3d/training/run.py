@@ -66,6 +66,7 @@ def _run(trainer: Trainer, run: RunState, checkpoint: str | Path | None, resume:
         refuse_changes(content, run, record, resume)
         restore_run(run, trainer, path, content)
         if _is_finished(trainer, run):
+            run.finished = True
             logger.info("%s is finished: %s, %s", run.output_dir, _position(trainer, run), _best(run))
             return
         _refuse_different_positions(trainer)
@@ -74,7 +75,8 @@ def _run(trainer: Trainer, run: RunState, checkpoint: str | Path | None, resume:
         load_weights(run.network, single_checkpoint(checkpoint), run.settings["modalities"])
         logger.info("training in %s; watch it with: tensorboard --logdir %s", run.output_dir, run.output_dir)
     save_record(run, record)
-    if _train(trainer, run):
+    run.finished = _train(trainer, run)
+    if run.finished:
         best = run.checkpoints / BEST
         weights = f"weights in {best}" if best.is_file() else f"no {BEST}, since no validation has given a score"
         logger.info("finished: %s; %s", _best(run), weights)

@@ -73,6 +73,9 @@ class RunState:
     epoch_end_pending: bool = field(default=False, init=False)
     """True if all steps of the epoch are done, but not its validation and saving."""
 
+    finished: bool = field(default=False, init=False)
+    """True once the run is at its end; False if a time limit stopped it."""
+
     last_points: dict[str, float] = field(default_factory=dict, init=False)
     """TensorBoard's scalars of the last step."""
 

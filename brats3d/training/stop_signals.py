@@ -51,6 +51,12 @@ class RunStopped(Exception):
         return 128 + self.signum if self.signum else 0
 
 
+def is_stopping() -> bool:
+    """Return True if a training in this process has received a signal and will stop after its step."""
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return isinstance(owner, StopRun) and owner.signum is not None
+
+
 class StopRun:
     """Stop a trainer after the current step or validation case, on a signal or at the time limit.
 

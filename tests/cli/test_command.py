@@ -36,8 +36,8 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     listed = re.findall(r"^  (\w+) {2,}[A-Z]", done.stdout.partition("Commands:")[2], re.MULTILINE)
-    order = ["phantom", "convert", "prepare", "audit", "split", "plan", "pretrain", "train", "evaluate", "predict"]
-    assert listed == [*order, "score", "compare", "report", "where"]
+    order = ["phantom", "convert", "prepare", "audit", "split", "plan", "pretrain", "train", "evaluate"]
+    assert listed == [*order, "crossval", "predict", "score", "compare", "report", "where"]
 
 
 def test_where_prints_the_bundle(run) -> None:

@@ -1,0 +1,97 @@
+"""Combine finished folds: one table over all cases, the ensemble of their networks, and a report.
+
+Each case is scored by the network that was not trained on it. Every file is written whole, so that two processes may
+combine the same folds at the same time.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from brats3d.bundle import repeat_command
+from brats3d.crossval.check import Checked
+from brats3d.crossval.choose import choose_for_ensemble
+from brats3d.crossval.cross_validation import CrossValidation
+from brats3d.crossval.finished_folds import RECORD_NAME
+from brats3d.crossval.one_fold import Echo
+from brats3d.evaluation import ScoreRow, format_table, group_by_case, read_scores, write_csv, write_scores
+from brats3d.files import read_json, write_json, write_owned
+from brats3d.networks import write_ensemble
+from brats3d.report import make_report
+
+COMBINED_NAME = "combined.json"
+"""The records of the evaluations that were combined, in the folder of the cross-validation."""
+
+CHOICE_NAME = "postprocessing.json"
+"""The values of post-processing that were chosen, and the scores with and without them."""
+
+RESULTS = ("metrics.json", "metrics.csv", "ensemble.json", CHOICE_NAME, "report.html")
+"""What is written of all folds."""
+
+
+def combine_folds(crossval: CrossValidation, checked: Checked, echo: Echo) -> None:
+    """Write :data:`RESULTS` to the folder of the cross-validation, unless they are up to date, and print the scores.
+
+    Args:
+        crossval: the cross-validation; every fold is finished.
+        checked: what is known of it.
+        echo: prints a line.
+
+    Raises:
+        DataError: if a file of a fold is damaged.
+    """
+    folds = range(len(checked.folds))
+    rows_of = [read_scores(crossval.folder(fold) / "metrics.json").rows for fold in folds]
+    evaluations = [read_json(crossval.folder(fold) / RECORD_NAME) for fold in folds]
+    if _combined(crossval) != evaluations:
+        _write_results(crossval, checked, rows_of)
+        make_report(crossval.output_dir, repeat=repeat_command)
+        write_json(crossval.output_dir / COMBINED_NAME, evaluations)
+    rows = _in_order(rows_of)
+    echo(f"\n{format_table(rows)}\n")
+    for fold, each in zip(folds, rows_of, strict=True):
+        echo(f"fold {fold}: {_describe(each)}")
+    echo(f"all: {_describe(rows)}")
+    echo(f"{crossval.output_dir / 'report.html'}")
+    echo(f"to predict with the ensemble: brats3d predict CASE_OR_DIR --output OUT --checkpoint {crossval.output_dir}")
+
+
+def _combined(crossval: CrossValidation) -> Any:
+    """Return the records of the evaluations that were combined last; None if a result is missing."""
+    if not all((crossval.output_dir / name).is_file() for name in RESULTS):
+        return None
+    try:
+        return read_json(crossval.output_dir / COMBINED_NAME)
+    except (OSError, ValueError):
+        return None
+
+
+def _write_results(crossval: CrossValidation, checked: Checked, rows_of: Sequence[Sequence[ScoreRow]]) -> None:
+    folder, rows = crossval.output_dir, _in_order(rows_of)
+    write_scores(
+        folder / "metrics.json",
+        rows,
+        write_owned,
+        mean_dice=_mean_dice(rows),
+        rules=checked.settings["score_rules"],
+        mean_dice_by_fold=[_mean_dice(each) for each in rows_of],
+    )
+    write_csv(folder / "metrics.csv", rows)
+    card = write_ensemble(folder, [crossval.best(fold) for fold in range(len(checked.folds))])
+    choice = choose_for_ensemble(crossval, checked).to_json()
+    write_json(folder / CHOICE_NAME, choice)
+    write_json(card, {**read_json(card), "postprocessing": choice["chosen"]})
+
+
+def _in_order(rows_of: Sequence[Sequence[ScoreRow]]) -> list[ScoreRow]:
+    return sorted((row for rows in rows_of for row in rows), key=lambda row: row.sort_key)
+
+
+def _mean_dice(rows: Sequence[ScoreRow]) -> float:
+    return statistics.fmean(row.dice for row in rows)
+
+
+def _describe(rows: Sequence[ScoreRow]) -> str:
+    return f"{len(group_by_case(rows))} cases, mean Dice {_mean_dice(rows):.3f}"

@@ -1,0 +1,51 @@
+"""Recognise folds that are finished: their scores are those of their present weights and of these settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from brats3d.crossval.cross_validation import CrossValidation
+from brats3d.files import read_json, write_json
+from brats3d.networks import weights_digest
+
+RECORD_NAME = "evaluated.json"
+"""The record of the last evaluation of a fold, in the fold's folder."""
+
+
+def record_evaluation(crossval: CrossValidation, fold: int, made_with: str) -> None:
+    """Record that a fold was evaluated.
+
+    Args:
+        crossval: the cross-validation.
+        fold: the fold.
+        made_with: a text that identifies the settings of the evaluation.
+    """
+    write_json(crossval.folder(fold) / RECORD_NAME, _present(crossval, fold, made_with))
+
+
+def is_finished(crossval: CrossValidation, fold: int, made_with: str) -> bool:
+    """Return True if the scores of a fold are those of its present weights with these settings.
+
+    A training also writes ``metrics.json``, after each validation, so that the file's existence says nothing.
+    """
+    try:
+        return bool(read_json(crossval.folder(fold) / RECORD_NAME) == _present(crossval, fold, made_with))
+    except (OSError, ValueError):
+        return False
+
+
+def _present(crossval: CrossValidation, fold: int, made_with: str) -> dict[str, Any]:
+    scores = crossval.folder(fold) / "metrics.json"
+    return {"weights": weights_digest(crossval.best(fold)), "scores": _digest(scores), "made_with": made_with}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def identify(parts: Any) -> str:
+    """Return a short text that differs if the parts differ."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

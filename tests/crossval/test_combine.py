@@ -1,0 +1,108 @@
+"""What is written of all folds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brats3d.crossval import CrossValidation, combine
+from brats3d.crossval.check import Checked
+from brats3d.crossval.combine import combine_folds
+from brats3d.crossval.finished_folds import record_evaluation
+from brats3d.evaluation import ScoreRow, compare_scores, read_scores, write_scores
+from brats3d.labels import MODALITIES, REGIONS, REGIONS_TO_READ
+from brats3d.postprocessing import (
+    COMPARED,
+    MeanScores,
+    PostprocessingChoice,
+    PostprocessingValues,
+    RegionRules,
+    chosen_postprocessing,
+    read_choice,
+)
+
+DICE = {0: {"case2": 0.2, "case10": 0.4}, 1: {"case1": 0.9}}
+CHECKED = Checked([[], []], "", {"score_rules": "brats2023"})
+NOTHING = PostprocessingValues((0.5, 0.5, 0.5), RegionRules())
+CHOSEN = PostprocessingValues((0.5, 0.4, 0.5), RegionRules(min_wt_ml=1))
+
+
+@pytest.fixture
+def crossval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrossValidation:
+    """Two evaluated folds, of two cases and of one. The report is an empty page."""
+    made = CrossValidation(tmp_path / "out", {})
+    for fold, cases in DICE.items():
+        made.best(fold).parent.mkdir(parents=True)
+        made.best(fold).write_bytes(b"weights")
+        card: dict[str, Any] = {"modalities": MODALITIES, "regions": REGIONS, "network_def": {}}
+        made.best(fold).with_suffix(".json").write_text(json.dumps(card))
+        rows = [
+            ScoreRow(case_id=case_id, region=region, dice=dice, ref_volume_ml=1, pred_volume_ml=1)
+            for case_id, dice in cases.items()
+            for region in REGIONS_TO_READ
+        ]
+        write_scores(made.folder(fold) / "metrics.json", rows, epoch=3)
+        record_evaluation(made, fold, "")
+    scores = {name: {region: MeanScores(0.5, 0.4) for region in REGIONS_TO_READ} for name in COMPARED}
+    choice = PostprocessingChoice(CHOSEN, NOTHING, {0: CHOSEN, 1: NOTHING}, cases=3, scores=scores)
+    monkeypatch.setattr(combine, "choose_for_ensemble", lambda *given: choice)
+    monkeypatch.setattr(combine, "make_report", lambda folder, repeat: (folder / "report.html").touch())
+    return made
+
+
+def test_the_scores_of_all_cases_are_in_one_file(crossval: CrossValidation) -> None:
+    lines: list[str] = []
+    combine_folds(crossval, CHECKED, lines.append)
+    scores = read_scores(crossval.output_dir / "metrics.json")
+    assert [row.case_id for row in scores.rows[::3]] == ["case1", "case2", "case10"]
+    assert scores.rules == "brats2023"
+    content = json.loads((crossval.output_dir / "metrics.json").read_text())
+    assert content["mean_dice"] == pytest.approx(0.5) and content["mean_dice_by_fold"] == pytest.approx([0.3, 0.9])
+    with (crossval.output_dir / "metrics.csv").open() as file:
+        assert [row["case_id"] for row in csv.DictReader(file)][::3] == ["case1", "case2", "case10"]
+    assert "fold 0: 2 cases, mean Dice 0.300" in lines and "all: 3 cases, mean Dice 0.500" in lines
+    assert compare_scores(scores, scores)[0].differences == (0, 0, 0)
+
+
+def test_the_ensemble_has_the_best_weights_of_every_fold(crossval: CrossValidation) -> None:
+    combine_folds(crossval, CHECKED, lambda line: None)
+    card = json.loads((crossval.output_dir / "ensemble.json").read_text())
+    assert card["members"] == ["fold0/checkpoints/best.pt", "fold1/checkpoints/best.pt"]
+
+
+def test_the_ensemble_is_predicted_with_the_chosen_post_processing(crossval: CrossValidation) -> None:
+    combine_folds(crossval, CHECKED, lambda line: None)
+    chosen = {"threshold": {"TC": 0.5, "WT": 0.4, "ET": 0.5}, **CHOSEN.to_json()["region_rules"]}
+    assert chosen_postprocessing(crossval.output_dir) == chosen
+    assert read_choice(crossval.output_dir / "postprocessing.json").values == CHOSEN
+
+
+def test_results_are_written_again_if_one_is_missing_or_a_fold_was_evaluated_again(
+    crossval: CrossValidation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[Path] = []
+    make = combine.make_report
+
+    def make_report(folder: Path, repeat: object) -> None:
+        reports.append(folder)
+        make(folder, repeat)
+
+    scores = {name: {region: MeanScores(0.5, 0.4) for region in REGIONS_TO_READ} for name in COMPARED}
+    choice = PostprocessingChoice(CHOSEN, NOTHING, {0: CHOSEN, 1: NOTHING}, cases=3, scores=scores)
+    monkeypatch.setattr(combine, "choose_for_ensemble", lambda *given: choice)
+    monkeypatch.setattr(combine, "make_report", make_report)
+    counts = []
+    for change in (
+        lambda: None,
+        lambda: None,
+        lambda: (crossval.output_dir / "metrics.csv").unlink(),
+        lambda: record_evaluation(crossval, 1, "other settings"),
+    ):
+        change()
+        combine_folds(crossval, CHECKED, lambda line: None)
+        counts.append(len(reports))
+    assert counts == [1, 1, 2, 3]
