@@ -124,6 +124,19 @@ def config_text(ids: Sequence[str], values: Sequence[Any] = ()) -> str:
     return json.dumps(content, sort_keys=True, default=str)
 
 
+def plain_config(id_: str) -> dict[str, Any]:
+    """Return the config of a component with the values of its arguments in place of expressions and references.
+
+    Args:
+        id_: such as ``network_def``.
+
+    Raises:
+        RuntimeError: if no config is being resolved.
+    """
+    parser = current_parser()
+    return {name: parser.get_parsed_content(f"{id_}#{name}") for name in parser.get(id_)}
+
+
 def _references(config: Any) -> Iterable[str]:
     if isinstance(config, Mapping):
         for value in config.values():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brats3d.bundle.card_network import add_card_network
 from brats3d.bundle.workflow_files import config_files
 from brats3d.config_reader import installed_bundle, read_knobs
 
@@ -60,7 +61,7 @@ def repeat_command(workflow: str, settings: Mapping[str, Any]) -> str:
 
 
 def build_workflow(workflow: str, overrides: Mapping[str, Any], overlays: Iterable[str | Path] = ()) -> ConfigWorkflow:
-    """Build a workflow of the installed bundle, without initialising it.
+    """Build a workflow of the installed bundle, with the network of the checkpoint's card, without initialising it.
 
     Args:
         workflow: ``pretrain``, ``train``, ``evaluate`` or ``predict``.
@@ -74,7 +75,7 @@ def build_workflow(workflow: str, overrides: Mapping[str, Any], overlays: Iterab
         config_file=[str(file) for file in files],
         workflow_type="infer" if workflow == "predict" else "train",
         bundle_root=str(installed_bundle()),
-        **overrides,
+        **add_card_network(workflow, overrides, overlays),
     )
 
 

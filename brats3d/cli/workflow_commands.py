@@ -10,6 +10,7 @@ import click
 
 from brats3d.bundle import (
     MONAI_ARGUMENTS,
+    add_card_network,
     command_line,
     config_files,
     find_configs,
@@ -106,6 +107,7 @@ def _run(
         import_mlflow()  # before the data are read
     overlays = find_configs(configs)
     overrides = read_overrides(workflow, arguments, output, overlays, tracking)
+    overrides = add_card_network(workflow, overrides, overlays)
     click.echo(command_line(workflow, overrides, overlays))
     silence_libraries()
     run_workflow(workflow, overrides, overlays)

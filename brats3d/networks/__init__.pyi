@@ -26,6 +26,7 @@ from .load_weights import (
 )
 from .loss import DiceBCELoss as DiceBCELoss
 from .memory_estimate import step_need as step_need, stitched_bytes as stitched_bytes, window_need as window_need
+from .network_config import is_network_config as is_network_config
 from .onnx_file import check_onnx as check_onnx
 from .precision import (
     SafeBackward as SafeBackward,

@@ -3,7 +3,8 @@
 A card has ``modalities`` in order, ``regions`` and ``network_def``, and optionally ``patch_size``, ``epoch``,
 ``scores``, ``best_metric`` (the unrounded score that chose the best weights of a run), ``absent_sequences`` (true if
 the weights were trained with randomly dropped sequences, so that they work with any subset of their sequences and
-zeros in place of the others), ``postprocessing`` (values chosen for the weights on out-of-fold predictions:
+zeros in place of the others), ``network`` (from which the network can be built, see
+:mod:`brats3d.networks.network_config`), ``postprocessing`` (values chosen for the weights on out-of-fold predictions:
 ``{"threshold": {region: number}, "region_rules": {rule: ml}}``) and ``quality`` (what predicts Dice and volumes of a
 segmentation and calibrates probabilities, see :class:`brats3d.quality.QualityModel`).
 
@@ -24,6 +25,7 @@ from torch import nn
 from brats3d.errors import DataError, NotFoundError
 from brats3d.files import read_json, write_json
 from brats3d.labels import order_modalities
+from brats3d.networks.network_config import is_network_config
 
 ENSEMBLE_NAME = "ensemble.json"
 """The card of an ensemble, in its folder."""
@@ -168,6 +170,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "modalities": (_is_modalities, 'a list of t1, t1ce, t2, flair in that order, such as ["t1", "flair"]'),
     "regions": (_is_names, 'a list such as ["TC", "WT", "ET"]'),
     "network_def": (lambda value: isinstance(value, dict), "a mapping of the network's arguments"),
+    "network": (is_network_config, "a class of monai.networks.nets and its arguments, without expressions"),
     "patch_size": (_is_size, "three voxel counts, such as [128, 128, 128]"),
     "epoch": (_is_count, "a whole number"),
     "absent_sequences": (lambda value: isinstance(value, bool), "true or false"),
@@ -181,5 +184,5 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 _OPTIONAL = frozenset(
-    {"patch_size", "epoch", "absent_sequences", "best_metric", "members", "postprocessing", "quality"}
+    {"network", "patch_size", "epoch", "absent_sequences", "best_metric", "members", "postprocessing", "quality"}
 )

@@ -72,7 +72,7 @@ def load_member(network: nn.Module, checkpoint: str | Path, modalities: Sequence
     if fewer and "in_channels" in network_def:
         network_def["in_channels"] = len(known)
     expected = {"modalities": known if fewer else wanted, "regions": list(REGIONS), "network_def": network_def}
-    refuse_mismatch(checkpoint, card, expected)
+    refuse_mismatch(checkpoint, card, expected, _ADVICE)
     try:
         network.load_state_dict(fit_weights(content.get("network", content), network, known, wanted))
     except (RuntimeError, ValueError) as error:
@@ -143,6 +143,12 @@ def refuse_mismatch(
             known, wanted = {k: known.get(k) for k in keys}, {k: wanted.get(k) for k in keys}
         problem = f"{checkpoint} has {name} {known!s:.300}, this run has {wanted!s:.300}"
         raise UsageError("checkpoint", problem, advice=advice)
+
+
+_ADVICE = (
+    "pass the matching --checkpoint, or the overlay of its network, such as networks/dynunet.yaml, with --config "
+    "(brats3d) or --config_file (python -m monai.bundle run)"
+)
 
 
 def _select(value: torch.Tensor, shape: torch.Size, known: Sequence[str], wanted: Sequence[str]) -> torch.Tensor:

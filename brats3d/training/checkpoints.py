@@ -20,7 +20,7 @@ from monai.engines import Trainer
 from brats3d.errors import DataError, UsageError
 from brats3d.files import first_line
 from brats3d.labels import REGIONS, order_modalities
-from brats3d.networks import describe_network, read_card, refuse_mismatch, save_checkpoint
+from brats3d.networks import describe_network, is_network_config, read_card, refuse_mismatch, save_checkpoint
 from brats3d.training.run_state import RunState
 from brats3d.training.stop_signals import RunEvents
 from brats3d.training.stopwatch import Stopwatch, check_minutes
@@ -172,11 +172,12 @@ class KeepCheckpoints:
         self._has_saved = True
 
     def _card(self, engine: Engine) -> dict[str, Any]:
-        scores = self.run.evaluator.state.metrics
+        scores, network = self.run.evaluator.state.metrics, self.run.network_config
         return {
             "modalities": list(order_modalities(self.run.settings["modalities"])),
             "regions": list(REGIONS),
             "network_def": describe_network(self.run.network),
+            **({"network": network} if is_network_config(network) else {}),
             "patch_size": list(self.run.settings["patch_size"]),  # windows of another size lose Dice (InstanceNorm)
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,

@@ -12,8 +12,9 @@ import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+import brats3d
 from brats3d.bundle import config_files, installed_bundle
-from brats3d.networks import size_multiple
+from brats3d.networks import read_card, size_multiple
 
 FOLDER = installed_bundle() / "configs" / "networks"
 SMALL: dict[str, dict[str, Any]] = {
@@ -77,7 +78,7 @@ def test_properties_have_the_ids_that_other_tools_expect(command, name, build, p
 
 @pytest.mark.slow
 @small
-def test_a_network_trains_and_its_weights_segment(name, build, phantoms, tmp_path) -> None:
+def test_a_network_trains_and_its_weights_segment_without_the_overlay(name, build, phantoms, tmp_path) -> None:
     run, out, losses = tmp_path / "run", tmp_path / "out", []
     training = build("train", name, dataset_dir=phantoms, output_dir=run)
     training.trainer.add_event_handler(
@@ -85,8 +86,11 @@ def test_a_network_trains_and_its_weights_segment(name, build, phantoms, tmp_pat
     )
     training.run()
     assert len(losses) == 3 and torch.tensor(losses).isfinite().all()
+    assert read_card(run / "checkpoints" / "best.pt")["network"] == {
+        **yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["network_def"], "in_channels": 4, **SMALL[name]
+    }  # fmt: skip
     build("evaluate", name, dataset_dir=phantoms, output_dir=run).run()
     (scored,) = (run / "segmentations").glob("*.nii.gz")
     case = phantoms / scored.name.removesuffix(".nii.gz")
-    build("predict", name, dataset_dir=case, output_dir=out, checkpoint=run / "checkpoints" / "best.pt").run()
+    brats3d.predict(case, out, run / "checkpoints" / "best.pt", device="cpu", amp=False)
     assert (out / scored.name).read_bytes() == scored.read_bytes()

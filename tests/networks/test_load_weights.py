@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.networks.nets import SegResNet, UNet
+from monai.networks.nets import MedNeXt, SegResNet, UNet
 from torch import nn
 
 from brats3d.errors import DataError, UsageError
@@ -260,3 +260,26 @@ def test_missing_and_unknown_parameters_are_named():
 @pytest.mark.parametrize(("weights", "kind"), [([], "list"), ({"a": 1}, "a as int"), ({"epoch": "x"}, "epoch as str")])
 def test_values_that_are_not_tensors_are_refused(weights, kind):
     assert refused(weights, unet()) == f"expected tensors by name, got {kind}"
+
+
+# --- other networks
+
+
+def mednext(**options) -> MedNeXt:
+    return MedNeXt(3, 2, 4, 3, kernel_size=3, blocks_down=[1, 1], blocks_up=[1, 1], **options)
+
+
+def test_weights_of_another_class_of_network_are_refused_with_the_advice_to_use_its_overlay(tmp_path):
+    network = mednext()
+    save_checkpoint(tmp_path / "best.pt", network.state_dict(), card_of(network))
+    with pytest.raises(UsageError) as error:
+        load_weights(unet(), tmp_path / "best.pt", FOUR)
+    assert "MedNeXt" in error.value.problem
+    assert all(word in error.value.advice for word in ("networks/", "--config ", "--config_file"))
+
+
+def test_weights_of_another_network_of_the_same_class_are_refused_even_if_its_attributes_do_not_tell(tmp_path):
+    network, other = mednext(), mednext(use_residual_connection=True)
+    assert describe_network(network) == describe_network(other)
+    save_checkpoint(tmp_path / "best.pt", network.state_dict(), card_of(network))
+    assert "do not fit the network" in refusal(other, tmp_path / "best.pt", kind=DataError)
