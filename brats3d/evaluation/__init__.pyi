@@ -6,11 +6,7 @@ from .comparison import (
     save_comparison as save_comparison,
 )
 from .folder_scores import FolderScores as FolderScores, score_folders as score_folders
-from .lesions import (
-    LesionScores as LesionScores,
-    box_with_margin as box_with_margin,
-    score_lesions as score_lesions,
-)
+from .lesions import box_with_margin as box_with_margin, score_lesions as score_lesions
 from .probabilities import (
     PROBABILITIES as PROBABILITIES,
     BatchProbabilities as BatchProbabilities,

@@ -13,7 +13,7 @@ import torch
 from brats3d.cases import check_labels, whole_labels
 from brats3d.data import labels_to_regions
 from brats3d.errors import DataError
-from brats3d.evaluation import Rules, box_with_margin, score_lesions
+from brats3d.evaluation import Rules, box_with_margin, read_probabilities, score_lesions
 from brats3d.files import read_volume
 from brats3d.labels import REGIONS, REGIONS_TO_READ, get_convention
 from brats3d.postprocessing.values import PostprocessingValues
@@ -29,8 +29,7 @@ class OutOfFoldCase:
     Args:
         case_id: the case.
         fold: the fold whose training did not see it.
-        probabilities: npz file with the array ``probabilities`` (3, H, W, D), channels in the order of
-            ``labels.REGIONS``.
+        probabilities: file of its probabilities; see :func:`brats3d.evaluation.read_probabilities`.
         reference: file of its segmentation, on the same grid.
         convention: label convention of the reference.
     """
@@ -114,8 +113,7 @@ def _read(case: OutOfFoldCase, threshold: float, margin: int) -> tuple[np.ndarra
     check_labels(volume.values, convention, str(case.reference), "--label_convention")
     label = torch.from_numpy(np.ascontiguousarray(whole_labels(volume.values), dtype=np.int16))
     ref = labels_to_regions(label[None], convention).bool().numpy()
-    with np.load(case.probabilities) as content:
-        probs = content["probabilities"]
+    probs = read_probabilities(case.probabilities)
     if probs.shape != ref.shape:
         raise DataError(
             case.probabilities, "shape", expected=f"that of {case.reference}, {ref.shape}", found=probs.shape

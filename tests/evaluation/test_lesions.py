@@ -37,6 +37,11 @@ def test_a_spurious_component_counts_as_a_lesion_with_dice_0():
     assert scores == LesionScores(0.5, 50, found=1, missed=0, spurious=1)
 
 
+def test_distances_may_be_skipped():
+    scores = score_lesions(cubes(A, C), cubes(A, B), MM, RULES, distances=False)
+    assert scores == LesionScores(1 / 3, None, found=1, missed=1, spurious=1)
+
+
 def test_two_empty_masks_score_1():
     empty = np.zeros(SHAPE, bool)
     assert score_lesions(empty, empty, MM, RULES) == LesionScores(1, 0, 0, 0, 0)
