@@ -110,6 +110,6 @@ def test_a_training_uses_the_plan(make_dataset: Callable, run: Callable, tmp_pat
     assert code == 0 and f"brats3d train {folder} --config {file}" in text
     code, _, _ = run("train", folder, "--config", file, "--output", output)
     assert code == 0
-    settings = json.loads((output / "settings.json").read_text())["settings"]
+    settings = json.loads((output / "settings.json").read_text())
     planned = yaml.safe_load(file.read_text())
     assert {name: settings[name] for name in PLANNED} == {name: planned[name] for name in PLANNED}
