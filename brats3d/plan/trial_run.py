@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -76,7 +77,7 @@ class Trial:
         """Build a training of the few cases with the values of some ids; nothing has run yet."""
         ids = {
             **self.overrides,
-            "output_dir": str(self.folder),
+            "output_dir": tempfile.mkdtemp(dir=self.folder),  # the next trial must not resume this one
             "cache_dir": str(self.folder / "cache"),
             "epochs": FAR,
             "val_interval": FAR,

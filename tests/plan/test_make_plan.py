@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from brats3d.errors import DataError, UsageError
 from brats3d.files.failures import cause_of
 from brats3d.plan import Timing, make_plan
 from brats3d.plan.planner import PLANNED
+from brats3d.plan.trial_run import Trial
 
 TIMING = Timing(start=10, prepare=0, train=2, end_epoch=1, validate=2)
 
@@ -39,6 +41,12 @@ def test_a_plan_has_a_value_and_a_reason_for_every_knob(make_dataset: Callable, 
     assert plan.data.brain_box == (12, 12, 10)  # conftest's brain leaves an eighth at each side
     timing = plan.timing
     assert min(timing.start, timing.prepare, timing.train, timing.end_epoch, timing.validate) > 0
+
+
+def test_trials_of_a_plan_do_not_resume_each_other(make_dataset: Callable, tmp_path: Path) -> None:
+    trial = Trial({"dataset_dir": str(make_dataset(2)), **TINY}, [], [], [], [], tmp_path, time.perf_counter)
+    first, second = (trial.build({}).parser["output_dir"] for _ in range(2))
+    assert first != second and Path(first).parent == tmp_path
 
 
 def test_given_knobs_are_kept_and_the_hours_limit_the_epochs(
