@@ -15,8 +15,9 @@ from torch import nn
 
 from brats3d.networks import check_flag, checkpoint_members, load_member
 
-FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (4,))
-"""Axes of an image (B, C, H, W, D) to flip in each pass of test-time augmentation."""
+FLIPS: tuple[tuple[int, ...], ...] = ((), (2,))
+"""Axes of an image (B, C, H, W, D) to flip in each pass of test-time augmentation: none, then left-right (the network
+gets LPS). Flips of the other axes cost more time and gain nothing (benchmarks/tta.py)."""
 
 SMALLEST_PROBABILITY = 1e-7
 """Averages are limited to this and to 1 minus this, so that their logits are finite."""

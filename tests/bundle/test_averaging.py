@@ -145,6 +145,18 @@ def test_evaluate_saves_the_probabilities_that_predict_saves(trained, phantoms, 
     assert not np.array_equal(read_probabilities(trained / name), here), "it is replaced"
 
 
+@pytest.mark.slow
+def test_evaluate_warns_if_a_network_of_an_ensemble_was_trained_on_the_cases(
+    trained, phantoms, workflow, tmp_path, log
+):
+    write_ensemble(tmp_path, [trained / "checkpoints" / "best.pt"])
+    out = {"output_dir": tmp_path / "out", "checkpoint": tmp_path}
+    workflow("evaluate", dataset_dir=phantoms, **out).run()
+    assert "too good" not in log.text
+    workflow("evaluate", dataset_dir=phantoms, fold=1, **out).run()
+    assert "were trained on 1 of the validation cases (BraTS20_Training_" in log.text
+
+
 def test_an_ensemble_cannot_become_an_engine_of_tensorrt_nor_the_start_of_a_training(
     ensemble, phantoms, workflow, tmp_path
 ):

@@ -87,6 +87,13 @@ def test_flips_are_averaged_as_probabilities_in_the_orientation_of_the_image(inf
     assert (passes[0] - averaged.sigmoid()).abs().max() > 0.01, "the flips would prove nothing"
 
 
+def test_a_mirrored_image_has_the_mirrored_prediction_with_flips_only():
+    network, image = with_window_norms(unet()), image_of()
+    for tta in (True, False):
+        here, there = (logits_of(network, Averaging(tta=tta), WINDOWS, each) for each in (image, image.flip(2)))
+        assert torch.allclose(here, there.flip(2), atol=1e-4) is tta
+
+
 @pytest.mark.parametrize("amp", [True, False])
 @pytest.mark.parametrize("tta", [True, False])
 def test_the_members_of_an_ensemble_are_averaged_as_probabilities(ensemble, monkeypatch, amp, tta):
