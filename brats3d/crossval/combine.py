@@ -12,10 +12,10 @@ from typing import Any
 
 from brats3d.bundle import repeat_command
 from brats3d.crossval.check import Checked
-from brats3d.crossval.choose import choose_for_ensemble
 from brats3d.crossval.cross_validation import CrossValidation
 from brats3d.crossval.finished_folds import RECORD_NAME
 from brats3d.crossval.one_fold import Echo
+from brats3d.crossval.out_of_fold import choose_for_ensemble, fit_for_ensemble, out_of_fold_cases
 from brats3d.evaluation import ScoreRow, format_table, group_by_case, read_scores, write_csv, write_scores
 from brats3d.files import read_json, write_json, write_owned
 from brats3d.networks import write_ensemble
@@ -80,9 +80,11 @@ def _write_results(crossval: CrossValidation, checked: Checked, rows_of: Sequenc
     )
     write_csv(folder / "metrics.csv", rows)
     card = write_ensemble(folder, [crossval.best(fold) for fold in range(len(checked.folds))])
-    choice = choose_for_ensemble(crossval, checked).to_json()
-    write_json(folder / CHOICE_NAME, choice)
-    write_json(card, {**read_json(card), "postprocessing": choice["chosen"]})
+    cases = out_of_fold_cases(crossval, checked)
+    choice = choose_for_ensemble(cases, checked.settings["score_rules"])
+    write_json(folder / CHOICE_NAME, choice.to_json())
+    learned = {"postprocessing": choice.values.to_json(), "quality": fit_for_ensemble(cases, choice)}
+    write_json(card, {**read_json(card), **learned})
 
 
 def _in_order(rows_of: Sequence[Sequence[ScoreRow]]) -> list[ScoreRow]:

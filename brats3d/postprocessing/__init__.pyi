@@ -6,7 +6,7 @@ from .choice import (
 )
 from .choose import choose_postprocessing as choose_postprocessing
 from .chosen_values import chosen_postprocessing as chosen_postprocessing
-from .out_of_fold_scores import OutOfFoldCase as OutOfFoldCase
+from .out_of_fold_scores import OutOfFoldCase as OutOfFoldCase, read_out_of_fold as read_out_of_fold
 from .region_rules import (
     ApplyRegionRulesd as ApplyRegionRulesd,
     RegionRules as RegionRules,

@@ -107,8 +107,13 @@ def score_with_values(case: OutOfFoldCase, values: Sequence[PostprocessingValues
     return scores
 
 
-def _read(case: OutOfFoldCase, threshold: float, margin: int) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
-    """Return probabilities, the regions of the reference and the voxel size, cropped to what is not background."""
+def read_out_of_fold(case: OutOfFoldCase) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
+    """Return the probabilities of a case, the regions of its reference, bool, and the voxel size.
+
+    Raises:
+        DataError: if a file is damaged, or the shapes of the two differ.
+        OSError: if a file cannot be opened.
+    """
     volume, convention = read_volume(case.reference), get_convention(case.convention)
     check_labels(volume.values, convention, str(case.reference), "--label_convention")
     label = torch.from_numpy(np.ascontiguousarray(whole_labels(volume.values), dtype=np.int16))
@@ -118,8 +123,14 @@ def _read(case: OutOfFoldCase, threshold: float, margin: int) -> tuple[np.ndarra
         raise DataError(
             case.probabilities, "shape", expected=f"that of {case.reference}, {ref.shape}", found=probs.shape
         )
+    return probs, ref, volume.header.spacing_mm
+
+
+def _read(case: OutOfFoldCase, threshold: float, margin: int) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
+    """Read a case, cropped to what is not background; probabilities as float32."""
+    probs, ref, spacing_mm = read_out_of_fold(case)
     box = box_with_margin((probs >= probs.dtype.type(threshold)).any(0) | ref.any(0), margin)
-    return probs[:, *box].astype(np.float32), ref[:, *box], volume.header.spacing_mm
+    return probs[:, *box].astype(np.float32), ref[:, *box], spacing_mm
 
 
 def _dice(pred: np.ndarray, ref: np.ndarray) -> float:

@@ -50,6 +50,7 @@ def crossval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrossValidation
     scores = {name: {region: MeanScores(0.5, 0.4) for region in REGIONS_TO_READ} for name in COMPARED}
     choice = PostprocessingChoice(CHOSEN, NOTHING, {0: CHOSEN, 1: NOTHING}, cases=3, scores=scores)
     monkeypatch.setattr(combine, "choose_for_ensemble", lambda *given: choice)
+    monkeypatch.setattr(combine, "fit_for_ensemble", lambda cases, made: {"cases": len(cases)})
     monkeypatch.setattr(combine, "make_report", lambda folder, repeat: (folder / "report.html").touch())
     return made
 
@@ -94,6 +95,7 @@ def test_results_are_written_again_if_one_is_missing_or_a_fold_was_evaluated_aga
     scores = {name: {region: MeanScores(0.5, 0.4) for region in REGIONS_TO_READ} for name in COMPARED}
     choice = PostprocessingChoice(CHOSEN, NOTHING, {0: CHOSEN, 1: NOTHING}, cases=3, scores=scores)
     monkeypatch.setattr(combine, "choose_for_ensemble", lambda *given: choice)
+    monkeypatch.setattr(combine, "fit_for_ensemble", lambda cases, made: {"cases": len(cases)})
     monkeypatch.setattr(combine, "make_report", make_report)
     counts = []
     for change in (
