@@ -3,7 +3,6 @@ from .checkpoint_card import (
     last_checkpoint_note as last_checkpoint_note,
     read_card as read_card,
     supports_absent_sequences as supports_absent_sequences,
-    update_card as update_card,
 )
 from .checkpoint_file import (
     read_checkpoint as read_checkpoint,

@@ -23,7 +23,7 @@ from typing import Any
 from torch import nn
 
 from brats3d.errors import DataError, NotFoundError
-from brats3d.files import read_json, write_json
+from brats3d.files import read_json
 from brats3d.labels import order_modalities
 from brats3d.networks.network_config import is_network_config
 
@@ -66,19 +66,6 @@ def read_card(checkpoint: str | Path) -> dict[str, Any]:
         raise DataError(path, expected="a mapping", found=card, advice=_ADVICE)
     _check(card, path, optional=_OPTIONAL - {"members"} if checkpoint.is_dir() else _OPTIONAL)
     return card
-
-
-def update_card(checkpoint: str | Path, **values: Any) -> None:
-    """Set keys of an existing card, whole or not at all: what is learned about the weights after their training.
-
-    Args:
-        checkpoint: a file, or the folder of an ensemble.
-        values: key -> JSON value.
-
-    Raises:
-        NotFoundError, DataError: as :func:`read_card`.
-    """
-    write_json(card_path(checkpoint), {**read_card(checkpoint), **values})
 
 
 def last_checkpoint_note(folder: str | Path) -> str:

@@ -22,7 +22,6 @@ from brats3d.networks import (
     single_checkpoint,
     supports_absent_sequences,
     trained_patch_size,
-    update_card,
     weights_digest,
     write_ensemble,
 )
@@ -197,10 +196,3 @@ def test_where_one_network_is_needed_an_ensemble_is_refused(ensemble):
     with pytest.raises(UsageError) as caught:
         single_checkpoint(ensemble)
     assert str(member) in caught.value.advice
-
-
-def test_keys_are_added_to_the_card_of_an_ensemble_and_of_a_checkpoint(ensemble):
-    for path in (ensemble, checkpoint_members(ensemble)[0]):
-        before = read_card(path)
-        update_card(path, remark={"text": "a"})
-        assert read_card(path) == {**before, "remark": {"text": "a"}}
