@@ -94,6 +94,10 @@ class BatchProbabilities:
             for case_id, volume, each in zip(engine.state.batch["case_id"], image, logits, strict=True)
         }
 
+    def cropped(self, case_id: str) -> np.ndarray:
+        """Return the probabilities of a case of the batch on the grid of the network's input: float16, (3, h, w, d)."""
+        return self._kept[case_id][0]
+
     def whole(self, case_id: str, image: Path) -> np.ndarray:
         """Return the probabilities of a case of the batch: float16, (3, H, W, D), 0 outside the crop.
 

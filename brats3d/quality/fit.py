@@ -13,8 +13,8 @@ from brats3d.labels import REGIONS
 from brats3d.quality.additive_model import fit_additive
 from brats3d.quality.calibration import fit_calibration
 from brats3d.quality.fitting_case import FittingCase
-from brats3d.quality.quality_model import QualityModel
-from brats3d.quality.volume_model import fit_volume
+from brats3d.quality.quality_model import QualityModel, RegionQuality
+from brats3d.quality.volume_model import fit_volume, patient_folds
 
 logger = logging.getLogger("brats3d")
 
@@ -42,19 +42,41 @@ def fit_quality(cases: Sequence[FittingCase]) -> dict[str, Any]:
     if not enough:
         text = "Dice and volumes cannot be predicted from %d patients (%d are needed); only a temperature was fitted"
         logger.warning(text, len(set(groups)), MIN_CASES)
+    return _fit(cases, enough).to_json()
+
+
+def predict_out_of_fold(cases: Sequence[FittingCase]) -> list[dict[str, RegionQuality]]:
+    """Predict the quality of each case with a model that was fitted without its patient.
+
+    Args:
+        cases: as for :func:`fit_quality`.
+
+    Returns:
+        region -> predicted quality of each case; none at all with less than :data:`MIN_CASES` patients.
+    """
+    groups = [case.group for case in cases]
+    if len(set(groups)) < MIN_CASES:
+        return []
+    found: dict[int, dict[str, RegionQuality]] = {}
+    for fitted, left_out in patient_folds(groups):
+        model = _fit([cases[i] for i in fitted], with_models=True)
+        found |= {i: model.predict_features(cases[i].features, cases[i].volume_ml) for i in left_out}
+    return [found[i] for i in range(len(cases))]
+
+
+def _fit(cases: Sequence[FittingCase], with_models: bool) -> QualityModel:
     features, dice, volumes, references = (
         np.stack([getattr(case, name) for case in cases]) for name in ("features", "dice", "volume_ml", "reference_ml")
     )
-    border = np.sum([case.border for case in cases], axis=0)
-    channels = list(enumerate(REGIONS))
-    model = QualityModel(
+    border, groups = np.sum([case.border for case in cases], axis=0), [case.group for case in cases]
+    channels = dict(enumerate(REGIONS))
+    modelled = channels if with_models else {}
+    return QualityModel(
         cases=len(cases),
-        calibration={region: fit_calibration(border[i], with_shift=enough) for i, region in channels},
-        dice={region: fit_additive(features[:, i], dice[:, i]) for i, region in channels if enough},
+        calibration={region: fit_calibration(border[i], with_shift=with_models) for i, region in channels.items()},
+        dice={region: fit_additive(features[:, i], dice[:, i]) for i, region in modelled.items()},
         volume={
             region: fit_volume(features[:, i], volumes[:, i], references[:, i], groups)
-            for i, region in channels
-            if enough
+            for i, region in modelled.items()
         },
     )
-    return model.to_json()

@@ -68,6 +68,10 @@ class QualityModel:
             return {}
         features = case_features(probabilities, regions, voxel_ml)
         volumes_ml = np.count_nonzero(regions, axis=(1, 2, 3)) * voxel_ml
+        return self.predict_features(features, volumes_ml)
+
+    def predict_features(self, features: np.ndarray, volumes_ml: np.ndarray) -> dict[str, RegionQuality]:
+        """Predict as :meth:`predict` from features and volumes of the regions, in the order of ``labels.REGIONS``."""
         return {region: self._predict_region(region, features, volumes_ml) for region in REGIONS_TO_READ}
 
     def _predict_region(self, region: str, features: np.ndarray, volumes_ml: np.ndarray) -> RegionQuality:

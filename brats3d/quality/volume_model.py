@@ -9,7 +9,7 @@ for cases like those of the fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,10 +89,15 @@ def fit_volume(
 
 
 def out_of_fold(features: np.ndarray, target: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """Return the predictions of a cross-validation, shape (cases,); cases of a group are in one fold."""
-    from sklearn.model_selection import GroupKFold
-
+    """Return the predictions of a cross-validation, shape (cases,)."""
     predicted = np.empty(len(target))
-    for fitted, left_out in GroupKFold(min(FOLDS, len(set(groups)))).split(features, groups=groups):
+    for fitted, left_out in patient_folds(groups):
         predicted[left_out] = fit_additive(features[fitted], target[fitted]).predict(features[left_out])
     return predicted
+
+
+def patient_folds(groups: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Return the indices of the cases to fit and of those to leave out, for each fold; no patient is on both sides."""
+    from sklearn.model_selection import GroupKFold
+
+    return GroupKFold(min(FOLDS, len(set(groups)))).split(groups, groups=groups)

@@ -1,4 +1,4 @@
-"""Charts of a report: training curves, and box plots of the scores.
+"""Charts of a report: training curves, box plots of the scores, and predicted against true Dice.
 
 They are matplotlib figures, built without pyplot's global state.
 """
@@ -15,6 +15,8 @@ import numpy as np
 
 from brats3d.evaluation import MEASURES, ScoreRow
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS_TO_READ
+from brats3d.quality import REVIEW_DICE
+from brats3d.report.predicted_quality import ComparedCase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,6 +116,31 @@ def draw_boxes(rows: Sequence[ScoreRow]) -> dict[str, Chart]:
         medians = ", ".join(f"{region} {np.median(of_region):.3g}" for region, of_region in values.items())
         charts[measure] = Chart(figure, f"Box plot of {title} by region, one point per case; medians: {medians}")
     return charts
+
+
+def draw_predicted_dice(cases: Sequence[ComparedCase]) -> dict[str, Chart]:
+    """Draw predicted against true Dice, a point for each case and region.
+
+    Args:
+        cases: the cases; without any, nothing is drawn.
+
+    Returns:
+        ``predicted_dice`` -> chart.
+    """
+    if not cases:
+        return {}
+    figure, axes = new_figure("Predicted against true Dice")
+    axes.plot([0, 1], [0, 1], color="#8a929b", linewidth=1, zorder=1)
+    axes.axhline(REVIEW_DICE, color="#d55e00", linewidth=1, linestyle="--", zorder=1)
+    axes.text(0.01, REVIEW_DICE + 0.015, "WT below: look first", fontsize=7, color="#a34700")
+    for region in REGIONS_TO_READ[::-1]:
+        dice = [case.regions[region].row.dice for case in cases]
+        predicted = [case.regions[region].quality.predicted_dice for case in cases]
+        colour = REGION_COLOURS[region]
+        axes.scatter(dice, predicted, s=16, color=colour, edgecolor="black", linewidth=0.4, label=region, zorder=3)
+    axes.set(xlabel="Dice", ylabel="predicted Dice", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.legend(frameon=False, fontsize=8, loc="lower right", reverse=True)
+    return {"predicted_dice": Chart(figure, f"Predicted against true Dice of {len(cases)} cases, by region")}
 
 
 MAX_POINTS = 400

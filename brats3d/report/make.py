@@ -9,12 +9,13 @@ from pathlib import Path
 from brats3d.cases import check_folder
 from brats3d.errors import UsageError
 from brats3d.files import RECORD_NAME, WrittenFiles, check_replaceable, writable_folder, write_owned
-from brats3d.report.charts import Chart, draw_boxes, draw_curves
+from brats3d.report.charts import Chart, draw_boxes, draw_curves, draw_predicted_dice
 from brats3d.report.crossval_results import read_results
 from brats3d.report.failed_regions import find_failed_regions
 from brats3d.report.fold_charts import draw_fold_curves
 from brats3d.report.gallery import Gallery
 from brats3d.report.page import PageContent, render_page
+from brats3d.report.predicted_quality import compare_quality
 from brats3d.report.repeat_commands import RepeatCommand, evaluate_command, repeat_commands
 from brats3d.report.run_facts import describe_run
 from brats3d.report.scored_cases import Folders, find_files
@@ -25,7 +26,7 @@ FIGURES = frozenset(
     [
         *("best", "median", "worst"),
         *("train_loss", "learning_rate", "dice_curve"),
-        *("dice", "hd95_mm", "lesion_dice"),
+        *("dice", "hd95_mm", "lesion_dice", "predicted_dice"),
     ]
 )
 """The PNGs that a report may write beside its page."""
@@ -71,8 +72,8 @@ def make_report(
     shown = gallery.shown_cases(folder)
     problems += gallery.problems.values()
     curves = draw_fold_curves(run.folds) if run.folds else draw_curves(run.curves)
-    boxes = draw_boxes(run.rows)
-    _save_charts(curves | boxes, folder)
+    boxes, quality = draw_boxes(run.rows), draw_predicted_dice(compare_quality(run))
+    _save_charts(curves | boxes | quality, folder)
     content = PageContent(
         run=run,
         facts=describe_run(run),
@@ -83,10 +84,11 @@ def make_report(
         thumbnails=thumbnails,
         boxes=boxes,
         curves=curves,
+        quality_charts=quality,
     )
     page = render_page(content).encode(errors="replace")  # file names need not be valid text
     write_owned(target, lambda file: file.write(page))
-    for name in FIGURES.difference(curves, boxes, (case.rank for case in shown)):
+    for name in FIGURES.difference(curves, boxes, quality, (case.rank for case in shown)):
         (folder / f"{name}.png").unlink(missing_ok=True)  # figures of an earlier report
     for problem in problems:
         logger.warning("%s%s", f"{problem.case_id}: " if problem.case_id else "", problem.text)

@@ -9,16 +9,18 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from brats3d.evaluation import MEASURES, RegionSummary, summarise
 from brats3d.labels import REGION_COLOURS, REGION_NAMES, REGIONS_TO_READ
+from brats3d.quality import REVIEW_DICE
 from brats3d.report.charts import Chart
 from brats3d.report.failed_regions import POOR_DICE, FailedRegion
 from brats3d.report.gallery import ShownCase
+from brats3d.report.predicted_quality import ComparedCase, compare_quality, coverage, mean_error
 from brats3d.report.run_results import Run
 from brats3d.report.scored_cases import CaseProblem
 from brats3d.report.slices import Picture
@@ -45,6 +47,7 @@ class PageContent:
         thumbnails: case_id -> picture.
         boxes: measure -> box plot.
         curves: name -> chart of the training.
+        quality_charts: name -> chart of the predicted quality; empty if the weights predict none.
     """
 
     run: Run
@@ -56,6 +59,7 @@ class PageContent:
     thumbnails: Mapping[str, Picture]
     boxes: Mapping[str, Chart]
     curves: Mapping[str, Chart]
+    quality_charts: Mapping[str, Chart] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -81,6 +85,11 @@ class PageContent:
             if all(row.value(name) is not None for row in self.run.rows)
         }
 
+    @cached_property
+    def compared(self) -> list[ComparedCase]:
+        """The cases with a predicted quality, those to look at first before the others."""
+        return compare_quality(self.run)
+
     @property
     def knobs(self) -> dict[str, Any]:
         """The settings without the long records that a training compares when it resumes."""
@@ -105,6 +114,8 @@ def render_page(content: PageContent) -> str:
         "data_uri": data_uri,
         "indented_json": lambda value: json.dumps(value, indent=1),
         "number": format_number,
+        "mean_error": mean_error,
+        "coverage": coverage,
     }
     script = (folder / "page.js").read_text(encoding="utf-8")
     environment.globals |= {
@@ -113,6 +124,7 @@ def render_page(content: PageContent) -> str:
         "STYLE": Markup((folder / "page.css").read_text(encoding="utf-8")),
         "MEASURES": MEASURES,
         "POOR_DICE": POOR_DICE,
+        "REVIEW_DICE": REVIEW_DICE,
         "REGIONS": REGIONS_TO_READ,
         "REGION_COLOURS": dict(REGION_COLOURS),
         "REGION_NAMES": REGION_NAMES,

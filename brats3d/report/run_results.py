@@ -15,6 +15,7 @@ from brats3d.evaluation import ScoreRow, group_by_case, mean_dice_by_case, read_
 from brats3d.files import read_json
 from brats3d.labels import MODALITIES, order_modalities
 from brats3d.postprocessing import PostprocessingChoice, read_choice
+from brats3d.quality import QUALITY_NAME, Predictions, read_quality
 from brats3d.report.curves import read_scalars
 
 _ADVICE = "restore the file, or remove it"
@@ -36,6 +37,7 @@ class Run:
         remarks: what the folder lacks, and what to do about it.
         postprocessing: the chosen values of post-processing, from postprocessing.json; None if there are none.
         folds: the runs of a cross-validation, each of which scored other cases; empty for a single run.
+        quality: case_id -> region -> predicted quality, from quality.json; empty if the weights predict none.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Run:
     remarks: tuple[str, ...] = ()
     postprocessing: PostprocessingChoice | None = None
     folds: tuple[Run, ...] = ()
+    quality: Predictions = field(hash=False, default_factory=dict)
 
     @cached_property
     def by_case(self) -> dict[str, dict[str, ScoreRow]]:
@@ -83,6 +86,7 @@ def read_run(run_dir: str | Path) -> Run:
         raise DataError(scores, "no such file", expected="the scores of a run", advice="run brats3d evaluate first")
     content = read_scores(scores)
     settings, card, remarks = {}, {}, []
+    quality: Predictions = {}
     curves: Mapping[str, Sequence[tuple[int, float]]] = {}
     postprocessing = None
     if (path := folder / "settings.json").is_file():
@@ -103,6 +107,10 @@ def read_run(run_dir: str | Path) -> Run:
         curves = read_scalars(folder)
     except DataError as error:
         remarks.append(str(error))
+    try:
+        quality = read_quality(folder / QUALITY_NAME)
+    except DataError as error:
+        remarks.append(str(error))
     return Run(
         folder=folder,
         settings=settings,
@@ -114,6 +122,7 @@ def read_run(run_dir: str | Path) -> Run:
         scored_at=datetime.fromtimestamp(scores.stat().st_mtime, UTC),
         remarks=tuple(remarks),
         postprocessing=postprocessing,
+        quality=quality,
     )
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from brats3d.errors import DataError
 from brats3d.labels import REGIONS
-from brats3d.quality import QualityModel, calibrate, fit_quality
+from brats3d.quality import QualityModel, calibrate, fit_quality, predict_out_of_fold
 from brats3d.quality.fitting_case import FittingCase
 from tests.quality.conftest import fitting_cases
 
@@ -50,3 +51,16 @@ def test_no_case_is_an_error() -> None:
     with pytest.raises(DataError) as error:
         fit_quality([])
     assert error.value.subject == "cases"
+
+
+def test_out_of_fold_predictions_are_near_the_truth_and_never_saw_the_case() -> None:
+    cases = fitting_cases(30)
+    found = predict_out_of_fold(cases)
+    errors = [abs(each["WT"].predicted_dice - case.dice[1]) for each, case in zip(found, cases, strict=True)]
+    assert np.mean(errors) < 0.15  # 0.18 for the mean
+    changed = [*cases[:-1], replace(cases[-1], dice=np.zeros(3))]
+    assert predict_out_of_fold(changed)[-1] == found[-1]
+
+
+def test_few_patients_are_not_predicted_out_of_fold() -> None:
+    assert predict_out_of_fold(fitting_cases(5)) == []
