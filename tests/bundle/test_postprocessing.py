@@ -58,11 +58,20 @@ def test_evaluate_does_so_too_but_the_validation_of_a_training_does_not(
     assert int(found[REGIONS.index("WT")].sum()) == voxels
 
 
-@pytest.mark.parametrize("value", ["-1", "lots", "null"])
-def test_a_wrong_value_is_refused_by_name(value: str, run: Callable, phantoms: Path, tmp_path: Path) -> None:
-    code, _, err = run("predict", phantoms, "--output", tmp_path / "out", "--region_rules#min_et_ml", value)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("region_rules#min_et_ml", "-1"),
+        ("region_rules#min_et_ml", "lots"),
+        ("region_rules#min_et_ml", "null"),
+        ("threshold", "{WT: 0.4, TC: 5, ET: 0.5}"),
+        ("threshold", "{WT: 0.4}"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, value: str, run: Callable, phantoms: Path, tmp_path: Path) -> None:
+    code, _, err = run("predict", phantoms, "--output", tmp_path / "out", f"--{name}", value)
     assert code == 2
-    assert err.strip().splitlines()[-1].startswith("brats3d: error: min_et_ml: ")
+    assert err.strip().splitlines()[-1].startswith(f"brats3d: error: {name.rpartition('#')[2]}: ")
     assert not (tmp_path / "out").exists()
 
 
