@@ -75,7 +75,7 @@ def _one_after_another(
     for fold in folds:
         if time_left.is_over:
             break
-        logger.info("fold %d of 0 to %d", fold, len(checked.folds) - 1)
+        logger.info("fold %d (folds 0 to %d)", fold, len(checked.folds) - 1)
         try:
             run_fold(crossval, fold, checked.made_with, time_left.minutes, echo)
         except Exception as error:
