@@ -87,6 +87,7 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/phantoms.py --record
 	$(BIN)/python benchmarks/scoring.py --record
 	$(BIN)/python benchmarks/postprocessing.py --record
+	$(BIN)/python benchmarks/crossval.py --record
 	$(BIN)/python benchmarks/convert.py --record
 	$(BIN)/python benchmarks/audit.py --record
 	$(BIN)/python benchmarks/waiting.py --record

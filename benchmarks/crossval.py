@@ -29,10 +29,10 @@ from brats3d.phantoms import write_phantoms
 from brats3d.postprocessing import COMPARED, read_choice
 
 NETWORK = ["--network_def#channels", "[8,16,32,64,128]", "--amp", "false", "--device", "cpu"]
-TRAINING = [*NETWORK, "--patch_size", "[32,32,32]", "--epochs", "36", "--learning_rate", "0.002"]
-TRAINING += ["--val_interval", "12", "--checkpoint_minutes", "0.5"]
+TRAINING = [*NETWORK, "--patch_size", "[32,32,32]", "--epochs", "90", "--learning_rate", "0.002"]
+TRAINING += ["--val_interval", "15", "--checkpoint_minutes", "0.5"]
 CASES, SEED = 20, 31
-HELD_OUT, HELD_OUT_SEED = 10, 32
+HELD_OUT, HELD_OUT_SEED = 40, 32
 INTERRUPTIONS = {1: signal.SIGKILL, 3: signal.SIGTERM}
 """Fold in which the process is interrupted -> signal."""
 
