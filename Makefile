@@ -91,6 +91,7 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/convert.py --record
 	$(BIN)/python benchmarks/audit.py --record
 	$(BIN)/python benchmarks/waiting.py --record
+	$(BIN)/python benchmarks/plan.py --wall --record
 	$(BIN)/python benchmarks/raw_scans.py --record
 	$(BIN)/python benchmarks/phantom_regions.py
 	$(BIN)/python benchmarks/subsets.py --record

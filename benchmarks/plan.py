@@ -25,6 +25,7 @@ NETWORKS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "small": ([], {"network_def#channels": [8, 16, 32, 64], "network_def#strides": [2, 2, 2]}),
     "default": ([], {}),
     "large": ([], {"network_def#channels": [32, 64, 128, 256, 320]}),
+    "DynUNet": (["networks/dynunet.yaml"], {}),
 }
 """Configs and ids of each network."""
 

@@ -13,12 +13,6 @@ from brats3d.errors import UsageError
 from brats3d.files import gib
 from brats3d.plan.facts import CPU, DataFacts, MachineFacts
 
-STEP = 16
-"""Patches are multiples of this: the default network halves four times."""
-
-SMALLEST = 32
-"""The smallest side of a patch, in voxels."""
-
 LEAST_FOR_SPEED = 64
 """The largest side of a patch that is chosen for the sake of speed, at least."""
 
@@ -32,16 +26,19 @@ Needs = Mapping[torch.device, Mapping[str, int]]
 """Bytes that each device needs, under the names of their uses."""
 
 
-def patch_sizes(brain_box: Sequence[int], largest: Sequence[int]) -> list[list[int]]:
+def patch_sizes(brain_box: Sequence[int], largest: Sequence[int], multiple: int = 16) -> list[list[int]]:
     """Return the patches to try, from the largest to the smallest.
 
     Args:
-        brain_box: median shape of a case; a patch is not larger than it, rounded up to a multiple of 16.
+        brain_box: median shape of a case; a patch is not larger than it, rounded up to a multiple.
         largest: upper limit, in voxels.
+        multiple: of the network, see :func:`brats3d.networks.size_multiple`; sides are at least twice that.
     """
-    box = [max(SMALLEST, math.ceil(n / STEP) * STEP) for n in brain_box]
-    sides = range(max(largest), SMALLEST - 1, -STEP)
-    sizes = [[min(side, n, most) for n, most in zip(box, largest, strict=True)] for side in sides]
+    smallest = 2 * multiple
+    box = [max(smallest, math.ceil(n / multiple) * multiple) for n in brain_box]
+    most = [max(smallest, n // multiple * multiple) for n in largest]
+    sides = range(max(most), smallest - 1, -multiple)
+    sizes = [[min(each) for each in zip(box, most, (side,) * 3, strict=True)] for side in sides]
     return [size for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
 
 

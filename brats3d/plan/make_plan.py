@@ -80,7 +80,7 @@ def make_plan(
     knobs, training, validation = read("settings"), read("train#dataset#data"), read("validate#dataset#data")
     with suppress(Exception):  # of a network that needs other patches
         memory_of(workflow).step_bytes()  # a run estimates its memory, too, and the first time takes seconds
-    start, device = clock() - begun, torch.device(read("device"))
+    start, device, multiple = clock() - begun, torch.device(read("device")), read("validate#inferer#multiple")
     del workflow, read  # the network leaves the GPU
     with tempfile.TemporaryDirectory(prefix="brats3d-plan-") as folder:
         few = _spread(training, GPU_TRIAL_CASES if device.type == "cuda" else TRIAL_CASES)
@@ -99,7 +99,7 @@ def make_plan(
         machine = measure_machine(device, Path.cwd())
         prepare = prepared.seconds if knobs["cache"] else 0.0
         timing = Timing(start=start + prepared.first_use, prepare=prepare)
-        planner = Planner(data, machine, knobs, overrides, trial, timing)
+        planner = Planner(data, machine, knobs, overrides, trial, timing, multiple)
         chosen, timing = planner.choose(hours)
     rest = {name: Choice(value, "as given") for name, value in overrides.items() if name not in chosen}
     rest.pop("dataset_dir", None)  # every run names it

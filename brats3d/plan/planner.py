@@ -49,6 +49,7 @@ class Planner:
         given: id -> value that the user gave.
         trial: short trainings.
         known: what was measured before the trials.
+        multiple: sides of patches are multiples of this.
     """
 
     data: DataFacts
@@ -57,6 +58,7 @@ class Planner:
     given: Mapping[str, Any]
     trial: Trial
     known: Timing
+    multiple: int = 16
 
     def choose(self, hours: float | None) -> tuple[dict[str, Choice], Timing]:
         """Return the planned knobs, and the timing of a training with them.
@@ -85,7 +87,7 @@ class Planner:
         return estimate(timing, self.data, epochs, val_interval, self.knobs["full_every"])
 
     def _patches(self) -> list[list[int]]:
-        return patch_sizes(self.data.brain_box, self.knobs["patch_size"])
+        return patch_sizes(self.data.brain_box, self.knobs["patch_size"], self.multiple)
 
     def _crop(self) -> Crop:
         """Choose patch and batch by memory."""
@@ -100,7 +102,7 @@ class Planner:
         if crop.patch_size == self.knobs["patch_size"]:
             why = "the default; it fits in memory"
         elif crop.patch_size == self._patches()[0]:
-            why = "the default, cut to the median brain box in multiples of 16; it fits in memory"
+            why = "the default, cut to the median brain box; it fits in memory"
         batch = "all that memory or the number of cases allow"
         if crop.batch_size >= default:
             batch = "the default" if crop.batch_size == default else "twice the default: the GPU has room"

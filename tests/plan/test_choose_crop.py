@@ -30,6 +30,10 @@ def test_a_patch_of_a_small_brain_is_the_brain_box_and_at_least_32() -> None:
     assert patch_sizes((30, 43, 31), [128, 128, 128]) == [[32, 48, 32], [32, 32, 32]]
 
 
+def test_sides_are_multiples_that_suit_the_network() -> None:
+    assert patch_sizes((126, 175, 84), [128, 128, 112], multiple=32) == [[128, 128, 96], [96, 96, 96], [64, 64, 64]]
+
+
 @pytest.mark.parametrize(
     ("free", "gpu", "training", "expected"),
     [
