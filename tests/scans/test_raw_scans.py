@@ -18,6 +18,7 @@ from nibabel.affines import apply_affine
 import brats3d
 from brats3d.cases import load_cases, scan_cases
 from brats3d.errors import DataError, UsageError
+from brats3d.evaluation import read_probabilities
 from brats3d.files import Failures, make_header, read_volume, scratch_folder, to_grid, write_nifti
 from brats3d.inference import SaveSegmentations
 from brats3d.labels import MODALITIES, get_convention
@@ -261,7 +262,7 @@ def test_the_segmentation_gets_the_geometry_of_the_scan(raw_scans, tmp_path):
 def test_a_dicom_study_of_a_phantom_is_segmented_in_native_space_and_as_dicom_seg(tmp_path):
     phantom = make_raw_phantom(3)
     files = write_study(tmp_path / "P07", phantom.images)
-    (path,) = brats3d.predict(tmp_path / "P07", tmp_path / "out", stats=True)
+    (path,) = brats3d.predict(tmp_path / "P07", tmp_path / "out", stats=True, save_probabilities=True)
 
     values, affine = phantom.images["t1ce"]
     label = to_grid(read_volume(path), make_header(path, values.shape, affine, values.dtype))
@@ -276,7 +277,10 @@ def test_a_dicom_study_of_a_phantom_is_segmented_in_native_space_and_as_dicom_se
     stats = json.loads((tmp_path / "out" / "P07.json").read_text())
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
     assert stats["regions"]["WT"]["volume_ml"] == pytest.approx(np.count_nonzero(label) * voxel_ml, rel=1e-3)
-    assert nib.load(tmp_path / "out" / "brats_space" / "P07.nii.gz").shape == (240, 240, 155)
+    in_brats_space = np.asanyarray(nib.load(tmp_path / "out" / "brats_space" / "P07.nii.gz").dataobj)
+    probabilities = read_probabilities(tmp_path / "out" / "probabilities" / "P07.npz")
+    assert probabilities.shape == (3, *in_brats_space.shape) == (3, 240, 240, 155)
+    assert probabilities.max(0)[in_brats_space > 0].min() > 0.4
 
     uids = [pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in files["t1ce"]]
     planes = hd.seg.segread(tmp_path / "out" / "P07.seg.dcm").get_pixels_by_source_instance(
@@ -287,6 +291,6 @@ def test_a_dicom_study_of_a_phantom_is_segmented_in_native_space_and_as_dicom_se
     # A second run has nothing to do; a removed segmentation is made again from the prepared case.
     written = (tmp_path / "out" / "prepared" / "P07" / "preparation.json").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "out" / "brats_space")
-    assert brats3d.predict(tmp_path / "P07", tmp_path / "out", stats=True) == [path]
+    assert brats3d.predict(tmp_path / "P07", tmp_path / "out", stats=True, save_probabilities=True) == [path]
     assert (tmp_path / "out" / "brats_space" / "P07.nii.gz").exists()
     assert (tmp_path / "out" / "prepared" / "P07" / "preparation.json").stat().st_mtime_ns == written
