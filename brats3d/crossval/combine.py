@@ -15,10 +15,11 @@ from brats3d.crossval.check import Checked
 from brats3d.crossval.cross_validation import CrossValidation
 from brats3d.crossval.finished_folds import RECORD_NAME
 from brats3d.crossval.one_fold import Echo
-from brats3d.crossval.out_of_fold import choose_for_ensemble, fit_for_ensemble, out_of_fold_cases
+from brats3d.crossval.out_of_fold import choose_for_ensemble, fitting_cases, out_of_fold_cases
 from brats3d.evaluation import ScoreRow, format_table, group_by_case, read_scores, write_csv, write_scores
 from brats3d.files import read_json, write_json, write_owned
 from brats3d.networks import write_ensemble
+from brats3d.quality import QUALITY_NAME, fit_quality, predict_out_of_fold, write_quality
 from brats3d.report import make_report
 
 COMBINED_NAME = "combined.json"
@@ -27,7 +28,7 @@ COMBINED_NAME = "combined.json"
 CHOICE_NAME = "postprocessing.json"
 """The values of post-processing that were chosen, and the scores with and without them."""
 
-RESULTS = ("metrics.json", "metrics.csv", "ensemble.json", CHOICE_NAME, "report.html")
+RESULTS = ("metrics.json", "metrics.csv", "ensemble.json", CHOICE_NAME, QUALITY_NAME, "report.html")
 """What is written of all folds."""
 
 
@@ -83,7 +84,10 @@ def _write_results(crossval: CrossValidation, checked: Checked, rows_of: Sequenc
     cases = out_of_fold_cases(crossval, checked)
     choice = choose_for_ensemble(cases, checked.settings["score_rules"])
     write_json(folder / CHOICE_NAME, choice.to_json())
-    learned = {"postprocessing": choice.values.to_json(), "quality": fit_for_ensemble(cases, choice)}
+    fitted = fitting_cases(cases, choice)
+    predicted = zip(fitted, predict_out_of_fold(list(fitted.values())), strict=False)  # none of few cases
+    write_quality(folder / QUALITY_NAME, dict(predicted))
+    learned = {"postprocessing": choice.values.to_json(), "quality": fit_quality(list(fitted.values()))}
     write_json(card, {**read_json(card), **learned})
 
 

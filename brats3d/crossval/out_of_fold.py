@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from brats3d.data import nest_regions
 from brats3d.evaluation import RULES
 from brats3d.labels import BRATS2020
 from brats3d.postprocessing import OutOfFoldCase, PostprocessingChoice, choose_postprocessing, read_out_of_fold
-from brats3d.quality import FittingCase, describe_case, fit_quality
+from brats3d.quality import FittingCase, describe_case
 
 
 def out_of_fold_cases(crossval: CrossValidation, checked: Checked) -> dict[OutOfFoldCase, str]:
@@ -47,17 +46,17 @@ def choose_for_ensemble(cases: Mapping[OutOfFoldCase, str], rules: str) -> Postp
     return choose_postprocessing(list(cases), default_postprocessing(), RULES[rules])
 
 
-def fit_for_ensemble(cases: Mapping[OutOfFoldCase, str], choice: PostprocessingChoice) -> dict[str, Any]:
-    """Fit the quality model; return the content of a card's ``quality``.
+def fitting_cases(cases: Mapping[OutOfFoldCase, str], choice: PostprocessingChoice) -> dict[str, FittingCase]:
+    """Return case_id -> what the case contributes to the quality model.
 
     The regions of a case are post-processed with values that were chosen without its fold. The probabilities are those
-    of single networks; the average of several networks is smoother and a little better.
+    of single networks; the average of several networks is smoother.
 
     Args:
         cases: case -> patient.
         choice: the chosen post-processing.
     """
-    return fit_quality([_describe(case, patient, choice) for case, patient in cases.items()])
+    return {case.case_id: _describe(case, patient, choice) for case, patient in cases.items()}
 
 
 def _describe(case: OutOfFoldCase, patient: str, choice: PostprocessingChoice) -> FittingCase:

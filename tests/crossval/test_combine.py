@@ -24,6 +24,7 @@ from brats3d.postprocessing import (
     chosen_postprocessing,
     read_choice,
 )
+from brats3d.quality import RegionQuality, read_quality
 
 DICE = {0: {"case2": 0.2, "case10": 0.4}, 1: {"case1": 0.9}}
 CHECKED = Checked([[], []], "", {"score_rules": "brats2023"})
@@ -50,7 +51,10 @@ def crossval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrossValidation
     scores = {name: {region: MeanScores(0.5, 0.4) for region in REGIONS_TO_READ} for name in COMPARED}
     choice = PostprocessingChoice(CHOSEN, NOTHING, {0: CHOSEN, 1: NOTHING}, cases=3, scores=scores)
     monkeypatch.setattr(combine, "choose_for_ensemble", lambda *given: choice)
-    monkeypatch.setattr(combine, "fit_for_ensemble", lambda cases, made: {"cases": len(cases)})
+    monkeypatch.setattr(combine, "fitting_cases", lambda *given: {"case1": None, "case2": None})
+    monkeypatch.setattr(combine, "fit_quality", lambda cases: {"cases": len(cases)})
+    quality = dict.fromkeys(REGIONS_TO_READ, RegionQuality(0.7, (1.0, 2.0)))
+    monkeypatch.setattr(combine, "predict_out_of_fold", lambda cases: [quality] * len(cases))
     monkeypatch.setattr(combine, "make_report", lambda folder, repeat: (folder / "report.html").touch())
     return made
 
@@ -82,6 +86,13 @@ def test_the_ensemble_is_predicted_with_the_chosen_post_processing(crossval: Cro
     assert read_choice(crossval.output_dir / "postprocessing.json").values == CHOSEN
 
 
+def test_the_ensemble_has_a_quality_model_and_the_cases_their_predicted_quality(crossval: CrossValidation) -> None:
+    combine_folds(crossval, CHECKED, lambda line: None)
+    assert json.loads((crossval.output_dir / "ensemble.json").read_text())["quality"] == {"cases": 2}
+    predicted = read_quality(crossval.output_dir / "quality.json")
+    assert predicted.keys() == {"case1", "case2"} and predicted["case2"]["WT"] == RegionQuality(0.7, (1.0, 2.0))
+
+
 def test_results_are_written_again_if_one_is_missing_or_a_fold_was_evaluated_again(
     crossval: CrossValidation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +106,10 @@ def test_results_are_written_again_if_one_is_missing_or_a_fold_was_evaluated_aga
     scores = {name: {region: MeanScores(0.5, 0.4) for region in REGIONS_TO_READ} for name in COMPARED}
     choice = PostprocessingChoice(CHOSEN, NOTHING, {0: CHOSEN, 1: NOTHING}, cases=3, scores=scores)
     monkeypatch.setattr(combine, "choose_for_ensemble", lambda *given: choice)
-    monkeypatch.setattr(combine, "fit_for_ensemble", lambda cases, made: {"cases": len(cases)})
+    monkeypatch.setattr(combine, "fitting_cases", lambda *given: {"case1": None, "case2": None})
+    monkeypatch.setattr(combine, "fit_quality", lambda cases: {"cases": len(cases)})
+    quality = dict.fromkeys(REGIONS_TO_READ, RegionQuality(0.7, (1.0, 2.0)))
+    monkeypatch.setattr(combine, "predict_out_of_fold", lambda cases: [quality] * len(cases))
     monkeypatch.setattr(combine, "make_report", make_report)
     counts = []
     for change in (

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from brats3d.cases import load_folds
-from brats3d.crossval import CrossValidation, out_of_fold
+from brats3d.crossval import CrossValidation
 from brats3d.crossval.check import Checked
-from brats3d.crossval.out_of_fold import choose_for_ensemble, fit_for_ensemble, out_of_fold_cases
+from brats3d.crossval.out_of_fold import choose_for_ensemble, fitting_cases, out_of_fold_cases
 from brats3d.data import labels_to_regions
 from brats3d.evaluation import write_probabilities
 from brats3d.labels import BRATS2020, REGIONS, REGIONS_TO_READ
 from brats3d.postprocessing import OutOfFoldCase, PostprocessingChoice, PostprocessingValues, RegionRules
-from brats3d.quality import QualityModel
+from brats3d.quality import QualityModel, fit_quality
 
 NO_RULES = PostprocessingValues((0.5,) * len(REGIONS), RegionRules())
 NOTHING_LEFT = PostprocessingValues((0.5,) * len(REGIONS), RegionRules(min_wt_ml=100))
@@ -49,16 +49,16 @@ def test_predictions_without_mistakes_keep_the_default(cases: dict[OutOfFoldCase
 
 
 def test_the_quality_is_fitted_to_regions_with_the_values_of_the_other_folds(
-    cases: dict[OutOfFoldCase, str], monkeypatch: pytest.MonkeyPatch
+    cases: dict[OutOfFoldCase, str],
 ) -> None:
-    fitted = []
-    monkeypatch.setattr(out_of_fold, "fit_quality", lambda each: fitted.extend(each) or {})
     by_fold = {0: NO_RULES, 1: NOTHING_LEFT, 2: NO_RULES}
-    fit_for_ensemble(cases, PostprocessingChoice(NO_RULES, NO_RULES, by_fold, 3, scores={}))
-    assert [each.group for each in fitted] == list(cases.values())
-    np.testing.assert_allclose([each.dice for each in fitted], [[1] * 3, [0] * 3, [1] * 3])
+    fitted = fitting_cases(cases, PostprocessingChoice(NO_RULES, NO_RULES, by_fold, 3, scores={}))
+    assert list(fitted) == [case.case_id for case in cases]
+    assert [each.group for each in fitted.values()] == list(cases.values())
+    np.testing.assert_allclose([each.dice for each in fitted.values()], [[1] * 3, [0] * 3, [1] * 3])
 
 
 def test_the_fitted_model_can_be_read_from_a_card(cases: dict[OutOfFoldCase, str]) -> None:
     choice = PostprocessingChoice(NO_RULES, NO_RULES, dict.fromkeys(range(3), NO_RULES), 3, {})
-    assert QualityModel.from_json(fit_for_ensemble(cases, choice), "card").cases == 3
+    content = fit_quality(list(fitting_cases(cases, choice).values()))
+    assert QualityModel.from_json(content, "card").cases == 3
