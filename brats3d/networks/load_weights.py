@@ -140,6 +140,7 @@ def refuse_mismatch(
             advice = f'pass --modalities "{known}" or another --checkpoint'
         if isinstance(known, dict) and isinstance(wanted, dict):
             keys = [k for k in {**known, **wanted} if known.get(k) != wanted.get(k)]
+            keys = ["class"] if "class" in keys else keys  # another class has other arguments, too
             known, wanted = {k: known.get(k) for k in keys}, {k: wanted.get(k) for k in keys}
         problem = f"{checkpoint} has {name} {known!s:.300}, this run has {wanted!s:.300}"
         raise UsageError("checkpoint", problem, advice=advice)

@@ -11,6 +11,8 @@ import torch
 import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.networks.utils import convert_to_torchscript
+from torch import nn
 
 import brats3d
 from brats3d.bundle import config_files, installed_bundle
@@ -28,6 +30,9 @@ SMALL: dict[str, dict[str, Any]] = {
 
 PATCH = {"dynunet": 64, "swinunetr": 64}
 """Sides of the smallest patches; 32 for other networks."""
+
+TRACED = ("dynunet", "mednext", "swinunetr")
+"""Networks that TorchScript cannot compile, but trace."""
 
 small = pytest.mark.parametrize("name", sorted(SMALL))
 
@@ -54,6 +59,12 @@ def build() -> Callable[..., ConfigWorkflow]:
     return make
 
 
+def small_network(name: str) -> nn.Module:
+    config = ConfigParser.load_config_files([str(FOLDER.parent / "train.yaml"), str(FOLDER / f"{name}.yaml")])
+    config["network_def"] |= SMALL[name]
+    return ConfigParser(config).get_parsed_content("network_def")
+
+
 def test_every_overlay_is_tested_and_changes_only_the_network() -> None:
     assert {file.stem for file in FOLDER.iterdir()} == set(SMALL)
     for file in FOLDER.iterdir():
@@ -64,10 +75,7 @@ def test_every_overlay_is_tested_and_changes_only_the_network() -> None:
 
 @small
 def test_the_sizes_that_a_network_can_process_are_found(name: str) -> None:
-    config = ConfigParser.load_config_files([str(FOLDER.parent / "train.yaml"), str(FOLDER / f"{name}.yaml")])
-    config["network_def"] |= SMALL[name]
-    network = ConfigParser(config).get_parsed_content("network_def")
-    assert size_multiple(network, channels=4) == PATCH.get(name, 32) // 2
+    assert size_multiple(small_network(name), channels=4) == PATCH.get(name, 32) // 2
 
 
 @pytest.mark.parametrize("command", ["train", "predict"])
@@ -94,3 +102,13 @@ def test_a_network_trains_and_its_weights_segment_without_the_overlay(name, buil
     case = phantoms / scored.name.removesuffix(".nii.gz")
     brats3d.predict(case, out, run / "checkpoints" / "best.pt", device="cpu", amp=False)
     assert (out / scored.name).read_bytes() == scored.read_bytes()
+
+
+@pytest.mark.slow
+@small
+def test_torchscript_returns_the_same_bits_as_pytorch(name: str) -> None:
+    network, image = small_network(name).eval(), torch.randn(1, 4, 64, 64, 64)
+    script = convert_to_torchscript(network, inputs=image if name in TRACED else None, use_trace=name in TRACED)
+    for window in (image, torch.randn(1, 4, 96, 64, 64)):
+        with torch.no_grad():
+            assert torch.equal(script(window), network(window))
