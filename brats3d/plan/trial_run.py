@@ -15,6 +15,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from brats3d.bundle import build_workflow
+from brats3d.data import LabelsToRegionsd
+from brats3d.evaluation import ValidationScores, score_case
 from brats3d.plan.estimate import Timing
 from brats3d.training import MemoryNeeds
 
@@ -135,8 +137,9 @@ class Trial:
                 each.fill(progress=False)
             device = torch.device(read("device"))
             augment = self._augment_seconds(dataset) if device.type != "cpu" else 0.0
-            validation = ValidationTimes(evaluator, len(self.validation), self.clock)
-            steps = StepTimes(self.clock, device, lambda: validation.measure(read("full_every")))
+            scores = read("validate#key_metric")["val_mean_dice"]
+            validation = ValidationTimes(evaluator, scores, len(self.validation), self.clock)
+            steps = StepTimes(self.clock, device, validation.measure)
             steps.attach(trainer)
             begun = self.clock()
             workflow.run()
@@ -170,24 +173,37 @@ class ValidationTimes:
 
     Args:
         evaluator: validates ``cases`` cases.
+        scores: the metric of the evaluator.
         cases: the number of cases.
         clock: returns seconds.
     """
 
-    def __init__(self, evaluator: Any, cases: int, clock: Callable[[], float]) -> None:
+    def __init__(self, evaluator: Any, scores: ValidationScores, cases: int, clock: Callable[[], float]) -> None:
         self.evaluator = evaluator
+        self.scores = scores
         self.cases = cases
         self.clock = clock
         self.plain = self.full_scores = self.warm_up = 0.0
 
-    def measure(self, full_every: int) -> None:
+    def measure(self) -> None:
         """Measure a case, its distances and lesion-wise scores, and how much longer the first validation takes."""
         self.plain = first = self._seconds(1)
         if first < SLOW_VALIDATION:
             self.plain = self._seconds(1)
         self.warm_up = max(0.0, first - self.plain) * self.cases
-        if full_every > 1:  # otherwise never, or in every validation
-            self.full_scores = max(0.0, self._seconds(FAR * full_every) - self.plain)
+        if self.scores.full_every > 1:  # otherwise never, or in every validation
+            self.full_scores = self._full_scores_seconds()
+
+    def _full_scores_seconds(self) -> float:
+        """Return the seconds for distances and lesion-wise scores of a reference that was moved by two voxels.
+
+        The predictions of a trial are noise, whose thousands of components would take far longer.
+        """
+        case = LabelsToRegionsd("label", "brats2020")(self.evaluator.data_loader.dataset[0])
+        ref = torch.as_tensor(case["label"]).as_subclass(torch.Tensor)
+        begun = self.clock()
+        score_case(torch.roll(ref, 2, dims=1), ref, "case", (1.0, 1.0, 1.0), self.scores.rules)
+        return self.clock() - begun
 
     def _seconds(self, epoch: int) -> float:
         begun = self.clock()
