@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Events
 
 from brats3d import cli
-from brats3d.bundle import config_files
+from brats3d.bundle import config_files, installed_bundle
 from brats3d.config_reader import read_knobs
 from brats3d.errors import UsageError
 from brats3d.training import LogToMLflow, import_mlflow, run_training
@@ -155,7 +155,7 @@ def test_train_logs_to_mlflow_beside_tensorboard(run, client, make_dataset):
         "train", make_dataset(), *TINY.split(), "--tracking", "mlflow", "--experiment_name", "glioma"
     )
     assert code == 0
-    settings = cli.installed_bundle() / "configs" / "mlflow.yaml"
+    settings = installed_bundle() / "configs" / "mlflow.yaml"
     assert f"--tracking {settings}" in printed  # the equivalent command
     (logged,) = runs_of(client, "glioma")
     assert list(logged.data.params) and set(logged.data.params) == {k.name for k in read_knobs(config_files("train"))}
