@@ -12,7 +12,6 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from brats3d import cli
 from brats3d.bundle import config_files, installed_bundle
 from brats3d.config_reader import read_knobs
 from brats3d.errors import UsageError
