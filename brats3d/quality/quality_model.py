@@ -71,14 +71,19 @@ class QualityModel:
         return self.predict_features(features, volumes_ml)
 
     def predict_features(self, features: np.ndarray, volumes_ml: np.ndarray) -> dict[str, RegionQuality]:
-        """Predict as :meth:`predict` from features and volumes of the regions, in the order of ``labels.REGIONS``."""
-        return {region: self._predict_region(region, features, volumes_ml) for region in REGIONS_TO_READ}
+        """Predict as :meth:`predict` from features and volumes of the regions, in the order of ``labels.REGIONS``.
 
-    def _predict_region(self, region: str, features: np.ndarray, volumes_ml: np.ndarray) -> RegionQuality:
-        row = slice(channel := REGIONS.index(region), channel + 1)
-        dice = float(np.clip(self.dice[region].predict(features[row]), 0, 1).item())
-        low, high = self.volume[region].interval(features[row], volumes_ml[row])[0]
-        return RegionQuality(dice, (float(low), float(high)))
+        The interval of a region ends at the latest where that of the enclosing region ends.
+        """
+        found: dict[str, RegionQuality] = {}
+        most = np.inf  # each region lies within the one before
+        for region in REGIONS_TO_READ:
+            row = slice(channel := REGIONS.index(region), channel + 1)
+            dice = np.clip(self.dice[region].predict(features[row]), 0, 1).item()
+            low, high = np.minimum(self.volume[region].interval(features[row], volumes_ml[row])[0], most)
+            most = high
+            found[region] = RegionQuality(float(dice), (float(low), float(high)))
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of a card's ``quality``."""

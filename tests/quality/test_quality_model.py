@@ -25,6 +25,8 @@ def test_a_case_gets_a_dice_and_an_interval_of_each_region(content: dict[str, An
         low, high = quality.volume_interval_ml
         assert 0 <= quality.predicted_dice <= 1
         assert 0 <= low < high
+    wt, tc, et = (quality.volume_interval_ml[1] for quality in found.values())
+    assert wt >= tc >= et
 
 
 def test_calibration_moves_probabilities_and_keeps_zeros(content: dict[str, Any]) -> None:
