@@ -127,6 +127,8 @@ def config_text(ids: Sequence[str], values: Sequence[Any] = ()) -> str:
 def plain_config(id_: str) -> dict[str, Any]:
     """Return the config of a component with the values of its arguments in place of expressions and references.
 
+    The result is empty if the config is itself an expression or a reference.
+
     Args:
         id_: such as ``network_def``.
 
@@ -134,7 +136,9 @@ def plain_config(id_: str) -> dict[str, Any]:
         RuntimeError: if no config is being resolved.
     """
     parser = current_parser()
-    return {name: parser.get_parsed_content(f"{id_}#{name}") for name in parser.get(id_)}
+    config = parser.get(id_)
+    names = config if isinstance(config, dict) else ()
+    return {name: parser.get_parsed_content(f"{id_}#{name}") for name in names}
 
 
 def _references(config: Any) -> Iterable[str]:

@@ -103,6 +103,23 @@ def test_a_config_text_includes_values(bundle: Path) -> None:
     assert text(1) == text(1) != text(2)
 
 
+@pytest.mark.parametrize(
+    ("config", "plain"),
+    [
+        ({"_target_": "Linear", "rate": "@rate"}, {"_target_": "Linear", "rate": 0.2}),
+        ("$dict(rate=1)", {}),
+        ("@part", {}),
+    ],
+)
+def test_a_plain_config_has_values_in_place_of_references_and_an_expression_has_none(
+    bundle: Path, config: object, plain: dict[str, object]
+) -> None:
+    built = parser(
+        bundle, network=config, network_config={"_target_": "brats3d.config_reader.plain_config", "id_": "network"}
+    )
+    assert built.get_parsed_content("network_config") == plain
+
+
 @pytest.mark.parametrize("call", [lambda: knob_values(["train.yaml"]), lambda: config_text(["part"])])
 def test_outside_a_config_knobs_cannot_be_collected(call) -> None:
     with pytest.raises(RuntimeError, match="no config is being resolved"):

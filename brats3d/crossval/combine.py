@@ -6,6 +6,7 @@ combine the same folds at the same time.
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from brats3d.crossval.finished_folds import RECORD_NAME
 from brats3d.crossval.one_fold import Echo
 from brats3d.crossval.out_of_fold import choose_for_ensemble, fitting_cases, out_of_fold_cases
 from brats3d.evaluation import ScoreRow, format_table, group_by_case, read_scores, write_csv, write_scores
-from brats3d.files import read_json, write_json, write_owned
+from brats3d.files import WrittenFiles, read_json, write_json, write_owned
 from brats3d.networks import write_ensemble
 from brats3d.quality import QUALITY_NAME, fit_quality, predict_out_of_fold, write_quality
 from brats3d.report import make_report
@@ -28,8 +29,20 @@ COMBINED_NAME = "combined.json"
 CHOICE_NAME = "postprocessing.json"
 """The values of post-processing that were chosen, and the scores with and without them."""
 
-RESULTS = ("metrics.json", "metrics.csv", "ensemble.json", CHOICE_NAME, QUALITY_NAME, "report.html")
-"""What is written of all folds."""
+OWNED = ("metrics.json", QUALITY_NAME, "report.html")
+"""Results that replace only what brats3d wrote."""
+
+RESULTS = (*OWNED, "metrics.csv", "ensemble.json", CHOICE_NAME)
+"""The files that are written once all folds are finished."""
+
+
+def check_results_replaceable(crossval: CrossValidation) -> None:
+    """Raise before the trainings rather than after them if a result would replace a file of the user.
+
+    Raises:
+        ChangedFileError: naming the file.
+    """
+    WrittenFiles(crossval.output_dir).check_replaceable(OWNED)
 
 
 def combine_folds(crossval: CrossValidation, checked: Checked, echo: Echo) -> None:
@@ -56,7 +69,8 @@ def combine_folds(crossval: CrossValidation, checked: Checked, echo: Echo) -> No
         echo(f"fold {fold}: {_describe(each)}")
     echo(f"all: {_describe(rows)}")
     echo(f"{crossval.output_dir / 'report.html'}")
-    echo(f"to predict with the ensemble: brats3d predict CASE_OR_DIR --output OUT --checkpoint {crossval.output_dir}")
+    folder = shlex.quote(str(crossval.output_dir))
+    echo(f"to predict with the ensemble: brats3d predict CASE_OR_DIR --output OUT --checkpoint {folder}")
 
 
 def _combined(crossval: CrossValidation) -> Any:
@@ -80,7 +94,6 @@ def _write_results(crossval: CrossValidation, checked: Checked, rows_of: Sequenc
         mean_dice_by_fold=[_mean_dice(each) for each in rows_of],
     )
     write_csv(folder / "metrics.csv", rows)
-    card = write_ensemble(folder, [crossval.best(fold) for fold in range(len(checked.folds))])
     cases = out_of_fold_cases(crossval, checked)
     choice = choose_for_ensemble(cases, checked.settings["score_rules"])
     write_json(folder / CHOICE_NAME, choice.to_json())
@@ -88,7 +101,7 @@ def _write_results(crossval: CrossValidation, checked: Checked, rows_of: Sequenc
     predicted = zip(fitted, predict_out_of_fold(list(fitted.values())), strict=False)  # none of few cases
     write_quality(folder / QUALITY_NAME, dict(predicted))
     learned = {"postprocessing": choice.values.to_json(), "quality": fit_quality(list(fitted.values()))}
-    write_json(card, {**read_json(card), **learned})
+    write_ensemble(folder, [crossval.best(fold) for fold in range(len(checked.folds))], learned)
 
 
 def _in_order(rows_of: Sequence[Sequence[ScoreRow]]) -> list[ScoreRow]:

@@ -1,4 +1,4 @@
-"""Recognise folds that are finished: their scores are those of their present weights and of these settings."""
+"""Recognise folds that are finished: they have scores and probabilities of their present weights and settings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from brats3d.crossval.cross_validation import CrossValidation
+from brats3d.evaluation import PROBABILITIES
 from brats3d.files import read_json, write_json
 from brats3d.networks import weights_digest
 
@@ -29,6 +30,7 @@ def record_evaluation(crossval: CrossValidation, fold: int, made_with: str) -> N
 def is_finished(crossval: CrossValidation, fold: int, made_with: str) -> bool:
     """Return True if the scores of a fold are those of its present weights with these settings.
 
+    A fold whose probabilities were removed is evaluated again: the ensemble's post-processing is chosen on them.
     A training also writes ``metrics.json``, after each validation, so that the file's existence says nothing.
     """
     try:
@@ -38,8 +40,13 @@ def is_finished(crossval: CrossValidation, fold: int, made_with: str) -> bool:
 
 
 def _present(crossval: CrossValidation, fold: int, made_with: str) -> dict[str, Any]:
-    scores = crossval.folder(fold) / "metrics.json"
-    return {"weights": weights_digest(crossval.best(fold)), "scores": _digest(scores), "made_with": made_with}
+    folder = crossval.folder(fold)
+    return {
+        "weights": weights_digest(crossval.best(fold)),
+        "scores": _digest(folder / "metrics.json"),
+        "probabilities": len(list((folder / PROBABILITIES).glob("*.npz"))),
+        "made_with": made_with,
+    }
 
 
 def _digest(path: Path) -> str:

@@ -11,7 +11,7 @@ from brats3d.bundle import default_postprocessing
 from brats3d.crossval.check import Checked
 from brats3d.crossval.cross_validation import CrossValidation
 from brats3d.data import nest_regions
-from brats3d.evaluation import RULES
+from brats3d.evaluation import PROBABILITIES, RULES
 from brats3d.labels import BRATS2020
 from brats3d.postprocessing import OutOfFoldCase, PostprocessingChoice, choose_postprocessing, read_out_of_fold
 from brats3d.quality import FittingCase, describe_case
@@ -23,7 +23,7 @@ def out_of_fold_cases(crossval: CrossValidation, checked: Checked) -> dict[OutOf
         OutOfFoldCase(
             case_id=case.case_id,
             fold=fold,
-            probabilities=crossval.folder(fold) / "probabilities" / f"{case.case_id}.npz",
+            probabilities=crossval.folder(fold) / PROBABILITIES / f"{case.case_id}.npz",
             reference=case.label,
             convention=case.convention or BRATS2020.name,
         ): case.patient_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from brats3d.crossval.check import Checked, check
-from brats3d.crossval.combine import combine_folds
+from brats3d.crossval.combine import check_results_replaceable, combine_folds
 from brats3d.crossval.cross_validation import CrossValidation
 from brats3d.crossval.failures import FailedFold, raise_failures
 from brats3d.crossval.finished_folds import is_finished
@@ -48,6 +49,7 @@ def cross_validate(
         SystemExit: after SIGTERM, with the state of the running fold saved.
     """
     with _exit_on_sigterm():
+        check_results_replaceable(crossval)
         checked, time_left = check(crossval, fold, minutes), TimeLeft(minutes)
         is_done = partial(is_finished, crossval, made_with=checked.made_with)
         asked = range(len(checked.folds)) if fold is None else [fold]
@@ -75,6 +77,7 @@ def _one_after_another(
     for fold in folds:
         if time_left.is_over:
             break
+        gc.collect()  # what the check built, or a fold that failed: both would stay in the memory of a GPU
         logger.info("fold %d (folds 0 to %d)", fold, len(checked.folds) - 1)
         try:
             run_fold(crossval, fold, checked.made_with, time_left.minutes, echo)

@@ -55,7 +55,7 @@ def run_evaluation(
             advice="pass the same --fold and data as for the training",
         )
     if Path(checkpoint).is_dir():
-        members = checkpoint_members(checkpoint)  # in RUN/checkpoints
+        members = checkpoint_members(Path(checkpoint).absolute())  # in RUN/checkpoints
         if seen := set().union(*(_training_cases(member.parents[1]) for member in members)) & cases:
             text = (
                 "%s: networks of the ensemble were trained on %s of the validation cases (%s): the scores are too good"

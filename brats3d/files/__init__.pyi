@@ -54,7 +54,6 @@ from .nifti_write import (
 )
 from .ownership import (
     PREDICTIONS_NAME as PREDICTIONS_NAME,
-    RECORD_NAME as RECORD_NAME,
     ChangedFileError as ChangedFileError,
     WrittenFiles as WrittenFiles,
     check_replaceable as check_replaceable,

@@ -9,7 +9,7 @@ zeros in place of the others), ``network`` (from which the network can be built,
 segmentation and calibrates probabilities, see :class:`brats3d.quality.QualityModel`).
 
 An ensemble is a folder with such a card, ``ensemble.json``, which also lists its ``members``: checkpoints, as paths
-relative to the folder (:mod:`brats3d.networks.ensemble`). Wherever a checkpoint is read, an ensemble's folder will do.
+relative to the folder (:mod:`brats3d.networks.ensemble`). The folder is accepted wherever a checkpoint is.
 """
 
 from __future__ import annotations

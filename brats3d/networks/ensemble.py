@@ -1,7 +1,7 @@
 """Ensembles: a folder with a card, ``ensemble.json``, that lists checkpoints whose probabilities are averaged.
 
 The card has the keys that its members' cards share, and ``members``: their paths, relative to the folder. The folder is
-given wherever a checkpoint is, as in ``predict --checkpoint runs/crossval``.
+accepted wherever a checkpoint is, as in ``predict --checkpoint runs/crossval``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def single_checkpoint(checkpoint: str | Path | None) -> str | Path | None:
     return checkpoint
 
 
-def write_ensemble(folder: str | Path, members: Sequence[str | Path]) -> Path:
+def write_ensemble(folder: str | Path, members: Sequence[str | Path], learned: Mapping[str, Any] | None = None) -> Path:
     """Write the card of an ensemble, whole or not at all. An existing card is replaced.
 
     The ensemble supports absent sequences if all of its members do.
@@ -58,6 +58,7 @@ def write_ensemble(folder: str | Path, members: Sequence[str | Path]) -> Path:
     Args:
         folder: an existing folder, in which or beside which the members are.
         members: checkpoints with their cards.
+        learned: what was learned for the ensemble: ``postprocessing`` and ``quality`` of its card.
 
     Returns:
         The card.
@@ -76,7 +77,7 @@ def write_ensemble(folder: str | Path, members: Sequence[str | Path]) -> Path:
         content["absent_sequences"] = True
     content["members"] = [Path(os.path.relpath(member, folder)).as_posix() for member in members]
     path = card_path(folder)
-    write_json(path, content)
+    write_json(path, {**content, **(learned or {})})
     return path
 
 

@@ -26,8 +26,8 @@ def fit_quality(cases: Sequence[FittingCase]) -> dict[str, Any]:
     """Fit the prediction of Dice and volume, and the calibration.
 
     Args:
-        cases: see :func:`brats3d.quality.describe_case`. With less than :data:`MIN_CASES` patients, the temperatures
-            alone are fitted.
+        cases: see :func:`brats3d.quality.describe_case`. With fewer than :data:`MIN_CASES` patients, only
+            the temperatures are fitted.
 
     Returns:
         The content of a card's ``quality``: plain JSON values, see :class:`brats3d.quality.QualityModel`.
@@ -52,7 +52,7 @@ def predict_out_of_fold(cases: Sequence[FittingCase]) -> list[dict[str, RegionQu
         cases: as for :func:`fit_quality`.
 
     Returns:
-        region -> predicted quality of each case; none at all with less than :data:`MIN_CASES` patients.
+        region -> predicted quality of each case; none at all with fewer than :data:`MIN_CASES` patients.
     """
     groups = [case.group for case in cases]
     if len(set(groups)) < MIN_CASES:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brats3d.cases import check_folder
 from brats3d.errors import UsageError
-from brats3d.files import RECORD_NAME, WrittenFiles, check_replaceable, writable_folder, write_owned
+from brats3d.files import WrittenFiles, check_replaceable, writable_folder, write_owned
 from brats3d.report.charts import Chart, draw_boxes, draw_curves, draw_predicted_dice
 from brats3d.report.crossval_results import read_results
 from brats3d.report.failed_regions import find_failed_regions
@@ -102,7 +102,8 @@ def _check_output(path: Path) -> Path:
     check_replaceable(path, "output")
     folder = path.with_suffix("")
     if folder.is_dir():
-        names = {file.name for file in folder.iterdir()} - {RECORD_NAME}
+        # Hidden files are the record, and those that another report is writing or that a killed one has left.
+        names = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
         WrittenFiles(folder, argument="output").check_replaceable(sorted(names))
     return path
 

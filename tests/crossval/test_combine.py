@@ -11,9 +11,10 @@ import pytest
 
 from brats3d.crossval import CrossValidation, combine
 from brats3d.crossval.check import Checked
-from brats3d.crossval.combine import combine_folds
+from brats3d.crossval.combine import OWNED, check_results_replaceable, combine_folds
 from brats3d.crossval.finished_folds import record_evaluation
 from brats3d.evaluation import ScoreRow, compare_scores, read_scores, write_scores
+from brats3d.files import ChangedFileError
 from brats3d.labels import MODALITIES, REGIONS, REGIONS_TO_READ
 from brats3d.postprocessing import (
     COMPARED,
@@ -93,6 +94,29 @@ def test_the_ensemble_has_a_quality_model_and_the_cases_their_predicted_quality(
     assert predicted.keys() == {"case1", "case2"} and predicted["case2"]["WT"] == RegionQuality(0.7, (1.0, 2.0))
 
 
+def test_there_is_no_ensemble_before_its_post_processing_is_chosen(
+    crossval: CrossValidation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(combine, "choose_for_ensemble", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        combine_folds(crossval, CHECKED, lambda line: None)
+    assert not (crossval.output_dir / "ensemble.json").exists()
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_a_file_of_the_user_is_refused_and_a_result_is_not(crossval: CrossValidation, name: str) -> None:
+    combine_folds(crossval, CHECKED, lambda line: None)
+    (crossval.output_dir / "report.html").unlink()  # the stand-in's, which has no record
+    check_results_replaceable(crossval)
+    (crossval.output_dir / name).write_text("mine")
+    with pytest.raises(ChangedFileError) as caught:
+        check_results_replaceable(crossval)
+    assert caught.value.subject == "output_dir" and name in caught.value.problem
+
+
 def test_results_are_written_again_if_one_is_missing_or_a_fold_was_evaluated_again(
     crossval: CrossValidation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,13 +127,6 @@ def test_results_are_written_again_if_one_is_missing_or_a_fold_was_evaluated_aga
         reports.append(folder)
         make(folder, repeat)
 
-    scores = {name: {region: MeanScores(0.5, 0.4) for region in REGIONS_TO_READ} for name in COMPARED}
-    choice = PostprocessingChoice(CHOSEN, NOTHING, {0: CHOSEN, 1: NOTHING}, cases=3, scores=scores)
-    monkeypatch.setattr(combine, "choose_for_ensemble", lambda *given: choice)
-    monkeypatch.setattr(combine, "fitting_cases", lambda *given: {"case1": None, "case2": None})
-    monkeypatch.setattr(combine, "fit_quality", lambda cases: {"cases": len(cases)})
-    quality = dict.fromkeys(REGIONS_TO_READ, RegionQuality(0.7, (1.0, 2.0)))
-    monkeypatch.setattr(combine, "predict_out_of_fold", lambda cases: [quality] * len(cases))
     monkeypatch.setattr(combine, "make_report", make_report)
     counts = []
     for change in (

@@ -17,6 +17,8 @@ def crossval(tmp_path: Path) -> CrossValidation:
     made.best(0).parent.mkdir(parents=True)
     made.best(0).write_bytes(b"weights")
     (made.folder(0) / "metrics.json").write_text("scores")
+    (made.folder(0) / "probabilities").mkdir()
+    (made.folder(0) / "probabilities" / "case1.npz").write_text("probabilities")
     record_evaluation(made, 0, "settings")
     return made
 
@@ -31,6 +33,11 @@ def test_an_evaluated_fold_is_finished(crossval: CrossValidation) -> None:
 @pytest.mark.parametrize("change", [lambda path: path.write_text("{"), lambda path: path.unlink()], ids=["new", "gone"])
 def test_a_fold_is_not_finished_once_a_file_has_changed(crossval: CrossValidation, name: str, change) -> None:
     change(crossval.folder(0) / name)
+    assert not is_finished(crossval, 0, "settings")
+
+
+def test_a_fold_is_not_finished_once_probabilities_are_gone(crossval: CrossValidation) -> None:
+    (crossval.folder(0) / "probabilities" / "case1.npz").unlink()
     assert not is_finished(crossval, 0, "settings")
 
 

@@ -74,6 +74,12 @@ def test_the_card_has_what_the_members_share_and_their_paths_within_the_folder(e
     assert trained_patch_size(ensemble) == [32, 32, 32]
 
 
+def test_the_card_has_what_was_learned_for_the_ensemble(ensemble):
+    members = checkpoint_members(ensemble)
+    write_ensemble(ensemble, members, {"quality": {"cases": 3}})
+    assert read_card(ensemble)["quality"] == {"cases": 3} and checkpoint_members(ensemble) == members
+
+
 def test_the_members_of_a_folder_are_its_checkpoints_and_a_file_is_its_own(ensemble):
     members = [ensemble / f"fold{fold}" / "checkpoints" / "best.pt" for fold in range(3)]
     assert checkpoint_members(ensemble) == checkpoint_members(str(ensemble)) == members

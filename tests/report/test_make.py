@@ -66,6 +66,12 @@ def test_a_page_or_folder_that_brats3d_did_not_write_is_not_replaced(run_dir, tm
     assert page.read_text() == "<p>mine"
 
 
+def test_a_file_that_a_killed_report_left_does_not_stop_the_next(run_dir):
+    (run_dir / "report").mkdir()
+    (run_dir / "report" / ".dice.png.0123456789ab.tmp").write_text("half a picture")
+    assert make_report(run_dir, progress=False).is_file()
+
+
 def test_a_data_set_that_does_not_exist_is_refused(run_dir):
     with pytest.raises(FileNotFoundError):
         make_report(run_dir, dataset_dir="/nowhere/at/all")
