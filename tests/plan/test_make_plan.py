@@ -24,7 +24,7 @@ TINY = {"network_def#channels": [4, 8, 8, 8, 8], "device": "cpu", "amp": False}
 @pytest.fixture(autouse=True)
 def short_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Time a few steps only, in a folder that must be empty afterwards."""
-    monkeypatch.setattr("brats3d.plan.trial_run.ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr("brats3d.plan.measured_times.ENOUGH_SECONDS", 0.0)
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -94,7 +94,7 @@ def test_an_interrupted_plan_leaves_nothing_behind(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("brats3d.plan.trial_run.StepTimes._end_step", interrupt)
+    monkeypatch.setattr("brats3d.plan.measured_times.StepTimes._end_step", interrupt)
     out = tmp_path / "out"
     knobs = [word for name, value in TINY.items() for word in (f"--{name}", json.dumps(value))]
     code, _, _ = run("plan", make_dataset(2), "-o", out / "plan.yaml", *knobs)
