@@ -16,22 +16,28 @@ from brats3d.errors import UsageError
 
 
 @workflow("DATASET_DIR [--KNOB VALUE]...")
+@click.option("--fold", type=int, metavar="K", help="Train only this fold, as in a job array; default: all.")
 @click.option("--devices", metavar="NAMES", help="Train folds side by side, one per device: cuda:0,cuda:1.")
 @click.option("--side-by-side", is_flag=True, hidden=True)  # this process was started for one of several devices
 def crossval(
-    arguments: Sequence[str], output: str | None, config: Sequence[str], devices: str | None, side_by_side: bool
+    arguments: Sequence[str],
+    output: str | None,
+    config: Sequence[str],
+    fold: int | None,
+    devices: str | None,
+    side_by_side: bool,
 ) -> None:
     """Train and evaluate every fold; make one table, one report and one ensemble of them.
 
-    Folds are trained one after the other; --fold K trains only one, as in a job array. Run the same command again to
-    resume. OUT/fold<k> are ordinary runs. OUT/metrics.json scores each case with the network that was not trained on
-    it; predict --checkpoint OUT averages the networks.
+    Folds are trained one after the other. Run the same command again to resume. OUT/fold<k> are ordinary runs.
+    OUT/metrics.json scores each case with the network that was not trained on it; predict --checkpoint OUT averages the
+    networks.
     """
     from brats3d.crossval import OUTPUT_DIR, CrossValidation, SideBySide, cross_validate, stop_with_parent
 
     overlays = find_configs(config)
     knobs = read_overrides("crossval", arguments, output, overlays)
-    call: dict[str, Any] = {name: knobs.pop(name, None) for name in ("fold", "minutes")}
+    call: dict[str, Any] = {"fold": fold, "minutes": knobs.pop("minutes", None)}
     folder = Path(knobs.pop("output_dir", None) or OUTPUT_DIR).expanduser()
     if devices is not None:
         if "device" in knobs:

@@ -35,9 +35,10 @@ class WorkflowCommand(click.Command):
     """A subcommand that runs a workflow of the bundle. Its help lists the knobs of the YAML."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, then the knobs in their groups."""
+        """Write the options, then the other knobs in their groups."""
         super().format_options(ctx, formatter)
-        knobs = read_knobs(config_files(str(self.name)))
+        options = {option.name for option in self.params}
+        knobs = [knob for knob in read_knobs(config_files(str(self.name))) if knob.name not in options]
         for group in dict.fromkeys(knob.group for knob in knobs):
             rows = [(f"--{knob.name}", describe_knob(knob)) for knob in knobs if knob.group == group]
             with formatter.section(f"Knobs: {group}" if group else "Knobs"):

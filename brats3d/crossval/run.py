@@ -52,7 +52,7 @@ def cross_validate(
         check_results_replaceable(crossval)
         checked, time_left = check(crossval, fold, minutes), TimeLeft(minutes)
         is_done = partial(is_finished, crossval, made_with=checked.made_with)
-        asked = range(len(checked.folds)) if fold is None else [int(fold)]  # --fold 1.0 is fold 1
+        asked = range(len(checked.folds)) if fold is None else [fold]
         for k in filter(is_done, asked):
             logger.info("fold %d is finished", k)
         left = [k for k in asked if not is_done(k)]

@@ -71,11 +71,6 @@ def test_a_single_fold_is_combined_only_with_all_others(folds: Folds, log: pytes
     assert folds.combined == 1
 
 
-def test_a_fold_that_was_given_as_1_0_is_fold_1(folds: Folds) -> None:
-    cross_validate(CROSSVAL, fold=1.0)  # type: ignore[arg-type]
-    assert repr(folds.calls) == "[(1, None)]"
-
-
 def test_a_failure_does_not_stop_the_other_folds_and_is_raised_at_the_end(folds: Folds) -> None:
     folds.errors = {1: DataError("case7", "is damaged")}
     with pytest.raises(DataError) as caught:
