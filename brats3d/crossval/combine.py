@@ -19,20 +19,18 @@ from brats3d.crossval.one_fold import Echo
 from brats3d.crossval.out_of_fold import choose_for_ensemble, fitting_cases, out_of_fold_cases
 from brats3d.evaluation import ScoreRow, format_table, group_by_case, read_scores, write_csv, write_scores
 from brats3d.files import WrittenFiles, read_json, write_json, write_owned
-from brats3d.networks import write_ensemble
+from brats3d.networks import ENSEMBLE_NAME, write_ensemble
+from brats3d.postprocessing import CHOICE_NAME
 from brats3d.quality import QUALITY_NAME, fit_quality, predict_out_of_fold, write_quality
 from brats3d.report import make_report
 
 COMBINED_NAME = "combined.json"
 """The records of the evaluations that were combined, in the folder of the cross-validation."""
 
-CHOICE_NAME = "postprocessing.json"
-"""The values of post-processing that were chosen, and the scores with and without them."""
-
 OWNED = ("metrics.json", QUALITY_NAME, "report.html")
 """Results that replace only what brats3d wrote."""
 
-RESULTS = (*OWNED, "metrics.csv", "ensemble.json", CHOICE_NAME)
+RESULTS = (*OWNED, "metrics.csv", ENSEMBLE_NAME, CHOICE_NAME)
 """The files that are written once all folds are finished."""
 
 

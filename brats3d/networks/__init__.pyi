@@ -1,4 +1,5 @@
 from .checkpoint_card import (
+    ENSEMBLE_NAME as ENSEMBLE_NAME,
     describe_network as describe_network,
     last_checkpoint_note as last_checkpoint_note,
     read_card as read_card,

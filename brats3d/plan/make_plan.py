@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -92,9 +91,9 @@ def make_plan(
             folds=_count_folds(knobs),
             training=len(training),
             validation=len(validation),
-            brain_box=tuple(int(median(axis)) for axis in zip(*prepared.shapes, strict=True)),
+            brain_box=prepared.median_shape,
             spacing_mm=read_header(Path(few[0]["image"][0])).spacing_mm,
-            case_bytes=int(median(prepared.sizes)),
+            case_bytes=prepared.median_bytes,
         )
         machine = measure_machine(device, Path.cwd())
         prepare = prepared.seconds if knobs["cache"] else 0.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,13 +33,13 @@ class PreparedCases:
     """Some prepared cases.
 
     Args:
-        shapes: in voxels.
-        sizes: in bytes.
+        median_shape: in voxels.
+        median_bytes: size of a case.
         seconds: the time that a case took; the first one took ``first_use`` longer.
     """
 
-    shapes: Sequence[tuple[int, ...]]
-    sizes: Sequence[int]
+    median_shape: tuple[int, ...]
+    median_bytes: int
     seconds: float
     first_use: float
 
@@ -103,9 +103,12 @@ class Trial:
             rest = self.clock() - begun - first
             cases += [dataset[i] for i in range(1, len(dataset))]
         seconds = rest / (len(cases) - 1) if len(cases) > 1 else first
+        sizes = [sum(v.nbytes for v in case.values() if isinstance(v, torch.Tensor)) for case in cases]
         return PreparedCases(
-            shapes=[tuple(case["image"].shape[1:]) for case in cases],
-            sizes=[sum(v.nbytes for v in case.values() if isinstance(v, torch.Tensor)) for case in cases],
+            median_shape=tuple(
+                int(median(axis)) for axis in zip(*(case["image"].shape[1:] for case in cases), strict=True)
+            ),
+            median_bytes=int(median(sizes)),
             seconds=seconds,
             first_use=max(0.0, first - seconds),
         )

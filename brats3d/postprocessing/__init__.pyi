@@ -1,4 +1,5 @@
 from .choice import (
+    CHOICE_NAME as CHOICE_NAME,
     COMPARED as COMPARED,
     MeanScores as MeanScores,
     PostprocessingChoice as PostprocessingChoice,

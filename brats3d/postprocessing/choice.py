@@ -12,6 +12,9 @@ from brats3d.files import read_json
 from brats3d.labels import REGIONS_TO_READ
 from brats3d.postprocessing.values import PostprocessingValues
 
+CHOICE_NAME = "postprocessing.json"
+"""The file with the choice, in the folder of a cross-validation."""
+
 COMPARED = ("none", "default", "chosen")
 """The post-processing that is compared: none, the default, and that with the chosen values."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from brats3d.networks import read_card
+from brats3d.networks import ENSEMBLE_NAME, read_card
 from brats3d.report.run_results import Run, read_run
 
 OF_A_FOLD = ("fold", "output_dir", "training_cases", "validation_cases", "cache_dir")
@@ -19,7 +19,7 @@ def read_results(run_dir: str | Path) -> Run:
         NotFoundError, DataError: as :func:`brats3d.report.run_results.read_run`, for each run.
     """
     run = read_run(run_dir)
-    if not (run.folder / "ensemble.json").is_file():
+    if not (run.folder / ENSEMBLE_NAME).is_file():
         return run
     folds = [read_run((run.folder / member).parents[1]) for member in read_card(run.folder)["members"]]
     first = folds[0]

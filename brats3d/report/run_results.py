@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,7 +14,7 @@ from brats3d.errors import DataError, NotFoundError
 from brats3d.evaluation import ScoreRow, group_by_case, mean_dice_by_case, read_scores
 from brats3d.files import read_json
 from brats3d.labels import MODALITIES, order_modalities
-from brats3d.postprocessing import PostprocessingChoice, read_choice
+from brats3d.postprocessing import CHOICE_NAME, PostprocessingChoice, read_choice
 from brats3d.quality import QUALITY_NAME, Predictions, read_quality
 from brats3d.report.curves import read_scalars
 
@@ -85,32 +85,25 @@ def read_run(run_dir: str | Path) -> Run:
     if not scores.is_file():
         raise DataError(scores, "no such file", expected="the scores of a run", advice="run brats3d evaluate first")
     content = read_scores(scores)
-    settings, card, remarks = {}, {}, []
-    quality: Predictions = {}
-    curves: Mapping[str, Sequence[tuple[int, float]]] = {}
-    postprocessing = None
+    settings: Mapping[str, Any] = {}
+    remarks: list[str] = []
     if (path := folder / "settings.json").is_file():
         settings = _read_mapping(path)
     else:
         remarks.append(f"{path} is missing: the settings of the training are unknown")
-    try:
-        if (path := folder / "checkpoints" / "best.json").is_file():
-            card = _read_mapping(path)
-    except DataError as error:
-        remarks.append(str(error))
-    try:
-        if (path := folder / "postprocessing.json").is_file():
-            postprocessing = read_choice(path)
-    except DataError as error:
-        remarks.append(str(error))
-    try:
-        curves = read_scalars(folder)
-    except DataError as error:
-        remarks.append(str(error))
-    try:
-        quality = read_quality(folder / QUALITY_NAME)
-    except DataError as error:
-        remarks.append(str(error))
+
+    def optional(read: Callable[[Path], Any], path: Path, default: Any) -> Any:
+        """Return what a file holds; the default, with a remark, if it is damaged."""
+        try:
+            return read(path) if path.exists() else default
+        except DataError as error:
+            remarks.append(str(error))
+            return default
+
+    card = optional(_read_mapping, folder / "checkpoints" / "best.json", {})
+    postprocessing = optional(read_choice, folder / CHOICE_NAME, None)
+    curves = optional(read_scalars, folder, {})
+    quality = optional(read_quality, folder / QUALITY_NAME, {})
     return Run(
         folder=folder,
         settings=settings,
