@@ -22,7 +22,6 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from brats3d.bundle import installed_bundle
 from brats3d.data.label_transforms import RegionsToLabelsd
 from brats3d.files import atomic_write as files
 from brats3d.inference.eval_step import EvalStep
@@ -517,12 +516,12 @@ def test_skip_done_must_be_a_bool(workflow, data, tmp_path):
     assert "skip_done: expected true or false" in str(caught.value.__cause__)
 
 
-def test_a_thousand_done_cases_are_skipped_in_seconds(write_case, tmp_path, monkeypatch):
+def test_a_thousand_done_cases_are_skipped_in_seconds(write_case, tmp_path, monkeypatch, two_weights):
     monkeypatch.setattr(files.os, "fsync", lambda handle: None)  # most of the time is spent on 2,000 of these
     first = write_case(tmp_path / "data" / "c0000", label=False)
     images, out = [str(first / f"c0000_{m}.nii.gz") for m in MODALITIES], tmp_path / "out"
     items = [{"case_id": f"c{i:04d}", "image": images} for i in range(1000)]
-    weights = installed_bundle() / "models" / "model.pt"
+    weights = two_weights[0]  # they predict no quality, which needs probabilities
 
     def saver() -> SaveSegmentations:
         return SaveSegmentations(out, "brats2020", MODALITIES, items, checkpoint=weights, stats=True)
