@@ -65,3 +65,20 @@ def test_names_with_a_meaning_for_monai_are_refused(name):
 @pytest.mark.parametrize("config", [None, "UNet", [UNET], {}, {"_target_": ["UNet"]}])
 def test_anything_but_a_config_is_refused(config):
     assert not is_network_config(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_valid"),
+    [
+        ({"_target_": "DenseNet121", "spatial_dims": 2, "in_channels": 3, "out_channels": 3}, True),
+        (
+            {"_target_": "DenseNet121", "spatial_dims": 2, "in_channels": 3, "out_channels": 3, "pretrained": True},
+            False,
+        ),
+        ({"_target_": "EfficientNetBN", "model_name": "efficientnet-b0"}, False),  # pretrained by default
+        ({"_target_": "EfficientNetBN", "model_name": "efficientnet-b0", "pretrained": False}, True),
+        ({"_target_": "TorchVisionFCModel", "model_name": "resnet18", "weights": "DEFAULT"}, False),
+    ],
+)
+def test_networks_that_download_weights_are_refused(arguments: dict[str, object], is_valid: bool):
+    assert is_network_config(arguments) == is_valid
