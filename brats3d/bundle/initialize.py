@@ -1,4 +1,4 @@
-"""What ``initialize`` of the configs calls before anything is built."""
+"""Checks and preparations that ``initialize`` of the configs calls before anything is built."""
 
 from __future__ import annotations
 

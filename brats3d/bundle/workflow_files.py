@@ -1,4 +1,4 @@
-"""Where the bundle is, and the config files of each workflow."""
+"""The folder of the bundle, and the config files of each workflow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_bundle_root() -> str:
 
 
 def config_files(workflow: str, overlays: Iterable[str | Path] = ()) -> list[Path]:
-    """Return the config files of ``pretrain``, ``train``, ``evaluate`` or ``predict``, and then the overlays.
+    """Return the config files of a workflow, followed by the overlays.
 
     Raises:
         UsageError: if there is no such workflow.
@@ -51,7 +51,7 @@ def config_files(workflow: str, overlays: Iterable[str | Path] = ()) -> list[Pat
 def find_configs(names: Iterable[str]) -> list[Path]:
     """Return the config files of ``--config``: a path, or a name in the bundle such as ``multi_gpu_train.yaml``.
 
-    A config that is not of the bundle is named in the log, since MONAI executes the expressions in it.
+    A warning is logged for a config that is not part of the bundle, since MONAI executes the expressions in it.
 
     Raises:
         UsageError: if there is no such file.

@@ -1,4 +1,4 @@
-"""What several subcommands share: options, checks of their values, and silence of the libraries."""
+"""Options of several subcommands, checks of their values, and silence of the libraries."""
 
 from __future__ import annotations
 

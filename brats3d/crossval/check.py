@@ -17,7 +17,7 @@ from brats3d.training import RunState, find_run, refuse_changes, run_record
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a cross-validation before it starts.
+    """The facts about a cross-validation that are known before it starts.
 
     Args:
         folds: the cases of each fold.

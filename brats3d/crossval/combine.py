@@ -48,7 +48,7 @@ def combine_folds(crossval: CrossValidation, checked: Checked, echo: Echo) -> No
 
     Args:
         crossval: the cross-validation; every fold is finished.
-        checked: what is known of it.
+        checked: the facts about it.
         echo: prints a line.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the ensemble learns from the out-of-fold predictions: its post-processing, and a model of its quality."""
+"""Learn the ensemble's post-processing and a model of its quality from the out-of-fold predictions."""
 
 from __future__ import annotations
 

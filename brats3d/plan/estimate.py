@@ -13,7 +13,7 @@ class Timing:
     """Measured seconds.
 
     Args:
-        start: once per run: from the start of the program to the first case, and what first uses take longer.
+        start: once per run: from the start of the program to the first case, and the extra time of first uses.
         prepare: to read and prepare a case for the cache; 0 without a cache.
         train: for one case of an epoch, with the wait for it.
         wait: the part of ``train`` in which the device waited for the case.

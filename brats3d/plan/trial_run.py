@@ -46,7 +46,7 @@ class PreparedCases:
 
 @dataclass(frozen=True)
 class Trial:
-    """What all trials of a plan have in common.
+    """The settings that all trials of a plan share.
 
     Args:
         overrides: id -> value, as given by the user.

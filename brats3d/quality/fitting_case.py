@@ -1,4 +1,4 @@
-"""What a case contributes to a fit: a few hundred numbers, so that cases can be read one after another."""
+"""The contribution of a case to a fit: a few hundred numbers, so that cases can be read one after another."""
 
 from __future__ import annotations
 

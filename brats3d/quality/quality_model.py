@@ -1,4 +1,4 @@
-"""What a card's ``quality`` holds: models that predict Dice and volume of a case, and the calibration."""
+"""The content of a card's ``quality``: models that predict Dice and volume of a case, and the calibration."""
 
 from __future__ import annotations
 
