@@ -87,6 +87,9 @@ bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/phantoms.py --record
 	$(BIN)/python benchmarks/scoring.py --record
 	$(BIN)/python benchmarks/postprocessing.py --record
+	$(BIN)/python benchmarks/averaging.py --record
+	$(BIN)/python benchmarks/tta.py --record
+	$(BIN)/python benchmarks/quality.py --record
 	$(BIN)/python benchmarks/crossval.py --record
 	$(BIN)/python benchmarks/convert.py --record
 	$(BIN)/python benchmarks/audit.py --record
