@@ -1,4 +1,5 @@
 from .card_network import add_card_network as add_card_network
+from .check_overlays import check_overlays as check_overlays
 from .default_postprocessing import default_postprocessing as default_postprocessing
 from .initialize import (
     check_command_line as check_command_line,

@@ -11,6 +11,7 @@ import click
 from brats3d.bundle import (
     MONAI_ARGUMENTS,
     add_card_network,
+    check_overlays,
     command_line,
     config_files,
     find_configs,
@@ -132,7 +133,9 @@ def read_overrides(
 
     Raises:
         UsageError: naming every id that no config has, and every path that MONAI would read as syntax.
+        DataError: if an overlay is damaged.
     """
+    check_overlays(config_files(workflow), overlays)
     files = config_files(workflow, overlays)
     paths, overrides = parse_knobs(arguments, read_knobs(files))
     overrides = {**dataset_override(workflow, paths), **overrides}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from brats3d.bundle import command_line, run_workflow
 from brats3d.crossval.cross_validation import CrossValidation
 from brats3d.crossval.finished_folds import record_evaluation
+from brats3d.training import RunState
 
 Echo = Callable[[str], object]
 """Prints a line."""
@@ -32,9 +33,12 @@ def run_fold(crossval: CrossValidation, fold: int, made_with: str, minutes: floa
     training, evaluation = crossval.training(fold), crossval.evaluation(fold)
     echo(command_line("train", training, crossval.overlays))
     workflow = run_workflow("train", {**training, "minutes": minutes}, crossval.overlays)
-    is_trained: bool = workflow.parser.get_parsed_content("state").finished
-    del workflow
+    run: RunState = workflow.parser.get_parsed_content("state")
+    is_trained, late_signal = run.finished, run.late_signal
+    del workflow, run
     gc.collect()  # engines and their handlers refer to each other; free the cached cases before the next data set
+    if late_signal is not None:
+        raise SystemExit(128 + late_signal)
     if is_trained:
         echo(command_line("evaluate", evaluation, crossval.overlays))
         run_workflow("evaluate", evaluation, crossval.overlays)

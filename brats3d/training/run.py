@@ -106,6 +106,7 @@ def _train(trainer: Trainer, run: RunState) -> bool:
                 _end_epoch(trainer, run, stop)
             if trainer.state.epoch < trainer.state.max_epochs:
                 trainer.run()
+            run.late_signal = stop.signum
             return True
         except RunStopped as stopped:
             logger.info("stopped (%s) and saved after %s; %s", stopped, _position(trainer, run), _HOW_TO_RESUME)

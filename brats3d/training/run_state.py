@@ -78,6 +78,9 @@ class RunState:
     finished: bool = field(default=False, init=False)
     """True once the run is at its end; False if a time limit stopped it."""
 
+    late_signal: int | None = field(default=None, init=False)
+    """The signal that arrived after the last step, when nothing was left to stop."""
+
     last_points: dict[str, float] = field(default_factory=dict, init=False)
     """TensorBoard's scalars of the last step."""
 

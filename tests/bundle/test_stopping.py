@@ -137,6 +137,13 @@ def test_a_run_stopped_at_the_last_step_of_an_epoch_validates_on_resume(
     assert_same_as_uninterrupted(tmp_path / "run", whole)
 
 
+def test_a_signal_after_the_last_step_is_kept_for_what_follows_the_training(train: Workflow) -> None:
+    built = train(epochs=1)
+    send(built, signal.SIGTERM, Events.COMPLETED).run()
+    run = built.parser.get_parsed_content("state")
+    assert run.finished and run.late_signal == signal.SIGTERM
+
+
 def test_at_the_time_limit_a_run_saves_and_returns(
     train: Workflow, whole: Path, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:

@@ -368,7 +368,7 @@ def test_a_config_is_added_by_its_name_in_the_bundle_or_its_path(run, monkeypatc
     seen: list[Path] = []
     monkeypatch.setattr(RUN, lambda workflow, given, overlays: seen.extend(overlays))
     own = tmp_path / "own.yaml"
-    own.write_text("dropout: 0.1  # fraction of features to drop\n")
+    own.write_text("dropout: 0.1  # fraction of features to drop\nnetwork_def#dropout: '@dropout'\n")
     code, out, _ = run("train", "data", "--config", "multi_gpu_train.yaml", "--config", own, "--dropout", 0.2)
     bundled = bundle.installed_bundle() / "configs" / "multi_gpu_train.yaml"
     assert (code, seen) == (0, [bundled, own])
