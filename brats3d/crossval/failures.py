@@ -31,7 +31,7 @@ class FailedFold:
 
 
 def raise_failures(failures: Sequence[FailedFold], folder: Path) -> None:
-    """Raise one error that names every fold that failed, with its cause.
+    """Raise one error that names every fold that failed, with its cause. A cause of several folds is stated once.
 
     Raises:
         UsageError: if every failure is one of usage.
@@ -39,5 +39,13 @@ def raise_failures(failures: Sequence[FailedFold], folder: Path) -> None:
     """
     if failures:
         kind = UsageError if all(failure.is_usage for failure in failures) else DataError
-        problems = [f"fold {failure.fold}: {failure.cause}" for failure in failures]
-        raise kind.of_many(folder, problems, "run the same command again; finished folds are kept")
+        advice = "" if kind is UsageError else "run the same command again; finished folds are kept"
+        raise kind.of_many(folder, _by_cause(failures), advice)
+
+
+def _by_cause(failures: Sequence[FailedFold]) -> list[str]:
+    """Return a text for each cause, with the folds that failed of it."""
+    folds: dict[str, list[int]] = {}
+    for failure in failures:
+        folds.setdefault(failure.cause, []).append(failure.fold)
+    return [f"fold{'s' * (len(some) > 1)} {', '.join(map(str, some))}: {cause}" for cause, some in folds.items()]
