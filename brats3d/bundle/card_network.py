@@ -34,7 +34,7 @@ def add_card_network(
     from brats3d.networks import read_card
 
     overlays = [str(file) for file in overlays]
-    added = ConfigParser.load_config_files(overlays) if overlays else {}
+    added = [id_ for file in overlays for id_ in ConfigParser.load_config_file(file)]
     if any(_names_network(id_) for id_ in (*overrides, *added)):
         return dict(overrides)
     parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in config_files(workflow, overlays)]))

@@ -59,6 +59,12 @@ def test_a_network_of_an_overlay_is_kept(write) -> None:
     assert add_card_network("predict", overrides, [CONFIGS / "networks" / "dynunet.yaml"]) == overrides
 
 
+def test_an_overlay_may_set_one_argument_of_the_network(write, tmp_path) -> None:
+    overrides, overlay = {"checkpoint": str(write(MEDNEXT))}, tmp_path / "plan.yaml"
+    overlay.write_text("network_def#channels: [4, 8, 8, 8, 8]\n")
+    assert add_card_network("predict", overrides, [overlay]) == overrides
+
+
 def test_a_missing_checkpoint_is_left_to_the_workflow(tmp_path) -> None:
     for workflow, overrides in (("evaluate", {"output_dir": str(tmp_path)}), ("evaluate", {"checkpoint": None})):
         assert add_card_network(workflow, overrides) == overrides
