@@ -48,4 +48,6 @@ def silence_libraries() -> None:
     logging.raiseExceptions = False
     warnings.filterwarnings("ignore", module=r"(monai|ignite|torch)\.")
     logging.getLogger("monai").setLevel(logging.WARNING)
+    # It warns of every --config in another folder. Its level is set when MONAI is imported, so that a filter is needed.
+    logging.getLogger("monai.bundle.workflows").addFilter(lambda record: record.levelno >= logging.ERROR)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our own errors describe the header
