@@ -1,15 +1,19 @@
 """Combine finished folds: one table over all cases, the ensemble of their networks, and a report.
 
-Each case is scored by the network that was not trained on it. Every file is written whole, so that two processes may
-combine the same folds at the same time.
+Each case is scored by the network that was not trained on it. One process combines the folds of a folder at a time; the
+last two jobs of an array may finish together.
 """
 
 from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from brats3d.bundle import repeat_command
 from brats3d.crossval.check import Checked
@@ -26,6 +30,8 @@ from brats3d.report import make_report
 
 COMBINED_NAME = "combined.json"
 """The records of the evaluations that were combined, in the folder of the cross-validation."""
+
+LOCK_NAME = ".combining.lock"
 
 OWNED = ("metrics.json", QUALITY_NAME, "report.html")
 """Results that replace only what brats3d wrote."""
@@ -57,10 +63,11 @@ def combine_folds(crossval: CrossValidation, checked: Checked, echo: Echo) -> No
     folds = range(len(checked.folds))
     rows_of = [read_scores(crossval.folder(fold) / "metrics.json").rows for fold in folds]
     evaluations = [read_json(crossval.folder(fold) / RECORD_NAME) for fold in folds]
-    if _combined(crossval) != evaluations:
-        _write_results(crossval, checked, rows_of)
-        make_report(crossval.output_dir, repeat=repeat_command)
-        write_json(crossval.output_dir / COMBINED_NAME, evaluations)
+    with _one_at_a_time(crossval.output_dir):
+        if _combined(crossval) != evaluations:
+            _write_results(crossval, checked, rows_of)
+            make_report(crossval.output_dir, repeat=repeat_command)
+            write_json(crossval.output_dir / COMBINED_NAME, evaluations)
     rows = _in_order(rows_of)
     echo(f"\n{format_table(rows)}\n")
     for fold, each in zip(folds, rows_of, strict=True):
@@ -69,6 +76,19 @@ def combine_folds(crossval: CrossValidation, checked: Checked, echo: Echo) -> No
     echo(f"{crossval.output_dir / 'report.html'}")
     folder = shlex.quote(str(crossval.output_dir))
     echo(f"to predict with the ensemble: brats3d predict CASE_OR_DIR --output OUT --checkpoint {folder}")
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process combines the folds of this folder; on a file system without locks, do not wait."""
+    lock = FileLock(folder / LOCK_NAME, fallback_to_soft=False)
+    with suppress(OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.release()
 
 
 def _combined(crossval: CrossValidation) -> Any:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +142,18 @@ def test_results_are_written_again_if_one_is_missing_or_a_fold_was_evaluated_aga
         combine_folds(crossval, CHECKED, lambda line: None)
         counts.append(len(reports))
     assert counts == [1, 1, 2, 3]
+
+
+def test_the_last_two_jobs_of_an_array_combine_one_after_the_other(crossval: CrossValidation, monkeypatch) -> None:
+    write, written, together = combine._write_results, [], threading.Barrier(2, timeout=0.5)
+
+    def slow(*given: Any) -> None:
+        written.append(given)
+        with suppress(threading.BrokenBarrierError):
+            together.wait()  # reached by both only if they combine at the same time
+        write(*given)
+
+    monkeypatch.setattr(combine, "_write_results", slow)
+    with ThreadPoolExecutor(2) as jobs:
+        list(jobs.map(lambda job: combine_folds(crossval, CHECKED, lambda line: None), range(2)))
+    assert len(written) == 1, "the second found the results of the first"
