@@ -1,4 +1,4 @@
-"""What test-time augmentation gains and costs: Dice and seconds of the shipped weights for several choices of flips.
+"""Dice and time of the shipped weights without and with test-time augmentation, for several sets of flips.
 
     python benchmarks/tta.py [WEIGHTS.pt] [--cases 10] [--sets second varied new-scanner] [--record]
 

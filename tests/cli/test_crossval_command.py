@@ -1,4 +1,4 @@
-"""How ``brats3d crossval`` reads its arguments."""
+"""Arguments of ``brats3d crossval``."""
 
 from __future__ import annotations
 

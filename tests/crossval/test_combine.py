@@ -1,4 +1,4 @@
-"""What is written of all folds."""
+"""Results of all folds together: scores, ensemble and chosen post-processing."""
 
 from __future__ import annotations
 

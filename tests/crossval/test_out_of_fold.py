@@ -1,4 +1,4 @@
-"""What the ensemble learns from the out-of-fold predictions."""
+"""Post-processing and quality model of the ensemble, from out-of-fold predictions."""
 
 from __future__ import annotations
 
