@@ -34,12 +34,16 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def workflow() -> Callable[..., ConfigWorkflow]:
-    """``workflow("train", dataset_dir=..., epochs=...)``: an initialised workflow of the bundle, tiny by default."""
+    """``workflow("train", dataset_dir=..., epochs=...)``: an initialised workflow of the bundle, tiny by default.
 
-    def make(name: str, files: list[Path] | None = None, **overrides: Any) -> ConfigWorkflow:
-        tiny = {k: v for k, v in TINY.items() if k not in NOT_KNOBS.get(name, ())}
+    An overlay may have another network, which is as large as its overrides make it.
+    """
+
+    def make(name: str, *overlays: Path, **overrides: Any) -> ConfigWorkflow:
+        others = (*NOT_KNOBS.get(name, ()), *(["network_def#channels"] if overlays else []))
+        tiny = {k: v for k, v in TINY.items() if k not in others}
         made = ConfigWorkflow(
-            config_file=[str(f) for f in files or config_files(name)],
+            config_file=[str(file) for file in config_files(name, overlays)],
             workflow_type="infer" if name == "predict" else "train",
             logging_file=False,
             bundle_root=str(installed_bundle()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from monai.networks.utils import convert_to_torchscript
 from torch import nn
 
 import brats3d
-from brats3d.bundle import config_files, installed_bundle
+from brats3d.bundle import installed_bundle
 from brats3d.networks import read_card, size_multiple
 
 FOLDER = installed_bundle() / "configs" / "networks"
@@ -38,23 +37,14 @@ small = pytest.mark.parametrize("name", sorted(SMALL))
 
 
 @pytest.fixture
-def build() -> Callable[..., ConfigWorkflow]:
+def build(workflow: Callable[..., ConfigWorkflow]) -> Callable[..., ConfigWorkflow]:
     """``build("train", "dynunet", dataset_dir=..., ...)``: an initialised workflow with a small network."""
 
     def make(command: str, name: str, **overrides: Any) -> ConfigWorkflow:
         ids = {f"network_def#{argument}": value for argument, value in SMALL[name].items()}
         if command != "predict":
             ids |= {"patch_size": [PATCH.get(name, 32)] * 3, "epochs": 1, "batch_size": 1}
-        built = ConfigWorkflow(
-            config_file=[str(file) for file in config_files(command, [FOLDER / f"{name}.yaml"])],
-            workflow_type="infer" if command == "predict" else "train",
-            logging_file=False,
-            bundle_root=str(installed_bundle()),
-            **{**ids, "device": "cpu", "amp": False},
-            **{key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()},
-        )
-        built.initialize()
-        return built
+        return workflow(command, FOLDER / f"{name}.yaml", **ids, **overrides)
 
     return make
 
