@@ -1,5 +1,5 @@
 from .card_network import add_card_network as add_card_network
-from .check_overlays import check_overlays as check_overlays
+from .check_overlays import check_overlays as check_overlays, read_overlay as read_overlay
 from .default_postprocessing import default_postprocessing as default_postprocessing
 from .initialize import (
     check_command_line as check_command_line,
@@ -19,6 +19,7 @@ from .run import (
     repeat_command as repeat_command,
     run_workflow as run_workflow,
 )
+from .started_with import command_line_start as command_line_start
 from .workflow_files import (
     WORKFLOWS as WORKFLOWS,
     config_files as config_files,

@@ -27,7 +27,7 @@ def check_overlays(files: Sequence[Path], overlays: Sequence[Path]) -> None:
         DataError: if an overlay is not YAML, or not a mapping.
         UsageError: naming every id that has no effect.
     """
-    contents = {overlay: _read(overlay) for overlay in overlays}
+    contents = {overlay: read_overlay(overlay) for overlay in overlays}
     used = {name for overlay in overlays for name in _REFERENCE.findall(overlay.read_text(encoding="utf-8"))}
     problems = []
     for overlay, content in contents.items():
@@ -39,7 +39,12 @@ def check_overlays(files: Sequence[Path], overlays: Sequence[Path]) -> None:
         raise UsageError.of_many("config", problems)
 
 
-def _read(overlay: Path) -> dict[str, Any]:
+def read_overlay(overlay: Path) -> dict[str, Any]:
+    """Return the ids of a config file and their values.
+
+    Raises:
+        DataError: if it is not YAML, or not a mapping.
+    """
     import yaml
 
     try:

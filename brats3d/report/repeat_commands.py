@@ -22,8 +22,9 @@ EVALUATION_KNOBS = (
     "threshold",
     "score_rules",
     "amp",
+    "started_with",
 )
-"""Knobs that an evaluation must share with the training."""
+"""Settings that an evaluation must share with the training."""
 
 
 def evaluate_command(run: Run, repeat: RepeatCommand) -> str:

@@ -71,13 +71,14 @@ def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, An
 def run_record(run: RunState, trainer: Trainer) -> dict[str, Any]:
     """Return the record of a run, which is saved and compared when the run is resumed.
 
-    It has the knobs, the names of the cases, their label conventions, a digest of each case's files, the number of
-    processes, and the other parts of the config that change what is learned.
+    It has the knobs, what else the run was started with, the names of the cases, their label conventions, a digest of
+    each case's files, the number of processes, and the other parts of the config that change what is learned.
     """
     training, validation = (_items(engine) for engine in (trainer, run.evaluator))
     items = [*training, *validation]
     return {
         **run.settings,
+        "started_with": json.loads(run.started_with),
         "training_cases": [item["case_id"] for item in training],
         "validation_cases": [item["case_id"] for item in validation],
         "label_conventions": dict(sorted(Counter(str(item.get("label_convention")) for item in items).items())),
@@ -152,7 +153,7 @@ def _digest_files(item: Mapping[str, Any]) -> str:
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str]) -> Iterator[str]:
     for name in {**earlier, **now}:
         before, after = earlier.get(name), now.get(name)
-        if name in free or before == after:
+        if name in (*free, "started_with") or before == after:
             continue
         if name.endswith("_cases"):
             gone, new = (sorted(set(a or []) - set(b or [])) for a, b in ((before, after), (after, before)))

@@ -36,6 +36,7 @@ class RunState:
         lr_scheduler: anything with ``state_dict`` and ``load_state_dict``.
         evaluator: validates; keeps the best score.
         config: text of the config's parts that change what is learned (:func:`brats3d.config_reader.config_text`).
+        started_with: what the run was started with beside the knobs, as JSON; it is recorded, and not compared.
         network_config: the config of the network, for the card; it is not written unless it is plain.
         minutes: wall-clock limit of this process, after which it saves and returns; None = no limit.
         timed_schedule: the learning-rate scheduler of a run that ends after a number of minutes; None for a run that
@@ -56,6 +57,7 @@ class RunState:
     lr_scheduler: Any
     evaluator: Evaluator
     config: str = "{}"
+    started_with: str = "{}"
     network_config: Any = None
     minutes: float | None = None
     timed_schedule: TimedSchedule | None = None
