@@ -18,7 +18,6 @@ from filelock import FileLock
 from brats3d.bundle import repeat_command
 from brats3d.crossval.check import Checked
 from brats3d.crossval.cross_validation import CrossValidation
-from brats3d.crossval.finished_folds import RECORD_NAME
 from brats3d.crossval.one_fold import Echo
 from brats3d.crossval.out_of_fold import choose_for_ensemble, fitting_cases, out_of_fold_cases
 from brats3d.evaluation import ScoreRow, format_table, group_by_case, read_scores, write_csv, write_scores
@@ -26,7 +25,7 @@ from brats3d.files import WrittenFiles, read_json, write_json, write_owned
 from brats3d.networks import ENSEMBLE_NAME, write_ensemble
 from brats3d.postprocessing import CHOICE_NAME
 from brats3d.quality import QUALITY_NAME, fit_quality, predict_out_of_fold, write_quality
-from brats3d.report import make_report
+from brats3d.report import EVALUATED_NAME, make_report
 
 COMBINED_NAME = "combined.json"
 """The records of the evaluations that were combined, in the folder of the cross-validation."""
@@ -62,7 +61,7 @@ def combine_folds(crossval: CrossValidation, checked: Checked, echo: Echo) -> No
     """
     folds = range(len(checked.folds))
     rows_of = [read_scores(crossval.folder(fold) / "metrics.json").rows for fold in folds]
-    evaluations = [read_json(crossval.folder(fold) / RECORD_NAME) for fold in folds]
+    evaluations = [read_json(crossval.folder(fold) / EVALUATED_NAME) for fold in folds]
     with _one_at_a_time(crossval.output_dir):
         if _combined(crossval) != evaluations:
             _write_results(crossval, checked, rows_of)

@@ -11,9 +11,7 @@ from brats3d.crossval.cross_validation import CrossValidation
 from brats3d.evaluation import PROBABILITIES
 from brats3d.files import read_json, write_json
 from brats3d.networks import weights_digest
-
-RECORD_NAME = "evaluated.json"
-"""The record of the last evaluation of a fold, in the fold's folder."""
+from brats3d.report import EVALUATED_NAME
 
 
 def record_evaluation(crossval: CrossValidation, fold: int, made_with: str) -> None:
@@ -24,7 +22,7 @@ def record_evaluation(crossval: CrossValidation, fold: int, made_with: str) -> N
         fold: the fold.
         made_with: a text that identifies the settings of the evaluation.
     """
-    write_json(crossval.folder(fold) / RECORD_NAME, _present(crossval, fold, made_with))
+    write_json(crossval.folder(fold) / EVALUATED_NAME, _present(crossval, fold, made_with))
 
 
 def is_finished(crossval: CrossValidation, fold: int, made_with: str) -> bool:
@@ -34,7 +32,7 @@ def is_finished(crossval: CrossValidation, fold: int, made_with: str) -> bool:
     A training also writes ``metrics.json``, after each validation, so that the file's existence says nothing.
     """
     try:
-        return bool(read_json(crossval.folder(fold) / RECORD_NAME) == _present(crossval, fold, made_with))
+        return bool(read_json(crossval.folder(fold) / EVALUATED_NAME) == _present(crossval, fold, made_with))
     except (OSError, ValueError):
         return False
 

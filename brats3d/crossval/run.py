@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from brats3d.crossval.check import Checked, check
@@ -19,6 +19,9 @@ from brats3d.crossval.finished_folds import is_finished
 from brats3d.crossval.one_fold import Echo, run_fold
 from brats3d.crossval.side_by_side import SideBySide
 from brats3d.crossval.time_left import TimeLeft
+from brats3d.files import writable_folder
+from brats3d.report import write_crossval_settings
+from brats3d.training import lock_run
 
 logger = logging.getLogger("brats3d")
 
@@ -33,7 +36,8 @@ def cross_validate(
 ) -> None:
     """Train and evaluate every fold; the call that finds all of them finished combines their results.
 
-    Finished folds are skipped, and interrupted ones are resumed. A fold that fails does not stop the others.
+    Finished folds are skipped, and interrupted ones are resumed. A fold that fails does not stop the others. A call for
+    all folds locks the folder; calls for one fold each may run at the same time.
 
     Args:
         crossval: the settings.
@@ -44,13 +48,18 @@ def cross_validate(
         echo: prints a line.
 
     Raises:
-        UsageError: if an argument is wrong, or the folder holds folds of other settings or data.
+        UsageError: if an argument is wrong, the folder cannot be written or holds folds of other settings or data, or
+            another call for all folds is running.
         DataError: if the data cannot be used; or at the end, naming the folds that failed.
         SystemExit: after SIGTERM, with the state of the running fold saved.
     """
-    with _exit_on_sigterm():
+    with _exit_on_sigterm(), ExitStack() as stack:
         check_results_replaceable(crossval)
         checked, time_left = check(crossval, fold, minutes), TimeLeft(minutes)
+        writable_folder(crossval.output_dir)
+        if fold is None:
+            stack.enter_context(lock_run(crossval.output_dir))
+        write_crossval_settings(crossval.output_dir, len(checked.folds), checked.settings)
         is_done = partial(is_finished, crossval, made_with=checked.made_with)
         asked = range(len(checked.folds)) if fold is None else [fold]
         for k in filter(is_done, asked):

@@ -58,9 +58,10 @@ def make_report(
 
     Raises:
         UsageError: if run_dir or dataset_dir does not exist, or the output cannot be written or is another file.
-        DataError: if metrics.json is missing, or metrics.json or settings.json is damaged.
+        DataError: if metrics.json is missing, or metrics.json or settings.json is damaged; or if folds of a
+            cross-validation are not finished.
     """
-    run = read_results(run_dir)
+    run = read_results(run_dir, repeat)
     for each in [dataset_dir] if isinstance(dataset_dir, str | Path) else dataset_dir or ():
         check_folder(each)
     target = _check_output(run.folder / "report.html" if output is None else Path(output).expanduser())

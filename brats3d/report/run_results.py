@@ -88,7 +88,7 @@ def read_run(run_dir: str | Path) -> Run:
     settings: Mapping[str, Any] = {}
     remarks: list[str] = []
     if (path := folder / "settings.json").is_file():
-        settings = _read_mapping(path)
+        settings = read_mapping(path)
     else:
         remarks.append(f"{path} is missing: the settings of the training are unknown")
 
@@ -100,7 +100,7 @@ def read_run(run_dir: str | Path) -> Run:
             remarks.append(str(error))
             return default
 
-    card = optional(_read_mapping, folder / "checkpoints" / "best.json", {})
+    card = optional(read_mapping, folder / "checkpoints" / "best.json", {})
     postprocessing = optional(read_choice, folder / CHOICE_NAME, None)
     curves = optional(read_scalars, folder, {})
     quality = optional(read_quality, folder / QUALITY_NAME, {})
@@ -119,7 +119,12 @@ def read_run(run_dir: str | Path) -> Run:
     )
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file of a run.
+
+    Raises:
+        DataError: if it is not a mapping.
+    """
     try:
         content = read_json(path)
     except ValueError as error:  # not JSON, or not text

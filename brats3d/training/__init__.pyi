@@ -13,11 +13,13 @@ from .mlflow_log import LogToMLflow as LogToMLflow, import_mlflow as import_mlfl
 from .provenance import Provenance as Provenance, source_version as source_version
 from .resume import (
     RESUME as RESUME,
+    find_record as find_record,
     find_run as find_run,
     refuse_changes as refuse_changes,
     run_record as run_record,
 )
 from .run import run_training as run_training
+from .run_lock import lock_run as lock_run
 from .run_state import RunState as RunState
 from .stop_signals import RunEvents as RunEvents, is_stopping as is_stopping
 from .tensorboard import TrackRun as TrackRun

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from monai.engines import Trainer
 
 from brats3d.cases import item_to_case, signature
 from brats3d.errors import DataError, UsageError
-from brats3d.files import write_whole
+from brats3d.files import read_json, write_whole
 from brats3d.networks import read_content
 from brats3d.training.checkpoints import BEST, LAST, PREVIOUS, read_score
 from brats3d.training.run_state import RunState
@@ -25,6 +26,9 @@ logger = logging.getLogger("brats3d")
 RESUME = ("auto", "force", "never")
 """``auto`` resumes the run in the folder if its settings and data are the same; ``force`` always resumes it;
 ``never`` refuses a folder that holds a run."""
+
+
+_FOLDER_ADVICE = "choose another --output_dir, or remove the folder"
 
 
 def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, Any]] | None:
@@ -42,19 +46,8 @@ def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, An
             weights of a run whose state was removed.
         DataError: if every checkpoint is damaged.
     """
-    if resume not in RESUME:
-        raise UsageError("resume", expected=f"one of {', '.join(RESUME)}", found=resume)
-    advice = "choose another --output_dir, or remove the folder"
-    files = [file for name in (LAST, PREVIOUS) if (file := output_dir / "checkpoints" / name).is_file()]
-    if files and resume == "never":
-        raise UsageError("output_dir", f"{output_dir} holds a run, and resume is 'never'", advice=advice)
-    best = output_dir / "checkpoints" / BEST
-    # Only a run that was killed in its first epoch can have best.pt alone; it starts again.
-    if not files and best.is_file() and (resume == "never" or read_score(best)[1] != 1):
-        advice = f"choose another --output_dir, or move {best} away"
-        raise UsageError("output_dir", f"{output_dir} holds {BEST} of a run, but no {LAST} to resume", advice=advice)
     damages: list[Exception] = []
-    for file in files:
+    for file in _find_states(output_dir, resume):
         try:
             content = read_content(file)
         except (ValueError, OSError) as error:
@@ -64,8 +57,39 @@ def find_run(output_dir: Path, resume: str = "auto") -> tuple[Path, dict[str, An
             logger.warning("%s; using %s instead", damage, file)
         return file, content
     if damages:
-        raise DataError(output_dir, f"every checkpoint is damaged ({damages[0]})", advice=advice)
+        raise DataError(output_dir, f"every checkpoint is damaged ({damages[0]})", advice=_FOLDER_ADVICE)
     return None
+
+
+def find_record(output_dir: Path, resume: str = "auto") -> dict[str, Any] | None:
+    """Find the settings of the run in a folder, for :func:`refuse_changes`; None if the folder has no run.
+
+    They are read from ``settings.json``; only if that is missing or damaged, from the checkpoint, which may be large.
+
+    Raises:
+        UsageError, DataError: as :func:`find_run`.
+    """
+    if not _find_states(output_dir, resume):
+        return None
+    with suppress(OSError, ValueError, TypeError):
+        return {"settings": json.dumps(dict(read_json(output_dir / "settings.json")))}
+    saved = find_run(output_dir, resume)
+    return saved and saved[1]
+
+
+def _find_states(output_dir: Path, resume: str) -> list[Path]:
+    """Return the checkpoints from which the run of a folder can be resumed, the newest first."""
+    if resume not in RESUME:
+        raise UsageError("resume", expected=f"one of {', '.join(RESUME)}", found=resume)
+    files = [file for name in (LAST, PREVIOUS) if (file := output_dir / "checkpoints" / name).is_file()]
+    if files and resume == "never":
+        raise UsageError("output_dir", f"{output_dir} holds a run, and resume is 'never'", advice=_FOLDER_ADVICE)
+    best = output_dir / "checkpoints" / BEST
+    # Only a run that was killed in its first epoch can have best.pt alone; it starts again.
+    if not files and best.is_file() and (resume == "never" or read_score(best)[1] != 1):
+        advice = f"choose another --output_dir, or move {best} away"
+        raise UsageError("output_dir", f"{output_dir} holds {BEST} of a run, but no {LAST} to resume", advice=advice)
+    return files
 
 
 def run_record(run: RunState, trainer: Trainer) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from brats3d.crossval.check import check
 from brats3d.errors import DataError, UsageError
 from brats3d.files import cause_of
 from brats3d.labels import MODALITIES
+from brats3d.training import resume
 
 TINY = {"patch_size": [32, 32, 32], "network_def#channels": [4, 8, 8, 8, 8], "amp": False, "device": "cpu"}
 
@@ -120,3 +121,51 @@ def test_only_settings_that_change_scores_need_another_evaluation(crossval) -> N
         True,
         True,
     ]
+
+
+def test_comments_and_order_of_a_config_file_need_no_other_evaluation(crossval, tmp_path: Path) -> None:
+    made, overlay = crossval(), tmp_path / "my.yaml"
+
+    def made_with(text: str) -> str:
+        overlay.write_text(text)
+        return check(CrossValidation(made.output_dir, made.knobs, (overlay,))).made_with
+
+    first = made_with("max_norm: 12\nseed: 1\n")
+    assert made_with("# quicker\nseed: 1\nmax_norm: 12\n") == first != made_with("max_norm: 11\nseed: 1\n")
+
+
+@pytest.mark.parametrize("name", ["fold", "minutes", "output_dir"])
+def test_a_config_file_that_sets_what_differs_between_the_folds_is_refused(crossval, tmp_path: Path, name: str) -> None:
+    made, overlay = crossval(), tmp_path / "my.yaml"
+    overlay.write_text(f"epochs: 2\n{name}: 3\n")
+    error = refusal(CrossValidation(made.output_dir, made.knobs, (overlay,)))
+    assert error.subject == "config" and error.problem.startswith(f"{overlay} sets {name},") and name in error.advice
+
+
+def test_weights_to_start_from_are_checked_unless_every_fold_has_started(crossval, tmp_path: Path) -> None:
+    made = crossval(checkpoint=str(tmp_path / "start.pt"))
+    assert refusal(made).subject == "checkpoint"
+    (tmp_path / "ensemble").mkdir()
+    card = {"modalities": MODALITIES, "regions": [], "network_def": {}, "members": ["../start.pt"]}
+    (tmp_path / "ensemble" / "ensemble.json").write_text(json.dumps(card))
+    (tmp_path / "start.pt").touch()
+    error = refusal(CrossValidation(made.output_dir, {**made.knobs, "checkpoint": str(tmp_path / "ensemble")}))
+    assert "is an ensemble of 1 networks" in error.problem
+    started = CrossValidation(made.output_dir, {**made.knobs, "checkpoint": None})
+    run_workflow("train", {**started.training(1), "minutes": 1e-9})
+    forced = CrossValidation(made.output_dir, {**made.knobs, "resume": "force"})  # start.pt is no checkpoint
+    check(forced, fold=1)
+    assert refusal(forced, fold=0).subject == "checkpoint" and refusal(forced).subject == "checkpoint"
+
+
+def test_the_states_of_trained_folds_are_not_read(crossval, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = crossval()
+    run_workflow("train", {**made.training(1), "minutes": 1e-9})
+    read = resume.read_content
+    files: list[Path] = []
+    monkeypatch.setattr(resume, "read_content", lambda path: files.append(path) or read(path))
+    check(made)
+    assert files == []
+    (made.folder(1) / "settings.json").write_text("{")  # then the state is
+    error = refusal(CrossValidation(made.output_dir, {**made.knobs, "learning_rate": 0.5}))
+    assert error.problems == ("learning_rate was 0.001, is 0.5",) and len(files) == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from brats3d.crossval import CrossValidation
-from brats3d.crossval.finished_folds import RECORD_NAME, identify, is_finished, record_evaluation
+from brats3d.crossval.finished_folds import identify, is_finished, record_evaluation
+from brats3d.report import EVALUATED_NAME
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_an_evaluated_fold_is_finished(crossval: CrossValidation) -> None:
     assert not is_finished(crossval, 0, "other settings")
 
 
-@pytest.mark.parametrize("name", ["checkpoints/best.pt", "metrics.json", RECORD_NAME])
+@pytest.mark.parametrize("name", ["checkpoints/best.pt", "metrics.json", EVALUATED_NAME])
 @pytest.mark.parametrize("change", [lambda path: path.write_text("{"), lambda path: path.unlink()], ids=["new", "gone"])
 def test_a_fold_is_not_finished_once_a_file_has_changed(crossval: CrossValidation, name: str, change) -> None:
     change(crossval.folder(0) / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from brats3d.crossval import CrossValidation, cross_validate, run
 from brats3d.crossval.check import Checked
 from brats3d.errors import DataError, UsageError
+from brats3d.training import lock_run
 
 
 class Folds:
@@ -38,7 +40,8 @@ class Folds:
 
 
 @pytest.fixture
-def folds(monkeypatch: pytest.MonkeyPatch) -> Folds:
+def folds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Folds:
+    monkeypatch.chdir(tmp_path)
     made = Folds(count=3)
     monkeypatch.setattr(run, "check", lambda *given: Checked([[]] * made.count, "", {}))
     monkeypatch.setattr(run, "is_finished", lambda crossval, fold, made_with: fold in made.finished)
@@ -116,3 +119,29 @@ def test_sigterm_outside_a_training_ends_the_process_with_143(folds: Folds) -> N
         cross_validate(CROSSVAL)
     assert stopped.value.code == 143 and len(folds.calls) == 1
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_call_for_all_folds_is_refused_at_once_and_one_for_a_fold_is_not(folds: Folds) -> None:
+    CROSSVAL.output_dir.mkdir()
+    with lock_run(CROSSVAL.output_dir):
+        with pytest.raises(UsageError) as caught:
+            cross_validate(CROSSVAL)
+        assert caught.value.problem.startswith("out is being trained by another process") and folds.calls == []
+        cross_validate(CROSSVAL, fold=1)
+    folds.takes = lambda: cross_validate(CROSSVAL, fold=2) if len(folds.calls) == 2 else None
+    cross_validate(CROSSVAL)
+    assert [fold for fold, _ in folds.calls] == [1, 0, 2, 2]  # the lock was free again, and does not bind single folds
+
+
+def test_a_folder_that_cannot_be_written_is_refused_once(folds: Folds) -> None:
+    CROSSVAL.output_dir.touch()
+    with pytest.raises(UsageError) as caught:
+        cross_validate(CROSSVAL)
+    assert caught.value.subject == "output_dir" and folds.calls == []
+
+
+def test_the_settings_are_in_the_folder_before_a_fold_is_trained(folds: Folds) -> None:
+    folds.errors = {fold: KeyboardInterrupt() for fold in range(3)}
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(CROSSVAL)
+    assert json.loads((CROSSVAL.output_dir / "crossval.json").read_text()) == {"folds": 3, "settings": {}}

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from brats3d.bundle import repeat_command
+from brats3d.errors import DataError
 from brats3d.evaluation.score_files import read_scores, write_scores
 from brats3d.labels import MODALITIES, REGIONS
-from brats3d.report.crossval_results import read_results
+from brats3d.report.crossval_results import EVALUATED_NAME, SETTINGS_NAME, read_results, write_crossval_settings
 from brats3d.report.fold_charts import draw_fold_curves
 from brats3d.report.page import PageContent, render_page
 from brats3d.report.repeat_commands import evaluate_command, repeat_commands
@@ -36,15 +37,42 @@ def results(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         (run / "settings.json").write_text(json.dumps(settings))
         for case_id in set(CASES) - set(cases):
             (run / "segmentations" / f"{case_id}.nii.gz").unlink()
+        (run / EVALUATED_NAME).touch()
     write_scores(folder / "metrics.json", rows)
-    members = [f"fold{fold}/checkpoints/best.pt" for fold in range(len(FOLDS))]
-    card = {"modalities": MODALITIES, "regions": REGIONS, "network_def": {}, "members": members}
-    (folder / "ensemble.json").write_text(json.dumps(card))
+    write_crossval_settings(folder, len(FOLDS), {"dataset_dir": "my data", "seed": 3})
     return read_results(folder)
 
 
 def test_a_single_run_has_no_folds(built: Path) -> None:
     assert read_results(built).folds == ()
+
+
+def test_an_ensemble_in_the_folder_makes_no_cross_validation(built: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(built, tmp_path / "run")
+    card = {"modalities": MODALITIES, "regions": REGIONS, "network_def": {}, "members": ["../a.pt"]}
+    (run / "ensemble.json").write_text(json.dumps(card))
+    assert read_results(run).folds == ()
+
+
+def test_an_unfinished_cross_validation_names_its_missing_folds_and_the_command(results: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(results.folder, tmp_path / "out")
+    (folder / "metrics.json").unlink()
+    command = f"run brats3d crossval 'my data' --output {folder} --seed 3"
+    with pytest.raises(DataError) as caught:
+        read_results(folder, repeat_command)
+    assert (caught.value.problem, caught.value.advice) == ("the folds were not combined", command)
+    (folder / "fold1" / EVALUATED_NAME).unlink()
+    with pytest.raises(DataError) as caught:
+        read_results(folder, repeat_command)
+    assert (caught.value.problem, caught.value.advice) == ("folds 1 of 2 are not finished", command)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"folds": 0, "settings": {}}', '{"folds": 2}'])
+def test_damaged_settings_are_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / SETTINGS_NAME).write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_results(tmp_path)
+    assert caught.value.subject == str(tmp_path / SETTINGS_NAME)
 
 
 def test_the_runs_of_the_folds_are_read(results: Run) -> None:
