@@ -112,7 +112,7 @@ def _write_results(crossval: CrossValidation, checked: Checked, rows_of: Sequenc
     )
     write_csv(folder / "metrics.csv", rows)
     cases = out_of_fold_cases(crossval, checked)
-    choice = choose_for_ensemble(cases, checked.settings["score_rules"])
+    choice = choose_for_ensemble(cases, checked.settings)
     write_json(folder / CHOICE_NAME, choice.to_json())
     fitted = fitting_cases(cases, choice)
     predicted = zip(fitted, predict_out_of_fold(list(fitted.values())), strict=False)  # none of few cases

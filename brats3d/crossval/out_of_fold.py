@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,17 +34,18 @@ def out_of_fold_cases(crossval: CrossValidation, checked: Checked) -> dict[OutOf
     }
 
 
-def choose_for_ensemble(cases: Mapping[OutOfFoldCase, str], rules: str) -> PostprocessingChoice:
-    """Choose values of post-processing, starting from those of ``inference.yaml``.
+def choose_for_ensemble(cases: Mapping[OutOfFoldCase, str], settings: Mapping[str, Any]) -> PostprocessingChoice:
+    """Choose values of post-processing, starting from the threshold of the trainings and ``inference.yaml``.
 
     Args:
         cases: case -> patient.
-        rules: name of the scoring rules.
+        settings: knobs of the trainings: ``threshold``, and ``score_rules``.
 
     Raises:
         DataError, OSError: if a file of probabilities or a reference is missing or damaged.
     """
-    return choose_postprocessing(list(cases), default_postprocessing(), RULES[rules])
+    default = default_postprocessing(settings["threshold"])
+    return choose_postprocessing(list(cases), default, RULES[settings["score_rules"]])
 
 
 def fitting_cases(cases: Mapping[OutOfFoldCase, str], choice: PostprocessingChoice) -> dict[str, FittingCase]:

@@ -13,5 +13,5 @@ from .region_rules import (
     RegionRules as RegionRules,
     apply_region_rules as apply_region_rules,
 )
-from .region_thresholds import ThresholdRegionsd as ThresholdRegionsd
+from .region_thresholds import ThresholdRegionsd as ThresholdRegionsd, check_thresholds as check_thresholds
 from .values import PostprocessingValues as PostprocessingValues

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from brats3d.bundle import default_postprocessing
 from brats3d.cases import load_folds
 from brats3d.crossval import CrossValidation
 from brats3d.crossval.check import Checked
@@ -43,9 +44,16 @@ def test_each_case_has_its_fold_patient_and_files(cases: dict[OutOfFoldCase, str
 
 
 def test_predictions_without_mistakes_keep_the_default(cases: dict[OutOfFoldCase, str]) -> None:
-    choice = choose_for_ensemble(cases, "brats2023")
+    choice = choose_for_ensemble(cases, {"threshold": 0.5, "score_rules": "brats2023"})
     assert choice.values == choice.default and choice.cases == 3
     assert all(choice.scores["none"][region].dice == 1 for region in REGIONS_TO_READ)
+
+
+def test_the_choice_starts_from_the_threshold_of_the_trainings(cases: dict[OutOfFoldCase, str]) -> None:
+    threshold = {"TC": 0.4, "WT": 0.6, "ET": 0.3}
+    choice = choose_for_ensemble(cases, {"threshold": threshold, "score_rules": "brats2023"})
+    assert choice.default.thresholds == choice.values.thresholds == (0.4, 0.6, 0.3)
+    assert choice.default.rules == default_postprocessing().rules
 
 
 def test_the_quality_is_fitted_to_regions_with_the_values_of_the_other_folds(
