@@ -44,6 +44,7 @@ from brats3d.inference.previews import Previews
 from brats3d.inference.quality_stats import QualityStats
 from brats3d.inference.segmentation_stats import describe_segmentation, describe_weights
 from brats3d.labels import REGIONS_TO_READ, WITHOUT_T1CE, get_convention, order_modalities
+from brats3d.networks import read_card
 from brats3d.scans import BRATS_SPACE, RawScans, write_dicom_seg
 
 logger = logging.getLogger("brats3d")
@@ -53,9 +54,9 @@ class SaveSegmentations:
     """Evaluator handler that writes ``<output_dir>/<case_id>.nii.gz`` for every case.
 
     ``<output_dir>/predictions.jsonl`` records each file, with a digest of everything that it was made from: weights,
-    ``settings``, label convention, sequences, the versions of brats3d, MONAI and PyTorch, and the names, sizes,
-    mtimes and contents of the input files. :meth:`prepare` compares it to find the cases that need not be segmented
-    again.
+    ``settings``, label convention, sequences, with ``stats`` the quality model of the weights, the versions of brats3d,
+    MONAI and PyTorch, and the names, sizes, mtimes and contents of the input files. :meth:`prepare` compares it to find
+    the cases that need not be segmented again.
 
     A segmentation that was changed since, or that brats3d did not write, is kept: its case is not written.
 
@@ -281,6 +282,7 @@ class SaveSegmentations:
             return {}
         versions = [__version__, monai.__version__, torch.__version__]
         common = [*versions, self._weights["sha256"], self.settings, self.convention.name, *self.modalities]
+        common += [read_card(self.checkpoint).get("quality")] if self.stats and self.checkpoint is not None else []
         digests = {}
         for case_id, source in self._sources.items():
             with suppress(OSError):

@@ -20,9 +20,11 @@ from brats3d.cases import find_cases
 from brats3d.errors import UsageError
 from brats3d.files import WrittenFiles, write_whole
 from brats3d.inference.save_segmentations import SaveSegmentations
-from brats3d.labels import MODALITIES
+from brats3d.labels import MODALITIES, REGIONS
+from brats3d.quality import FEATURES
 
 FILES = (".nii.gz", ".png", ".json")
+UNCALIBRATED = {region: {"temperature": 1, "shift": 0} for region in REGIONS}
 
 
 @pytest.fixture
@@ -261,3 +263,25 @@ def test_stats_are_written_on_request_and_replaced_by_a_later_run(segment):
     assert content["regions"]["WT"]["voxels"] == np.count_nonzero(result.pred)
     segment(stats=True, modalities=("t1", "flair"))
     assert json.loads(path.read_text())["sequences"] == ["t1", "flair"]
+
+
+def test_a_case_is_segmented_again_for_its_stats_once_the_quality_model_was_fitted_again(segment, tmp_path):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+
+    def done(stats: bool, cases: int) -> int:
+        quality = {"cases": cases, "features": list(FEATURES), "calibration": UNCALIBRATED, "dice": {}, "volume": {}}
+        card = {"modalities": ["t1ce", "flair"], "regions": list(REGIONS), "network_def": {}, "quality": quality}
+        weights.with_suffix(".json").write_text(json.dumps(card))
+        out = f"out_{stats}"
+        if not (tmp_path / out).exists():
+            segment(stats=stats, checkpoint=weights, out=out)
+        root = tmp_path / f"data_{out}"
+        ids = [f"BraTS20_Training_{i:03d}" for i in (1, 2)]
+        items = [{"case_id": i, "image": [str(root / i / f"{i}_{m}.nii.gz") for m in ("t1ce", "flair")]} for i in ids]
+        handler = SaveSegmentations(
+            tmp_path / out, "brats2020", ("t1ce", "flair"), items, stats=stats, checkpoint=weights
+        )
+        return len(handler.prepare(skip_done=True))
+
+    assert [done(True, 20), done(True, 21), done(False, 20), done(False, 21)] == [2, 0, 2, 2]
