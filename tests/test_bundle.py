@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,6 +110,13 @@ def test_the_command_line_is_quoted_for_a_shell() -> None:
     assert words[:5] == ["python", "-m", "monai.bundle", "run", "--config_file"]
     assert words[-4:] == ["--dataset_dir", "a b", "--patch_size", "[1, 2, 3]"]
     assert bundle.command_line("train", {}).split()[3:5] == ["run", "training"]
+
+
+@pytest.mark.parametrize("text", ["$@a['b']", "['$HOME', \"`x`\"]", r"it's \ and \$x", "it's!", "$x"])
+def test_words_mean_the_same_to_a_shell(text: str) -> None:
+    word = bundle.command_line("train", {"seed": text}).partition("--seed ")[2]
+    assert subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout.decode() == text
+    assert "'\"'\"'" not in word or "!" in text
 
 
 def test_an_unknown_workflow_is_refused() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from brats3d.bundle.overrides import unknown_ids
+from brats3d.bundle.workflow_files import config_files
 from brats3d.errors import DataError, UsageError
 
 _RUN_BY_MONAI = frozenset(["initialize", "run", "finalize"])
@@ -32,7 +33,12 @@ def check_overlays(files: Sequence[Path], overlays: Sequence[Path]) -> None:
     problems = []
     for overlay, content in contents.items():
         ids = [id_ for id_ in content if re.split("#|::", id_.removeprefix("+"))[0] not in used | _RUN_BY_MONAI]
-        for error in unknown_ids(ids, files):
+        errors = unknown_ids(ids, files)
+        if errors and not unknown_ids(ids, config_files("train")):
+            unused = ", ".join(error.subject.removeprefix("--") for error in errors)
+            problems.append(f"{overlay} is for trainings; {unused} would have no effect here; leave the file out")
+            continue
+        for error in errors:
             advice = f"; {error.advice.replace('--', '')}" if error.advice else ""
             problems.append(f"{overlay} has the unknown id {error.subject.removeprefix('--')}{advice}")
     if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -123,5 +124,7 @@ def _short(overlay: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote a word for a shell: in double quotes if it contains single quotes and nothing that a shell would expand."""
-    return f'"{text}"' if "'" in text and not set('"$`!\\') & set(text) else shlex.quote(text)
+    """Quote a word for a shell: in double quotes if it contains single quotes, unless the shell may still expand it."""
+    if "'" not in text or "!" in text:  # an interactive shell expands ! in double quotes
+        return shlex.quote(text)
+    return '"' + re.sub(r'(["$`\\])', r"\\\1", text) + '"'

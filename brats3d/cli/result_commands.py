@@ -54,13 +54,15 @@ def score(pred_dir: str, ref_dir: str, output: str, **options: Any) -> int:
 def compare(first: str, second: str, measure: str | None, plot: str | None) -> None:
     """Compare two scorings of the same cases: is B better than A?
 
-    A.json and B.json are written by score or evaluate. Prints the paired differences and Wilcoxon's signed-rank test.
+    A.json and B.json are written by score or evaluate; the folder of a run or a cross-validation stands for the
+    metrics.json in it. Prints the paired differences and Wilcoxon's signed-rank test.
     """
     from brats3d.evaluation import compare_scores, format_comparison, read_scores, save_comparison
 
     if plot is not None and Path(plot).suffix.lower() != ".png":
         raise UsageError("plot", expected="a file name that ends in .png", found=plot)
-    compared = compare_scores(read_scores(first), read_scores(second), **without_none({"measure": measure}))
+    a, b = (read_scores(path / "metrics.json" if path.is_dir() else path) for path in map(Path, (first, second)))
+    compared = compare_scores(a, b, **without_none({"measure": measure}))
     click.echo(format_comparison(compared, (first, second)))
     if plot is not None:
         names = (Path(first).stem, Path(second).stem) if Path(first).stem != Path(second).stem else ("A", "B")

@@ -11,7 +11,7 @@ from monai.engines import Evaluator
 from torch import nn
 
 from brats3d.cases import name_some
-from brats3d.errors import DataError
+from brats3d.errors import DataError, UsageError
 from brats3d.evaluation.summary import format_table
 from brats3d.files import read_json, writable_folder
 from brats3d.networks import checkpoint_members, compare_windows, load_weights
@@ -22,7 +22,7 @@ logger = logging.getLogger("brats3d")
 def run_evaluation(
     evaluator: Evaluator,
     network: nn.Module,
-    checkpoint: str | Path,
+    checkpoint: str | Path | None,
     modalities: Sequence[str],
     output_dir: str | Path,
     window: str | Sequence[int],
@@ -41,9 +41,11 @@ def run_evaluation(
             of another size.
 
     Raises:
-        UsageError: if there is no such checkpoint or the folder cannot be written.
+        UsageError: if there is no such checkpoint, or None was given, or the folder cannot be written.
         DataError: if the checkpoint does not fit, or a case was used for training.
     """
+    if checkpoint is None:
+        raise UsageError("checkpoint", expected="the weights to score", found=None)
     card = load_weights(network, checkpoint, modalities)
     compare_windows(checkpoint, card, window)
     output_dir = writable_folder(output_dir)

@@ -58,3 +58,10 @@ def test_overlays_of_the_bundle_are_accepted(name: str | Path) -> None:
 @pytest.mark.parametrize("name", ["multi_gpu_inference.yaml", "inference_trt.yaml", "networks/dynunet.yaml"])
 def test_overlays_for_predict_are_accepted(name: str) -> None:
     check_overlays(config_files("predict"), [CONFIGS / name])
+
+
+def test_a_config_for_trainings_is_recognised_by_predict(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        check(tmp_path / "plan.yaml", "epochs: 3\nbatch_size: 1\nnetwork_def#channels: [4, 8]", "predict")
+    text = "is for trainings; epochs, batch_size would have no effect here; leave the file out"
+    assert str(error.value) == f"config: {tmp_path / 'plan.yaml'} {text}"

@@ -207,6 +207,15 @@ def test_compare_prints_the_table_and_draws(folders, tmp_path, capsys):
     assert cli.main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--measure", "f1"]) == 2
 
 
+def test_compare_reads_the_scores_in_the_folder_of_a_run(folders, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    cli.main(["score", *map(str, folders), "--output", str(tmp_path / "run" / "metrics.json")])
+    assert cli.main(["compare", str(tmp_path / "run"), str(tmp_path / "run" / "metrics.json")]) == 0
+    assert "dice, 2 cases, A = " in capsys.readouterr().out
+    assert cli.main(["compare", str(tmp_path), str(tmp_path / "run")]) == 2
+    assert str(tmp_path / "metrics.json") in capsys.readouterr().err
+
+
 def test_a_file_that_is_not_nifti_is_reported_in_one_line(folders, capsys, tmp_path):
     (folders[0] / "BraTS20_Training_001.nii.gz").write_bytes(gzip.compress(b"no nifti" * 100))
     assert cli.main(["score", *map(str, folders), "--output", str(tmp_path / "s.json")]) == 1
