@@ -71,7 +71,7 @@ def _refuse_ids_of_a_call(crossval: CrossValidation) -> None:
     for path in crossval.overlays:
         if found := [name for name in OF_A_CALL if name in read_overlay(path)]:
             problem = f"{path} sets {', '.join(found)}, which a cross-validation sets for each fold"
-            raise UsageError("config", problem, advice=f"remove that, and use the options of crossval: --{found[0]}")
+            raise UsageError("config", problem, advice=f"use {', '.join(f'--{name}' for name in found)} of crossval")
 
 
 def _of_fold(folds: Sequence[Sequence[Case]], k: int) -> dict[str, Any]:

@@ -59,8 +59,10 @@ def check_window(name: str, size: Any, or_brain: bool = False, multiple: int = M
         raise UsageError(name, expected=f"{BRAIN}, or {expected}" if or_brain else expected, found=size)
 
 
-def trained_patch_size(checkpoint: str | Path) -> list[int] | None:
+def trained_patch_size(checkpoint: str | Path | None) -> list[int] | None:
     """Return the size of the patches that weights were trained on, from their card; None if it is not known.
+
+    Random weights (None) have none.
 
     A missing file is reported when the weights are loaded.
 
@@ -68,7 +70,7 @@ def trained_patch_size(checkpoint: str | Path) -> list[int] | None:
         DataError: if the card is damaged.
     """
     try:
-        return read_card(checkpoint).get("patch_size")
+        return None if checkpoint is None else read_card(checkpoint).get("patch_size")
     except NotFoundError:
         return None
 

@@ -49,6 +49,7 @@ def test_windows_of_another_size_than_the_patches_log_a_warning(log, card, windo
 
 def test_the_size_of_the_training_patches_is_in_the_card(tmp_path):
     assert trained_patch_size(tmp_path / "a.pt") is None
+    assert trained_patch_size(None) is None
     (tmp_path / "a.pt").touch()
     card = {"modalities": ["t1"], "regions": ["TC", "WT", "ET"], "network_def": {}}
     for more in ({}, {"patch_size": [96, 64, 96]}):
