@@ -4,9 +4,10 @@
 
 Five folds of 20 phantoms are trained. The process is killed in the second fold, and stopped with SIGTERM in the fourth;
 the same command then finishes them. On phantoms of another seed, the ensemble is compared with the network of each
-fold, without post-processing; and the chosen post-processing with none and with the default. The scores on the 20
-phantoms themselves are nested: those of a fold were post-processed with values that were chosen on the other folds. Run
-the same command with the same folder again to resume.
+fold, without post-processing; and the chosen post-processing with none, with the default, and with the chosen volumes
+alone, since the thresholds were chosen for single networks. The scores on the 20 phantoms themselves are nested: those
+of a fold were post-processed with values that were chosen on the other folds. Run the same command with the same folder
+again to resume.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from machine import rows, show
+from scipy import stats
 
 from brats3d.evaluation import FolderScores, score_folders
 from brats3d.labels import REGIONS_TO_READ
@@ -43,6 +46,7 @@ OPTIONS = {
         *("--threshold", "0.5", "--region_rules#min_wt_ml", "0.1", "--region_rules#min_tc_ml", "0.1"),
         *("--region_rules#min_et_ml", "0.1", "--region_rules#min_et_total_ml", "0", "--region_rules#max_hole_ml", "0"),
     ],
+    "volumes": ["--threshold", "0.5"],  # the chosen ones
     "chosen": [],
 }
 """Post-processing -> options of ``brats3d predict``."""
@@ -84,8 +88,19 @@ def predict_and_score(cases: Path, output: Path, checkpoint: Path, *options: str
 
 def means(scores: FolderScores, measure: str = "dice") -> list[float]:
     """Return the mean of a measure over cases: of WT, TC and ET."""
+    return by_case(scores, measure).mean(axis=1).tolist()
+
+
+def by_case(scores: FolderScores, measure: str) -> np.ndarray:
+    """Return a measure, float (regions in the order WT, TC, ET, cases)."""
     of_region = [[row.value(measure) for row in scores.rows if row.region == region] for region in REGIONS_TO_READ]
-    return [statistics.fmean(value for value in values if value is not None) for values in of_region]
+    return np.array(of_region, float)
+
+
+def gains(scores: FolderScores, others: FolderScores) -> list[str]:
+    """Return the mean difference of the same cases and its standard error: of Dice, then of lesion-wise Dice."""
+    differences = [by_case(scores, each) - by_case(others, each) for each in ("dice", "lesion_dice")]
+    return [f"{values.mean():+.3f} ± {stats.sem(values):.3f}" for values in np.concatenate(differences)]
 
 
 def ensemble_table(held_out: Path, run: Path, folder: Path) -> list[str]:
@@ -107,10 +122,15 @@ def postprocessing_table(held_out: Path, run: Path, folder: Path) -> list[str]:
         of_region = [choice.scores[name][region] for region in REGIONS_TO_READ]
         values = [*(each.dice for each in of_region), *(each.lesion_dice for each in of_region)]
         cells.append([name, f"{choice.cases}, out of fold", *(f"{value:.4f}" for value in values)])
-    for name, options in OPTIONS.items():
-        scores = predict_and_score(held_out, folder / f"ensemble_{name}", run, *options)
+    scores_of = {
+        name: predict_and_score(held_out, folder / f"ensemble_{name}", run, *options)
+        for name, options in OPTIONS.items()
+    }
+    for name, scores in scores_of.items():
         values = [*means(scores), *means(scores, "lesion_dice")]
         cells.append([name, f"{scores.cases}, held out", *(f"{value:.4f}" for value in values)])
+    chosen = scores_of["chosen"]
+    cells += [[f"chosen - {name}", "held out", *gains(chosen, scores_of[name])] for name in ("default", "volumes")]
     header = [*REGIONS_TO_READ, *(f"lesion-wise {region}" for region in REGIONS_TO_READ)]
     return [*rows(["post-processing", "cases", *header], cells), "", f"Chosen: {choice.values.to_json()}."]
 

@@ -13,6 +13,8 @@ import torch
 from monai.networks.nets import UNet
 
 from brats3d.bundle import config_files, unknown_ids
+from brats3d.evaluation import FolderScores, ScoreRow
+from brats3d.labels import REGIONS_TO_READ
 from brats3d.networks.loss import DiceBCELoss
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
@@ -30,6 +32,25 @@ def script(monkeypatch: pytest.MonkeyPatch):
     yield load
     for name in {path.stem for path in SCRIPTS.glob("*.py")} & (set(sys.modules) - before):
         del sys.modules[name]
+
+
+def test_a_gain_has_the_standard_error_of_the_paired_differences(script):
+    """Differences of 0.1 and 0.3: a mean of 0.2, and 0.1 = 0.141 / sqrt(2)."""
+
+    def scores(values):
+        rows = [
+            ScoreRow(
+                case_id=f"case{n}", region=region, dice=value, lesion_dice=value / 2, ref_volume_ml=1, pred_volume_ml=1
+            )
+            for n, value in enumerate(values)
+            for region in REGIONS_TO_READ
+        ]
+        return FolderScores(tuple(rows), missing=(), extra=(), rules="brats2023", labels="")
+
+    crossval = script("crossval")
+    assert crossval.means(scores([0.4, 0.8]), "lesion_dice") == pytest.approx([0.3] * 3)
+    gains = crossval.gains(scores([0.4, 0.8]), scores([0.3, 0.5]))
+    assert gains == ["+0.200 ± 0.100"] * 3 + ["+0.100 ± 0.050"] * 3
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))
