@@ -32,6 +32,7 @@ ORDER = [
     "postprocessing",
     "config_reader",
     "report",
+    "view",
     "knob_checks",
     "bundle",
     "plan",

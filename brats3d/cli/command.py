@@ -14,7 +14,7 @@ from brats3d import __version__
 from brats3d.cli.crossval_command import crossval
 from brats3d.cli.data_commands import audit, convert, phantom, prepare, split
 from brats3d.cli.plan_command import plan
-from brats3d.cli.result_commands import compare, report, score, where
+from brats3d.cli.result_commands import compare, report, score, view, where
 from brats3d.cli.workflow_commands import evaluate, predict, pretrain, train
 from brats3d.errors import ExplainedError
 from brats3d.files import cause_of
@@ -56,6 +56,7 @@ for subcommand in (
     score,
     compare,
     report,
+    view,
     where,
 ):
     cli.add_command(subcommand)

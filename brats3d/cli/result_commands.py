@@ -1,8 +1,10 @@
-"""Subcommands about results: score, compare, report; and where."""
+"""Subcommands about results: score, compare, report, view; and where."""
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,31 @@ def report(run_dir: str, output: str | None, dataset_dir: Sequence[str]) -> None
     folders = list(dataset_dir) if len(dataset_dir) > 1 else next(iter(dataset_dir), None)
     path = make_report(run_dir, output, folders, repeat_command)
     click.echo(click.format_filename(path))
+
+
+@click.command(context_settings=EITHER_SPELLING)
+@click.argument("folder")
+@click.option("--dataset-dir", multiple=True, metavar="DIR", help="Where the images are, if they moved; repeatable.")
+@click.option("--label-convention", metavar="NAME", help=f"{LABELS_HELP} For names that do not state it.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this computer; default: a free one.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser; print the address only.")
+def view(folder: str, dataset_dir: Sequence[str], label_convention: str | None, port: int, no_browser: bool) -> None:
+    """Look through the segmentations in FOLDER in a browser.
+
+    FOLDER is the output of predict, a run or a cross-validation after evaluate, or a folder of cases. The page is
+    served to this computer only. It shows four sequences, three planes and 3-D, the regions, and the reference beside
+    the prediction. Ctrl-C ends it.
+    """
+    from brats3d.view import find_viewed_cases, make_server
+
+    silence_libraries()
+    cases = find_viewed_cases(folder, dataset_dir, label_convention)
+    with make_server(cases, Path(folder).expanduser().resolve().name, port) as server:
+        click.echo(f"{len(cases)} cases at {server.url} (Ctrl-C to end)")
+        if not no_browser:
+            webbrowser.open(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 @click.command()

@@ -5,6 +5,7 @@ from .comparison import (
     format_comparison as format_comparison,
     save_comparison as save_comparison,
 )
+from .find_segmentation_files import find_segmentations as find_segmentations
 from .folder_scores import FolderScores as FolderScores, score_folders as score_folders
 from .lesions import box_with_margin as box_with_margin, score_lesions as score_lesions
 from .probabilities import (

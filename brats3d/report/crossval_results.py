@@ -13,7 +13,7 @@ from brats3d.files import write_json
 from brats3d.report.repeat_commands import RepeatCommand
 from brats3d.report.run_results import Run, read_mapping, read_run
 
-SETTINGS_NAME = "crossval.json"
+CROSSVAL_NAME = "crossval.json"
 """The number of folds and the settings of their trainings, in the folder of a cross-validation."""
 
 EVALUATED_NAME = "evaluated.json"
@@ -24,14 +24,14 @@ OF_A_FOLD = ("fold", "output_dir", "training_cases", "validation_cases", "cache_
 
 
 def write_crossval_settings(folder: Path, folds: int, settings: Mapping[str, Any]) -> None:
-    """Write :data:`SETTINGS_NAME`, by which a report recognises a cross-validation, finished or not.
+    """Write :data:`CROSSVAL_NAME`, by which a report recognises a cross-validation, finished or not.
 
     Args:
         folder: the folder of the cross-validation.
         folds: number of its folds, whose runs are in ``fold<k>``.
         settings: the settings of the trainings, without those that differ between the folds.
     """
-    write_json(folder / SETTINGS_NAME, json.loads(json.dumps({"folds": folds, "settings": settings}, default=str)))
+    write_json(folder / CROSSVAL_NAME, json.loads(json.dumps({"folds": folds, "settings": settings}, default=str)))
 
 
 def read_results(run_dir: str | Path, repeat: RepeatCommand | None = None) -> Run:
@@ -46,7 +46,7 @@ def read_results(run_dir: str | Path, repeat: RepeatCommand | None = None) -> Ru
         DataError: naming the folds that a cross-validation lacks.
     """
     folder = Path(run_dir).expanduser()
-    if not (folder / SETTINGS_NAME).is_file():
+    if not (folder / CROSSVAL_NAME).is_file():
         return read_run(folder)
     names = _finished_folds(folder, repeat)
     run, folds = read_run(folder), [read_run(folder / name) for name in names]
@@ -63,12 +63,12 @@ def read_results(run_dir: str | Path, repeat: RepeatCommand | None = None) -> Ru
 
 def _finished_folds(folder: Path, repeat: RepeatCommand | None) -> list[str]:
     """Return the names of the folders of the folds; raise if some are not finished, or not combined."""
-    content = read_mapping(folder / SETTINGS_NAME)
+    content = read_mapping(folder / CROSSVAL_NAME)
     match content:
         case {"folds": int() as count, "settings": dict() as settings} if count > 0:
             names = [f"fold{number}" for number in range(count)]
         case _:
-            raise DataError(folder / SETTINGS_NAME, expected="folds and settings", found=content)
+            raise DataError(folder / CROSSVAL_NAME, expected="folds and settings", found=content)
     missing = [str(number) for number, name in enumerate(names) if not (folder / name / EVALUATED_NAME).is_file()]
     if missing or not (folder / "metrics.json").is_file():
         unfinished = f"folds {', '.join(missing)} of {count} are not finished"

@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
     listed = re.findall(r"^  (\w+) {2,}[A-Z]", done.stdout.partition("Commands:")[2], re.MULTILINE)
     order = ["phantom", "convert", "prepare", "audit", "split", "plan", "pretrain", "train", "evaluate"]
-    assert listed == [*order, "crossval", "predict", "score", "compare", "report", "where"]
+    assert listed == [*order, "crossval", "predict", "score", "compare", "report", "view", "where"]
 
 
 def test_where_prints_the_bundle(run) -> None:

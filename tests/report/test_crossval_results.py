@@ -13,7 +13,7 @@ from brats3d.bundle import repeat_command
 from brats3d.errors import DataError
 from brats3d.evaluation.score_files import read_scores, write_scores
 from brats3d.labels import MODALITIES, REGIONS
-from brats3d.report.crossval_results import EVALUATED_NAME, SETTINGS_NAME, read_results, write_crossval_settings
+from brats3d.report.crossval_results import CROSSVAL_NAME, EVALUATED_NAME, read_results, write_crossval_settings
 from brats3d.report.fold_charts import draw_fold_curves
 from brats3d.report.page import PageContent, render_page
 from brats3d.report.repeat_commands import evaluate_command, repeat_commands
@@ -69,10 +69,10 @@ def test_an_unfinished_cross_validation_names_its_missing_folds_and_the_command(
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"folds": 0, "settings": {}}', '{"folds": 2}'])
 def test_damaged_settings_are_an_error(tmp_path: Path, content: str) -> None:
-    (tmp_path / SETTINGS_NAME).write_text(content)
+    (tmp_path / CROSSVAL_NAME).write_text(content)
     with pytest.raises(DataError) as caught:
         read_results(tmp_path)
-    assert caught.value.subject == str(tmp_path / SETTINGS_NAME)
+    assert caught.value.subject == str(tmp_path / CROSSVAL_NAME)
 
 
 def test_the_runs_of_the_folds_are_read(results: Run) -> None:

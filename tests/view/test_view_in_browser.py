@@ -1,0 +1,114 @@
+"""The viewer in a real browser."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brats3d.view import find_viewed_cases, make_server
+
+pytestmark = pytest.mark.slow
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+CHROMIUM = shutil.which("chromium")
+READY = "main[aria-busy=false]"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    if find_spec("ipyniivue") is None:
+        pytest.skip("niivue is not installed: pip install 'brats3d[view]'")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "phone"])
+def page(browser: Any, built: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The page of a run. In the end it has logged no error, and has requested nothing of another host."""
+    width, height = request.param
+    page = browser.new_page(viewport={"width": width, "height": height})
+    errors, requested = [], []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requested.append(request.url))
+    with make_server(find_viewed_cases(built), "run") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.goto(server.url)
+        page.wait_for_selector(READY, timeout=90_000)
+        yield page
+        page.close()
+        server.shutdown()
+    assert errors == []
+    assert not [url for url in requested if not url.startswith((server.url, "data:", "blob:"))]
+    volumes = {url.removeprefix(server.url) for url in requested if "/cases/" in url}
+    assert {url.split("/")[1] for url in volumes} == {"0", "1"}  # those that were looked at
+    assert "cases/1/t1.nii.gz" not in volumes  # nor is a sequence loaded that was not
+
+
+def coloured(png: bytes) -> int:
+    """Return the number of pixels that are neither grey nor the green of the crosshair."""
+    rgb = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    is_green = rgb[..., 1] == rgb.max(-1)
+    return int(np.count_nonzero((np.ptp(rgb, axis=-1) > 25) & ~is_green))
+
+
+def test_cases_sequences_planes_and_overlay_are_shown(page):
+    main = page.locator("main")
+
+    def panels() -> list[bytes]:
+        page.wait_for_timeout(300)
+        page.wait_for_selector(READY, timeout=90_000)
+        return [page.locator(f"#{name} div").screenshot() for name in ("reference", "prediction")]
+
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    first = panels()
+    assert first[0] != first[1]
+    page.keyboard.press("o")
+    bare = panels()
+    assert coloured(first[0]) > 200 and coloured(bare[0]) == coloured(bare[1]) == 0
+    page.keyboard.press("o")
+    assert panels() == first
+
+    page.keyboard.press("w")
+    page.keyboard.press("t")
+    page.keyboard.press("e")
+    assert coloured(panels()[0]) == 0
+    for box in ("WT", "TC", "ET"):
+        page.get_by_label(box, exact=True).check()
+    assert panels() == first
+
+    place = main.get_attribute("data-place")
+    box = page.locator("#reference canvas").bounding_box()
+    page.locator("#reference canvas").click(position={"x": box["width"] * 0.22, "y": box["height"] * 0.4})
+    clicked = panels()
+    assert main.get_attribute("data-place") != place
+    assert clicked[0] != first[0] and clicked[1] != first[1]  # both panels have moved
+    page.keyboard.press("ArrowUp")
+    moved = panels()
+    assert moved[0] != clicked[0] and moved[1] != clicked[1]
+
+    page.keyboard.press("2")
+    assert panels()[0] != moved[0] and main.get_attribute("data-sequence") == "t1ce"
+    page.get_by_label("View").select_option("Axial")
+    assert panels()[0] != moved[0]
+
+    name = main.get_attribute("data-case")
+    page.keyboard.press("n")
+    page.wait_for_timeout(300)
+    page.wait_for_selector(READY, timeout=90_000)
+    assert main.get_attribute("data-case") != name
+    assert page.locator("#cases [aria-current=true] span").inner_text() == main.get_attribute("data-case")
