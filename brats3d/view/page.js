@@ -1,10 +1,13 @@
 import { Niivue, NVImage } from "./niivue.js";
 
 const TITLES = { t1: "T1", t1ce: "T1ce", t2: "T2", flair: "FLAIR" };
-const VIEWS = { "Planes and 3-D": 3, Axial: 0, Coronal: 1, Sagittal: 2, "3-D": 4 };
+const VIEWS = { // niivue's slice type, and whether it draws 3-D beside the planes
+  "Planes and 3-D": [3, 1], Planes: [3, 0], Axial: [0, 0], Coronal: [1, 0], Sagittal: [2, 0], "3-D": [4, 1],
+};
+const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i; // WebGL without a graphics card: 3-D takes seconds
 const OPTIONS = {
   backColor: [0, 0, 0, 1], crosshairColor: [0.3, 0.85, 0.4, 0.8], crosshairWidth: 1, show3Dcrosshair: true,
-  multiplanarLayout: 2, multiplanarShowRender: 1, multiplanarPadPixels: 2, isRadiologicalConvention: true, dragAndDropEnabled: false,
+  multiplanarLayout: 0, multiplanarPadPixels: 2, isRadiologicalConvention: true, dragAndDropEnabled: false,
   viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", isColorbar: false, loadingText: "", logLevel: "error",
 };
 
@@ -53,9 +56,10 @@ async function draw(place) {
   main.setAttribute("aria-busy", "true");
   const problems = item.sequences.length ? [] : ["The images of this case were not found: pass --dataset-dir DIR."];
   const get = name => volume(name).catch(error => { problems.push(error.message); return null; });
-  const image = item.sequences.length ? await get(item.sequences.includes(sequence) ? sequence : item.sequences.at(-1)) : null;
+  const wanted = item.sequences.includes(sequence) ? sequence : item.sequences.at(-1);
   const names = item.labels.length ? item.labels : ["prediction"];
-  const labels = await Promise.all(names.map(name => (item.labels.includes(name) ? get(name) : null)));
+  const ifAny = name => (name && [...item.sequences, ...item.labels].includes(name) ? get(name) : null);
+  const [image, ...labels] = await Promise.all([wanted, ...names].map(ifAny));
   if (run !== latest) return; // the person has gone on
   names.forEach((name, i) => fill(panels[name], image, labels[i]));
   for (const [name, panel] of Object.entries(panels)) panel.figure.hidden = !names.includes(name);
@@ -101,9 +105,12 @@ function tumourCentre(label) {
   for (let i = 0; i < depth * area; i++) if (label.img[i]) counts[Math.floor(i / area)]++;
   const most = Math.max(...counts), k = counts.indexOf(most);
   if (!most) return null;
-  let seen = 0, at = k * area;
-  while (!label.img[at] || ++seen < most / 2) at++; // the median voxel lies inside the tumour
-  const voxel = [at % width, Math.floor((at % area) / width), k, 1];
+  const inside = [];
+  for (let i = 0; i < area; i++) if (label.img[k * area + i]) inside.push([i % width, Math.floor(i / width)]);
+  const centre = [0, 1].map(axis => inside.reduce((sum, at) => sum + at[axis], 0) / most);
+  const distance = at => Math.hypot(at[0] - centre[0], at[1] - centre[1]);
+  const nearest = inside.reduce((best, at) => (distance(at) < distance(best) ? at : best)); // the centre may lie outside
+  const voxel = [...nearest, k, 1];
   return label.hdr.affine.slice(0, 3).map(row => row.reduce((sum, value, i) => sum + value * voxel[i], 0));
 }
 
@@ -158,9 +165,13 @@ function toggleOverlay() {
   redraw();
 }
 
-function setView(value) {
-  $("view").value = value;
-  for (const { nv } of Object.values(panels)) nv.setSliceType(Number(value));
+function setView(title) {
+  const [type, render] = VIEWS[title];
+  $("view").value = title;
+  for (const { nv } of Object.values(panels)) {
+    nv.opts.multiplanarShowRender = render;
+    nv.setSliceType(type);
+  }
 }
 
 function moveSlice(by) {
@@ -190,7 +201,7 @@ function build() {
   $("title").textContent = document.title = title;
   const options = { ...(scored ? { mean: "mean Dice", WT: "Dice of WT", TC: "Dice of TC", ET: "Dice of ET" } : {}), name: "name" };
   $("sort").append(...Object.entries(options).map(([value, text]) => element("option", text, { value })));
-  $("view").append(...Object.entries(VIEWS).map(([text, value]) => element("option", text, { value })));
+  $("view").append(...Object.keys(VIEWS).map(view => element("option", view)));
   const names = Object.keys(TITLES).filter(name => cases.some(item => item.sequences.includes(name)));
   if (!names.includes(sequence)) sequence = names.at(-1);
   for (const name of names) {
@@ -227,10 +238,10 @@ function listen() {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const moves = event.key.startsWith("Arrow"); // which belong to a slider or a list that has the focus
     if (event.target.matches("select") || (moves && event.target.matches("input"))) return;
-    const views = Object.values(VIEWS);
+    const views = Object.keys(VIEWS);
     const keys = {
       n: () => step(1), p: () => step(-1), o: toggleOverlay, w: () => toggleRegion("WT"), t: () => toggleRegion("TC"),
-      e: () => toggleRegion("ET"), v: () => setView(views[(views.indexOf(Number($("view").value)) + 1) % views.length]),
+      e: () => toggleRegion("ET"), v: () => setView(views[(views.indexOf($("view").value) + 1) % views.length]),
       ArrowUp: () => moveSlice(1), ArrowDown: () => moveSlice(-1),
       1: () => chooseSequence("t1"), 2: () => chooseSequence("t1ce"), 3: () => chooseSequence("t2"), 4: () => chooseSequence("flair"),
     };
@@ -241,17 +252,22 @@ function listen() {
   });
 }
 
+function renderer(gl) {
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  return info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : gl.getParameter(gl.RENDERER);
+}
+
 async function start() {
   for (const figure of document.querySelectorAll("figure")) {
     const nv = new Niivue(OPTIONS);
     await nv.attachToCanvas(figure.querySelector("canvas"));
-    nv.setSliceType(3);
     nv.onLocationChange = location => {
       main.dataset.place = [...location.mm].slice(0, 3).map(mm => mm.toFixed(1)).join(" ");
       $("place").textContent = `${main.dataset.place} mm`;
     };
     panels[figure.id] = { figure, nv, label: null };
   }
+  setView(SOFTWARE.test(renderer(panels.reference.nv.gl)) ? "Planes" : "Planes and 3-D");
   panels.reference.nv.broadcastTo(panels.prediction.nv);
   panels.prediction.nv.broadcastTo(panels.reference.nv);
   const wanted = decodeURIComponent(location.hash.slice(1));

@@ -103,8 +103,11 @@ def test_cases_sequences_planes_and_overlay_are_shown(page):
 
     page.keyboard.press("2")
     assert panels()[0] != moved[0] and main.get_attribute("data-sequence") == "t1ce"
-    page.get_by_label("View").select_option("Axial")
-    assert panels()[0] != moved[0]
+    drawn = [panels()[0]]
+    for view in ("Planes and 3-D", "3-D", "Axial"):
+        page.get_by_label("View").select_option(view)
+        drawn.append(panels()[0])
+        assert drawn[-1] not in drawn[:-1]
 
     name = main.get_attribute("data-case")
     page.keyboard.press("n")
