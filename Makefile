@@ -2,7 +2,7 @@
 # make test    every quick test          make test-slow    slow tests
 #                                        make coverage     the quick tests, and the lines that they do not reach
 # make lint    ruff and mypy             make bench        the measurements of benchmarks/, including other tools
-#                                        make consumers    MONAI Label and NVFlare with the bundle
+# make docs    the site in build/site    make consumers    MONAI Label and NVFlare with the bundle
 # make release    wheel and source distribution, checked      make release-try    the wheel in empty environments
 #
 # Each creates .venv itself; only python3 (3.11 to 3.13) is needed.
@@ -20,7 +20,7 @@ DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 14
 
-.PHONY: demo test coverage test-slow lint format bench bench-recipes consumers wheel bundle release release-try clean
+.PHONY: demo test coverage test-slow lint format docs bench bench-recipes consumers wheel bundle release release-try clean
 
 demo: $(READY)
 	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
@@ -72,6 +72,11 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A warning, such as a link to a page or a section that does not exist, is an error.
+docs: $(READY)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
+	@echo "build/site/index.html"
 
 bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/training.py --record

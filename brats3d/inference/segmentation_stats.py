@@ -23,8 +23,9 @@ def describe_segmentation(label: np.ndarray, convention: LabelConvention, header
         header: header of an image of the case.
 
     Returns:
-        ``{brats3d, label_convention, shape, spacing_mm, regions: {region: {voxels, volume_ml, box, centre_mm}},
-        labels: {value: {name, voxels, volume_ml}}}``. A box is ``[[first, last], ...]`` in voxel indices along each
+        ``{brats3d, label_convention, shape, spacing_mm, regions, labels}`` with
+        ``regions: {region: {voxels, volume_ml, box, centre_mm}}`` and
+        ``labels: {value: {name, voxels, volume_ml}}``. A box is ``[[first, last], ...]`` in voxel indices along each
         axis of the file. The centre is the centre of mass in the scanner's (RAS) millimetres. Both are None for an
         empty region.
     """

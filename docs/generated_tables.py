@@ -1,0 +1,63 @@
+"""Sphinx directives for the reference: tables that are made from the code and the YAML files, so that none is outdated.
+
+``{knobs} train`` lists the knobs of a workflow, ``{findings}`` what ``brats3d audit`` reports.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+
+from brats3d.audit.finding_kinds import KINDS
+from brats3d.bundle import config_files
+from brats3d.config_reader import read_knobs
+
+
+def table(header: list[str], rows: list[list[str]], code: tuple[int, ...]) -> nodes.table:
+    """Return a table; the cells in the columns of ``code`` are set as code."""
+    group = nodes.tgroup(cols=len(header))
+    group += [nodes.colspec(colwidth=1) for _ in header]
+    head, body = nodes.thead(), nodes.tbody()
+    head += _row([nodes.Text(cell) for cell in header])
+    for cells in rows:
+        texts = [nodes.literal(text=c) if i in code and c else nodes.Text(c) for i, c in enumerate(cells)]
+        body += _row(texts)
+    group += [head, body]
+    return nodes.table("", group)
+
+
+def _row(cells: list[nodes.Node]) -> nodes.row:
+    entries = [nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells]
+    return nodes.row("", *entries)
+
+
+class Knobs(Directive):
+    """The knobs of a workflow, with the comments of its YAML files."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        found: list[nodes.Node] = []
+        for name, knobs in groupby(read_knobs(config_files(self.arguments[0])), key=lambda knob: knob.group):
+            rows = [[f"--{knob.name}", knob.default, knob.comment] for knob in knobs]
+            found += [nodes.rubric("", name)] if name else []
+            found.append(table(["knob", "default", "meaning"], rows, code=(0, 1)))
+        return found
+
+
+class Findings(Directive):
+    """What ``brats3d audit`` reports."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = [[name, kind.severity, kind.advice, kind.repair] for name, kind in KINDS.items()]
+        return [table(["finding", "severity", "what to do", "what --repair does"], rows, code=())]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("knobs", Knobs)
+    app.add_directive("findings", Findings)
+    return {"parallel_read_safe": True}
