@@ -21,7 +21,9 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = f"brats3d {version}"
-html_extra_path = ["theme"]  # index.html, which leads to docs/index.html
+html_extra_path = ["theme/index.html"]  # leads to docs/index.html
+html_static_path = ["theme"]
+html_css_files = ["site.css"]
 myst_heading_anchors = 4
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

@@ -26,7 +26,7 @@ def table(header: list[str], rows: list[list[str]], code: tuple[int, ...]) -> no
         texts = [nodes.literal(text=c) if i in code and c else nodes.Text(c) for i, c in enumerate(cells)]
         body += _row(texts)
     group += [head, body]
-    return nodes.table("", group)
+    return nodes.table("", group, classes=["generated"])
 
 
 def _row(cells: list[nodes.Node]) -> nodes.row:
