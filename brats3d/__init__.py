@@ -22,8 +22,8 @@ def _name_the_user() -> None:
     """Set ``LOGNAME`` if the user has no name, as in ``docker run -u 12345``: MONAI asks for it when it is imported."""
     try:
         getpass.getuser()
-    except (KeyError, OSError):  # OSError since Python 3.13
-        os.environ["LOGNAME"] = str(os.getuid())
+    except (KeyError, OSError, ImportError):  # OSError since Python 3.13; ImportError before, on Windows
+        os.environ["LOGNAME"] = str(os.getuid()) if hasattr(os, "getuid") else "user"
 
 
 _name_the_user()

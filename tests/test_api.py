@@ -83,6 +83,15 @@ def test_a_user_without_a_name_gets_their_number(monkeypatch: pytest.MonkeyPatch
     assert getpass.getuser() == str(os.getuid())
 
 
+def test_a_user_without_a_name_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setitem(sys.modules, "pwd", None)
+    monkeypatch.delattr(os, "getuid")
+    brats3d._name_the_user()
+    assert getpass.getuser() == "user"
+
+
 def test_a_user_with_a_name_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ada")
     brats3d._name_the_user()

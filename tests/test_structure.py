@@ -120,3 +120,14 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from brats3d.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HELP_IMPORTS & set(done.stderr.split())
+
+
+def test_no_module_imports_what_windows_lacks() -> None:
+    posix_only = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found |= {(path.name, name) for name in names if name.partition(".")[0] in posix_only}
+    assert found == set()

@@ -12,6 +12,7 @@ from .checkpoint_file import (
     weights_digest as weights_digest,
 )
 from .deep_supervision import deep_loss as deep_loss, split_resolutions as split_resolutions
+from .device_choice import default_device as default_device
 from .ensemble import (
     checkpoint_members as checkpoint_members,
     single_checkpoint as single_checkpoint,

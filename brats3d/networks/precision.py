@@ -17,13 +17,13 @@ logger = logging.getLogger("brats3d")
 
 
 def autocast(device: torch.device, amp: bool) -> torch.autocast:
-    """Return a context of bfloat16 autocast, disabled if ``amp`` is False or the CPU has no bfloat16 instructions.
+    """Return a context of bfloat16 autocast, disabled if ``amp`` is False, on MPS, or on a CPU without bfloat16.
 
-    A CPU without these instructions emulates them: a step of the default network took 45 times as long.
+    A CPU without these instructions emulates them: a step of the default network took 45 times as long. MPS has no
+    transposed 3D convolution in bfloat16 (https://github.com/pytorch/pytorch/issues/160739).
     """
-    return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=amp and (device.type != "cpu" or _cpu_has_bfloat16())
-    )
+    supported = _cpu_has_bfloat16() if device.type == "cpu" else device.type != "mps"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp and supported)
 
 
 def compute_dtype(device: torch.device, amp: bool) -> torch.dtype:

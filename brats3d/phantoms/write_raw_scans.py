@@ -22,5 +22,5 @@ def write_raw_scans(raw: RawPhantom, folder: Path) -> None:
         for name, (values, affine) in raw.images.items():
             write_nifti(hidden / f"{name}.nii.gz", values, affine)
         motions = {name: motion.tolist() for name, motion in raw.motions.items()}
-        (hidden / MOTIONS_NAME).write_text(json.dumps(motions, indent=1))
+        (hidden / MOTIONS_NAME).write_text(json.dumps(motions, indent=1), encoding="utf-8")
         flush_file(hidden / MOTIONS_NAME)

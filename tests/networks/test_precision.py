@@ -24,6 +24,10 @@ def test_autocast_is_enabled_if_requested_and_supported(monkeypatch, amp, has):
         assert torch.nn.functional.linear(torch.ones(1, 1), torch.ones(1, 1)).dtype == expected
 
 
+def test_the_gpu_of_a_mac_computes_in_float32():
+    assert compute_dtype(torch.device("mps"), True) == torch.float32
+
+
 @pytest.mark.parametrize(("capability", "has"), [("avx512_bf16", True), ("amx_bf16", True), ("avx2", False)])
 def test_a_cpu_without_bfloat16_instructions_is_logged(monkeypatch, log, capability, has):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
