@@ -93,7 +93,7 @@ def test_cases_sequences_planes_and_overlay_are_shown(page):
 
     place = main.get_attribute("data-place")
     box = page.locator("#reference canvas").bounding_box()
-    page.locator("#reference canvas").click(position={"x": box["width"] * 0.22, "y": box["height"] * 0.4})
+    page.locator("#reference canvas").click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.3})
     clicked = panels()
     assert main.get_attribute("data-place") != place
     assert clicked[0] != first[0] and clicked[1] != first[1]  # both panels have moved
