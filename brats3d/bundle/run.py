@@ -111,7 +111,7 @@ def _changed_knobs(workflow: str, settings: Mapping[str, Any], overlays: Iterabl
         default = defaults.get(name)
         if isinstance(default, str) and default.startswith("@"):  # the value of another knob
             default = settings.get(default[1:])
-        computed = isinstance(default, str) and default.startswith("$")
+        computed = str(default).startswith("$") or (isinstance(default, Mapping) and "_target_" in default)
         if name in names and not computed and value != default:
             changed[name] = value
     return changed

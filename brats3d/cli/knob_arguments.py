@@ -55,6 +55,6 @@ def parse_knobs(arguments: Sequence[str], knobs: Sequence[Knob]) -> tuple[list[s
 
 def describe_knob(knob: Knob) -> str:
     default = knob.default.strip("\"'")
-    if default.startswith("$"):  # an expression, which the comment explains
+    if default.startswith(("$", "{_target_")):  # an expression, which the comment explains
         return knob.comment
     return f"{knob.comment} (default: {default.removeprefix('@')})"
