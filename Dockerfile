@@ -1,10 +1,10 @@
 # syntax=docker/dockerfile:1
-# brats3d with the CPU build of PyTorch, or with CUDA. docs/containers.md has the commands.
+# brats3d for CPUs and NVIDIA GPUs. docs/containers.md has the commands.
 ARG BASE=python:3.12-slim
 FROM ${BASE}
 
-# The index of PyTorch's build: .../cpu, or for example .../cu130. Its wheels contain CUDA, so the base need not.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The index of a build of PyTorch, from its installation page; empty: pip's default, which on Linux contains CUDA.
+ARG TORCH_INDEX=
 
 # matplotlib and torch write caches; the user of `docker run --user` has neither a name nor a home
 ENV HOME=/tmp \
@@ -16,7 +16,7 @@ ENV HOME=/tmp \
 
 WORKDIR /opt/brats3d
 COPY . .
-RUN pip install --constraint constraints.txt --extra-index-url "${TORCH_INDEX}" "torch==2.13.0" . \
+RUN pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} "torch==2.13.0" . \
     && useradd --uid 1000 --no-create-home brats3d
 
 WORKDIR /data
