@@ -49,7 +49,7 @@ class Knobs(Directive):
 
 
 class Findings(Directive):
-    """What ``brats3d audit`` reports."""
+    """A table of the findings of ``brats3d audit``."""
 
     def run(self) -> list[nodes.Node]:
         rows = [[name, kind.severity, kind.advice, kind.repair] for name, kind in KINDS.items()]

@@ -1,6 +1,6 @@
-"""What a run was started with beside its knobs: config files and values of other ids.
+"""The config files and values, other than knobs, that a run was started with.
 
-A run records it, so that the report can state the command that repeats the run.
+A run records them, so that the report can state the command that repeats the run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run was started with beside its knobs, and the command that repeats it."""
+"""A run records how it was started, and the report repeats it with one command."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def out(built: Path, tmp_path: Path) -> Path:
-    """What predict --stats writes for two of the cases."""
+    """An output folder of ``predict --stats`` with two of the cases."""
     folder = tmp_path / "out"
     files = WrittenFiles(folder, "predictions.jsonl")
     for number, path in enumerate(sorted((built / "segmentations").glob("*.nii.gz"))[:2]):
