@@ -3,6 +3,7 @@
 #                                        make coverage     the quick tests, and the lines that they do not reach
 # make lint    ruff and mypy             make bench        the measurements of benchmarks/, including other tools
 # make docs    the site in build/site    make consumers    MONAI Label and NVFlare with the bundle
+# make tutorial    run docs/tutorial.ipynb and keep its outputs, in ten minutes on two cores
 # make release    wheel and source distribution, checked      make release-try    the wheel in empty environments
 #
 # Each creates .venv itself; only python3 (3.11 to 3.13) is needed.
@@ -20,7 +21,7 @@ DEMO_SEED := 3
 DEMO_PATCH := "[96,96,96]"
 DEMO_TRAINING := --epochs 42 --patch_size $(DEMO_PATCH) --batch_size 1 --val_interval 14
 
-.PHONY: demo test coverage test-slow lint format docs bench bench-recipes consumers wheel bundle release release-try clean
+.PHONY: demo test coverage test-slow lint format docs tutorial bench bench-recipes consumers wheel bundle release release-try clean
 
 demo: $(READY)
 	@test -d $(DEMO)/new || { rm -rf $(DEMO)/cases $(DEMO)/new.part && \
@@ -77,6 +78,9 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
 	@echo "build/site/index.html"
+
+tutorial: $(READY)
+	$(BIN)/python docs/run_tutorial.py
 
 bench: $(READY) .venv-peers/.ready
 	$(BIN)/python benchmarks/training.py --record

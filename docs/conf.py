@@ -12,11 +12,19 @@ project_copyright = "the authors of brats3d"
 version = release = __version__
 root_doc = "docs/index"
 include_patterns = [
-    *("docs/*.md", "docs/*/*.md", "data/README.md", "bundle/docs/README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *(
+        "docs/*.md",
+        "docs/*/*.md",
+        "docs/tutorial.ipynb",
+        "data/README.md",
+        "bundle/docs/README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ),
     *("benchmarks/RESULTS.md", "benchmarks/results/*.md"),
 ]
 extensions = [
-    *("myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"),
+    *("myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"),
     *("sphinx_click", "sphinx_copybutton", "generated_tables"),
 ]
 html_theme = "furo"
@@ -25,5 +33,7 @@ html_extra_path = ["theme/index.html"]  # leads to docs/index.html
 html_static_path = ["theme"]
 html_css_files = ["site.css"]
 myst_heading_anchors = 4
+nb_execution_mode = "off"  # the notebook is shown as it was run by `make tutorial`
+nb_merge_streams = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
