@@ -1,14 +1,18 @@
 """Sphinx directives for the reference: tables that are made from the code and the YAML files, so that none is outdated.
 
-``{knobs} train`` lists the knobs of a workflow, ``{findings}`` what ``brats3d audit`` reports.
+``{knobs} train`` lists the knobs of a workflow, ``{findings}`` what ``brats3d audit`` reports, ``{errors}`` the errors.
 """
 
 from __future__ import annotations
 
+import importlib
+import re
 from itertools import groupby
+from textwrap import shorten
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from raised_errors import raised_errors
 from sphinx.application import Sphinx
 
 from brats3d.audit.finding_kinds import KINDS
@@ -56,8 +60,22 @@ class Findings(Directive):
         return [table(["finding", "severity", "what to do", "what --repair does"], rows, code=())]
 
 
+class Errors(Directive):
+    """The messages of errors and what to do about them, a table for each package."""
+
+    def run(self) -> list[nodes.Node]:
+        found: list[nodes.Node] = []
+        for package, errors in groupby(raised_errors(), key=lambda error: error.package):
+            sentence = re.split(r"[:.](?:\s|$)", importlib.import_module(package).__doc__ or package)[0]
+            rows = [[error.message, shorten(error.advice, 250, placeholder=" …")] for error in errors]
+            found += [nodes.rubric("", " ".join(sentence.replace("`", "").split()))]
+            found.append(table(["message", "what to do"], rows, code=()))
+        return found
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("knobs", Knobs)
     app.add_directive("findings", Findings)
+    app.add_directive("errors", Errors)
     return {"parallel_read_safe": True}

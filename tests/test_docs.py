@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -32,6 +33,13 @@ def test_links_to_files_are_valid(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_links_to_other_sites_are_well_formed(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]*://[^)\s]*)", page.read_text(encoding="utf-8")):
+        url = urlsplit(link)
+        assert url.scheme in ("http", "https") and re.fullmatch(r"[\w-]+(\.[\w-]+)+", url.netloc), link
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
