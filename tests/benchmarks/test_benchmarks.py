@@ -85,7 +85,7 @@ def test_every_page_of_results_exists_and_is_linked():
 
 def test_every_contender_changes_ids_of_train_yaml(script):
     equal = script("equal_minutes")
-    for comparison in ("networks", "recipes", "overlays"):
+    for comparison in ("networks", "recipes", "overlays", "speedrun"):
         for name, ids in equal.contenders(comparison, 96, 2).items():
             ids = {id_: value for id_, value in ids.items() if id_ != "deep_supervision"}
             assert unknown_ids(ids, config_files("train")) == [], name
