@@ -35,5 +35,6 @@ html_css_files = ["site.css"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # the notebook is shown as it was run by `make tutorial`
 nb_merge_streams = True
+smartquotes = False  # or "--option" becomes "–option" in the generated tables
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

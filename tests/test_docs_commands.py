@@ -1,12 +1,14 @@
-"""The commands of the site's first pages run, in their order, on small synthetic cases and with short trainings.
+"""The commands and the Python code of the site's pages run, in their order, on small synthetic cases.
 
-A comment ``<!-- set up: COMMAND -->`` is run as well; a block after ``<!-- not run: REASON -->`` is not.
+Trainings are shortened (``SHORT``). A comment ``<!-- set up: COMMAND -->`` is run as well; a block after
+``<!-- not run: REASON -->`` is not.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,61 +16,117 @@ from pathlib import Path
 import pytest
 
 from brats3d.bundle import installed_bundle
+from tests.forked_commands import run_python
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = [DOCS / "get-started.md", *sorted((DOCS / "howto").glob("*.md"))]
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [
+    *(README, ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md", ROOT / "bundle" / "docs" / "README.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 STEP = re.compile(
-    r"<!-- set up: (?P<setup>.+?) -->|(?P<skip><!-- not run: .+? -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```",
+    r"<!-- set up: (?P<setup>.+?) -->"
+    r"|(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-SHORT = {"--epochs": "1", "--patch_size": "[32,32,32]", "--device": "cpu"}
+RUN = {"sh", "python"}
+SHOWN = {"text", "json", "yaml"}
+COMMAND = re.compile(r"^(?:\$ )?(?:brats3d|python3?|pip|torchrun|make|docker) ", re.MULTILINE)
+README_SETUP = [
+    "mkdir -p .venv/bin && touch .venv/bin/activate",
+    "brats3d phantom DIR --cases 3 --size small",
+    "mkdir CASE_OR_DIR cases && cp -r DIR/BraTS20_Training_001 CASE_OR_DIR && cp -r DIR/BraTS20_Training_002 cases",
+]
+README_NOT_RUN = {
+    "make demo": "the continuous integration runs both",
+    "python3 -m venv .venv": "make does the same",
+}
+SHORT = {"--epochs": "1", "--patch_size": "[32,32,32]"}
 
-WRAPPER = f"""#!{sys.executable}
-import subprocess, sys
-arguments, short = sys.argv[1:], {SHORT}
-if arguments[0] in ("train", "evaluate", "crossval"):
-    for name, value in short.items():
-        if name in arguments:
-            arguments[arguments.index(name) + 1] = value
-        else:
-            arguments += [name, value]
-sys.exit(subprocess.call([sys.executable, "-m", "brats3d", *arguments]))
-"""
 
-
-def steps(page: Path) -> list[tuple[str, str]]:
-    """Return the language and the text of what is to be run."""
-    found = []
+def steps(page: Path) -> list[tuple[str, str, str]]:
+    """Return the language, the text and the reason not to run it ("" if it is run) of each block, set-ups included."""
+    found = [("sh", command, "") for command in README_SETUP] if page == README else []
     for step in STEP.finditer(page.read_text(encoding="utf-8")):
         if step["setup"]:
-            found.append(("sh", step["setup"]))
-        elif not step["skip"]:
-            found.append((step["language"], step["code"]))
+            found.append(("sh", step["setup"], ""))
+        elif page == README:
+            reasons = [reason for start, reason in README_NOT_RUN.items() if step["code"].startswith(start)]
+            found.append((step["language"] or "sh", step["code"], *(reasons or [""])))
+        elif not step["language"].startswith("{"):
+            found.append((step["language"], step["code"], step["reason"] or ""))
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def is_run(language: str, code: str, reason: str) -> bool:
+    return language in RUN and not reason
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix().removesuffix(".md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_block_is_run_or_says_why_not(page: Path) -> None:
-    assert {language for language, _ in steps(page)} <= {"sh", "python"}
+    for language, code, reason in steps(page):
+        assert language in RUN | SHOWN, code
+        assert language in RUN or not (COMMAND.search(code) or reason), code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_reasons_name_tests_and_pages_that_exist(page: Path) -> None:
+    for *_, reason in steps(page):
+        for file in re.findall(r"[\w/-]+\.(?:py|md)\b", reason):
+            assert (ROOT / file).is_file(), reason
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(is_run(*step) for step in steps(page))], ids=name)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "brats3d").write_text(WRAPPER)
-    (tmp_path / "bin" / "brats3d").chmod(0o755)
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "bundle").symlink_to(installed_bundle())
-    path = [str(tmp_path / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
-    for language, code in steps(page):
-        command = ["sh", "-e", "-c", code] if language == "sh" else [sys.executable, "-c", code]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path / "work",
-            env={**os.environ, "PATH": os.pathsep.join(path)},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "bundle").symlink_to(installed_bundle())
+    (work / "docs").symlink_to(ROOT / "docs")
+    for language, code, _ in filter(lambda step: is_run(*step), steps(page)):
+        if language == "python":
+            run(["python", "-c", code], work)
+        else:
+            for line in code.replace("\\\n", " ").splitlines():
+                run(shlex.split(line, comments=True), work, line)
+
+
+def run(words: list[str], work: Path, line: str = "") -> None:
+    """Run a command in the folder; a training of one epoch, and without starting Python anew if possible."""
+    log = work.parent / "log"
+    if words[:1] == ["brats3d"]:
+        words = ["python", "-m", *words]
+    if words[:1] == ["torchrun"]:
+        words = [re.sub("(?<=--nproc_per_node=).*", "2", word) for word in words]
+    is_training = words[1:4] == ["-m", "brats3d", "train"] or "train.yaml" in " ".join(words)
+    if is_training or words[1:4] in (["-m", "brats3d", "evaluate"], ["-m", "brats3d", "crossval"]):
+        words = shortened(words)
+    if words[:1] == ["python"] and not re.search(r"[$|>]|&&", line):
+        code = run_python(words[1:], work, log)
+    else:
+        command = shlex.join(words) if words[:1] == ["torchrun"] else line
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        with log.open("w") as file:
+            code = subprocess.run(
+                ["bash", "-e", "-c", command],
+                cwd=work,
+                env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+                stdout=file,
+                stderr=file,
+                timeout=600,
+            ).returncode
+    assert code == 0, f"{line or words}\n{log.read_text()}"
+
+
+def shortened(words: list[str]) -> list[str]:
+    words = list(words)
+    for option, value in SHORT.items():
+        if option in words:
+            words[words.index(option) + 1] = value
+        else:
+            words += [option, value]
+    return words
