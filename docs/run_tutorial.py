@@ -7,6 +7,7 @@ This takes ten minutes on two cores. Cells that start a server are skipped.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def run_tutorial(folder: Path, **parameters: Any) -> nbformat.NotebookNode:
         parameters: values that replace those of the cell with the tag ``parameters``.
 
     Returns:
-        The notebook with its outputs.
+        The notebook with its outputs, without progress bars, clock times and speeds.
 
     Raises:
         KeyError: if there is no parameter of that name.
@@ -45,14 +46,19 @@ def run_tutorial(folder: Path, **parameters: Any) -> nbformat.NotebookNode:
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
-    for cell in notebook.cells:  # without progress bars
+    for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if _WIDGET not in out.get("data", {})]
+            cell.outputs = [out for out in cell.outputs if _PROGRESS_BAR not in out.get("data", {})]
+            for out in cell.outputs:
+                if "text" in out:
+                    out.text = _CLOCK_AND_SPEED.sub("", out.text)
     notebook.metadata.pop("widgets", None)
     return notebook
 
 
-_WIDGET = "application/vnd.jupyter.widget-view+json"
+_PROGRESS_BAR = "application/vnd.jupyter.widget-view+json"
+
+_CLOCK_AND_SPEED = re.compile(r"^\d\d:\d\d:\d\d  |  waiting for data .*$", re.MULTILINE)
 
 
 if __name__ == "__main__":

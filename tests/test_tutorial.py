@@ -1,4 +1,4 @@
-"""docs/tutorial.ipynb runs on phantoms and on both forms from Kaggle."""
+"""docs/tutorial.ipynb: its outputs are those of a whole run, and it runs on phantoms and on both forms from Kaggle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.test_phantom_docs import script
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
 PICTURES = 7
-SMALL = {"CASES": 5, "EPOCHS": 1, "PATCH": 32, "SIZE": "small"}
+SMALL = {"CASES": 7, "EPOCHS": 1, "PATCH": 32, "SIZE": "small"}
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,11 @@ def committed() -> nbformat.NotebookNode:
 
 @pytest.fixture(scope="module")
 def kaggle_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both data sets attached, each with six synthetic cases, of which one is not to be used."""
+    """A folder with both data sets attached, each with eight synthetic cases, of which one is not to be used."""
     root = tmp_path_factory.mktemp("kaggle") / "input"
     nifti = root / "brats20-dataset-training-validation" / "BraTS2020_TrainingData" / "MICCAI_BraTS2020_TrainingData"
-    write_phantoms(nifti, 6, size="small", progress=False)
-    write_phantoms(root / "brats2020-training-data", 6, size="small", layout="h5", progress=False)
+    write_phantoms(nifti, 8, size="small", progress=False)
+    write_phantoms(root / "brats2020-training-data", 8, size="small", layout="h5", progress=False)
     return root
 
 
@@ -60,6 +60,16 @@ def check_outputs(notebook: nbformat.NotebookNode) -> None:
     assert "finished: best mean Dice" in shown["train"]
 
 
+def test_the_outputs_in_the_repository_are_those_of_a_whole_run(committed: nbformat.NotebookNode) -> None:
+    check_outputs(committed)
+
+
+def test_the_outputs_contain_no_path_and_no_progress_bar(committed: nbformat.NotebookNode) -> None:
+    for cell_id, text in texts(committed).items():
+        assert not re.search(r"(?<![\w<.])/\w[\w.-]*/|[A-Z]:\\|\r|it/s|█", text), cell_id
+    assert TUTORIAL.stat().st_size < 700_000
+
+
 def test_links_to_files_are_valid(committed: nbformat.NotebookNode) -> None:
     prose = "\n".join(cell.source for cell in committed.cells if cell.cell_type == "markdown")
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", prose) if "://" not in link]
@@ -74,6 +84,6 @@ def test_it_runs(data: str, kaggle_input: Path, tmp_path: Path) -> None:
     notebook = script("run_tutorial").run_tutorial(tmp_path, DATA=data, KAGGLE_INPUT=str(kaggle_input), **SMALL)
     check_outputs(notebook)
     shown = texts(notebook)
-    assert shown["cases"].startswith("5 cases, such as BraTS20_Training_001")
+    assert shown["cases"].startswith("7 cases, such as BraTS20_Training_001")
     assert sorted(kaggle_input.rglob("*")) == attached
     assert {path.name for path in tmp_path.iterdir()} == {"tutorial"}
