@@ -68,8 +68,10 @@ class Errors(Directive):
         for package, errors in groupby(raised_errors(), key=lambda error: error.package):
             sentence = re.split(r"[:.](?:\s|$)", importlib.import_module(package).__doc__ or package)[0]
             rows = [[error.message, shorten(error.advice, 250, placeholder=" …")] for error in errors]
+            rows.sort(key=lambda row: not row[1])  # those with advice first
+            n_columns = 2 if rows[0][1] else 1
             found += [nodes.rubric("", " ".join(sentence.replace("`", "").split()))]
-            found.append(table(["message", "what to do"], rows, code=()))
+            found.append(table(["message", "what to do"][:n_columns], [row[:n_columns] for row in rows], code=()))
         return found
 
 
