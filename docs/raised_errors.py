@@ -32,7 +32,7 @@ class RaisedError:
 
 
 def raised_errors() -> list[RaisedError]:
-    """Return the errors of the package, in the order of its files; those without a fixed word are left out."""
+    """Return the errors of the package, in the order of its files; those without a fixed word are skipped."""
     found = (error for file in sorted(ROOT.rglob("*.py")) for error in _errors_in(file))
     return list(dict.fromkeys(error for error in found if re.search(r"\w{2}", error.message.partition(":")[2])))
 
@@ -60,7 +60,7 @@ def _errors_in(file: Path) -> Iterator[RaisedError]:
 
 
 class _Text:
-    """Texts of expressions.
+    """The text of expressions.
 
     Args:
         scope: the names of the module.
@@ -76,7 +76,7 @@ class _Text:
         }
 
     def of(self, node: ast.expr) -> str:
-        """Return what the expression says, with ``…`` for parts that vary and `` / `` between alternatives."""
+        """Return the text of an expression, with ``…`` for parts that vary and `` / `` between alternatives."""
         return re.sub(r"…([\s,]*…)+", VARIES, " ".join(self._of(node).split()))
 
     def _of(self, node: ast.expr) -> str:
