@@ -1,8 +1,8 @@
-"""Run docs/tutorial.ipynb, and keep its outputs in the file.
+"""Run docs/tutorial.ipynb and save its outputs in the file.
 
 python docs/run_tutorial.py
 
-This takes ten minutes on two cores. Cells that start a server are skipped.
+This takes five to ten minutes on two cores. Cells that start a server are skipped.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 @pytest.fixture(scope="module")
 def errors() -> dict[str, str]:
-    """What to do about each message."""
+    """Return the advice of each message."""
     spec = importlib.util.spec_from_file_location("raised_errors", DOCS / "raised_errors.py")
     assert spec and spec.loader
     module = sys.modules["raised_errors"] = importlib.util.module_from_spec(spec)

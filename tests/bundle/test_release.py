@@ -10,17 +10,17 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import brats3d
 
 ROOT = Path(__file__).parents[2]
 VERSIONED = {
-    "CITATION.cff": r"\nversion: ",
     "CHANGELOG.md": r"## \[",
     "docs/deploy/README.md": "--tag brats3d:",
     "docs/deploy/app.yaml": "version: ",
 }
-"""What stands before the version in each file."""
+"""The text before the version, for each file."""
 
 
 def test_the_source_distribution_contains_every_tracked_file(tmp_path: Path) -> None:
@@ -37,10 +37,14 @@ def test_the_source_distribution_contains_every_tracked_file(tmp_path: Path) -> 
     assert {name for name in tracked if name and name not in names} == set()
 
 
-def test_the_citation_the_changelog_and_the_pages_state_the_version() -> None:
-    text = {name: (ROOT / name).read_text(encoding="utf-8") for name in VERSIONED}
+def test_the_citation_states_the_version() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == brats3d.__version__
+
+
+def test_the_changelog_and_the_pages_state_the_version() -> None:
     for name, before in VERSIONED.items():
-        assert re.search(before + r"(\d+\.\d+\.\d+)", text[name])[1] == brats3d.__version__, name
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.search(before + r"(\d+\.\d+\.\d+)", text)[1] == brats3d.__version__, name
 
 
 def test_the_context_of_the_container_suffices_to_build_the_wheel(tmp_path: Path) -> None:
