@@ -1,6 +1,6 @@
 """The commands and the Python code of the site's pages run, in their order, on small synthetic cases.
 
-Trainings are shortened (``SHORT``). A comment ``<!-- set up: COMMAND -->`` is run as well; a block after
+Phantoms are small and trainings short (``SHORT``). A comment ``<!-- set up: COMMAND -->`` is run as well; a block after
 ``<!-- not run: REASON -->`` is not.
 """
 
@@ -38,7 +38,12 @@ README_SETUP = [
     "mkdir CASE_OR_DIR cases && cp -r DIR/BraTS20_Training_001 CASE_OR_DIR && cp -r DIR/BraTS20_Training_002 cases",
 ]
 README_NOT_RUN = {"make demo": "the continuous integration runs both"}
-SHORT = {"--epochs": "1", "--patch_size": "[32,32,32]"}
+TRAINING = {"--epochs": "1", "--patch_size": "[32,32,32]"}
+SHORT = {
+    "phantom": {"--size": "small"},
+    **dict.fromkeys(("train", "evaluate", "crossval"), TRAINING),
+}
+"""Options that the tests change, or add, by command."""
 
 
 def steps(page: Path) -> list[tuple[str, str, str]]:
@@ -93,15 +98,13 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
 
 
 def run(words: list[str], work: Path, line: str = "") -> None:
-    """Run a command in the folder; a training of one epoch, and without starting Python anew if possible."""
+    """Run a command in the folder, with the options of ``SHORT``, and without starting Python anew if possible."""
     log = work.parent / "log"
     if words[:1] == ["brats3d"]:
         words = ["python", "-m", *words]
     if words[:1] == ["torchrun"]:
         words = [re.sub("(?<=--nproc_per_node=).*", "2", word) for word in words]
-    is_training = words[1:4] == ["-m", "brats3d", "train"] or "train.yaml" in " ".join(words)
-    if is_training or words[1:4] in (["-m", "brats3d", "evaluate"], ["-m", "brats3d", "crossval"]):
-        words = shortened(words)
+    words = shortened(words)
     if words[:1] == ["python"] and not re.search(r"[$|>]|&&", line):
         code = run_python(words[1:], work, log)
     else:
@@ -120,8 +123,9 @@ def run(words: list[str], work: Path, line: str = "") -> None:
 
 
 def shortened(words: list[str]) -> list[str]:
+    command = words[3] if words[1:3] == ["-m", "brats3d"] else "train" if "train.yaml" in " ".join(words) else ""
     words = list(words)
-    for option, value in SHORT.items():
+    for option, value in SHORT.get(command, {}).items():
         if option in words:
             words[words.index(option) + 1] = value
         else:
