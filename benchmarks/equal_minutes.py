@@ -18,8 +18,9 @@ convolutions per stage), from nnU-Net's own package; it is included if that is i
 ``overlays`` compares the networks of ``bundle/configs/networks``. DynUNet gets as many stages as nnU-Net would plan for
 the patch, and SwinUNETR patches of at least 64³. The last column scores seed 0 by sliding windows of the patch's size.
 
-``speedrun`` is one recipe, ``SPEEDRUN``: the highest mean Dice after 15 minutes of wall-clock time on two cores. Change
-the recipe, but not the cases, the minutes or the threads; start from random weights, on a machine without other work.
+``speedrun`` is one recipe, ``SPEEDRUN``: the highest mean Dice after 15 minutes of wall-clock time on two cores, with
+the post-processing of ``SPEEDRUN_RULES``. Change the recipe, but not the cases, the minutes or the threads; start from
+random weights, on a machine without other work, and choose by other cases than the eight that judge it.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ Ids = dict[str, Any]
 
 SPEEDRUN: Ids = {"patch_size": [64, 64, 64], "batch_size": 2, "learning_rate": 0.003}
 """The recipe of the speedrun: ids of ``train.yaml``."""
+
+SPEEDRUN_RULES = {"min_wt_ml": 0.1, "min_tc_ml": 0.1, "min_et_ml": 0.1, "min_et_total_ml": 0.5}
+"""Its post-processing: the volumes of ``brats3d predict``, and nnU-Net's rule for little enhancing tumour."""
 
 
 def unet(channels: tuple[int, ...]) -> Ids:
@@ -206,6 +210,7 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     """Train once in this process, and return scores and sizes."""
     from ignite.engine import Events
 
+    from brats3d.postprocessing import ApplyRegionRulesd, RegionRules
     from brats3d.training import FollowSchedule, TimedSchedule
 
     ids = {"patch_size": [options.patch] * 3, "batch_size": options.batch, **ids}
@@ -248,6 +253,12 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
     trainer.run()
     peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else peak_kib() / 2**10
     dice = score(evaluator)
+    by_network = statistics.mean(dice.values())
+    if options.comparison == "speedrun":
+        post = parser.get_parsed_content("validate#postprocessing")
+        rules = ApplyRegionRulesd("pred", RegionRules(**SPEEDRUN_RULES))
+        post.transforms = (*post.transforms, rules)
+        dice = score(evaluator)
     if by_windows := options.comparison == "overlays" and seed == 0:
         evaluator.inferer.window = list(ids["patch_size"])
     steps = trainer.state.iteration
@@ -256,6 +267,7 @@ def train(data: Path, ids: Ids, options: argparse.Namespace, seed: int) -> dict[
         "peak_mib": peak,
         "dice": dice,
         "mean": statistics.mean(dice.values()),
+        "by_network": by_network,
         "steps": steps,
         "patches": steps * int(ids["batch_size"]),
         "voxels": steps * int(ids["batch_size"]) * ids["patch_size"][0] ** 3,
@@ -331,7 +343,8 @@ def main() -> None:
     parser.add_argument("--train", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.clock = "processor" if options.device == "cpu" and options.comparison != "speedrun" else "wall"
+    speedrun = options.comparison == "speedrun"
+    options.clock = "processor" if options.device == "cpu" and not speedrun else "wall"
     all_ = contenders(options.comparison, options.patch, options.batch)
     if options.train:
         data = write_cases(options.folder, options)
@@ -345,7 +358,8 @@ def main() -> None:
     def one(job: tuple[str, int]) -> dict[str, Any]:
         name, seed = job
         data = f"{options.cases}_{options.size}_{options.setting}_{options.seed}"
-        what = f"{options.device}_{options.threads}_{hashlib.sha256(repr(all_[name]).encode()).hexdigest()[:8]}"
+        recipe = repr((all_[name], SPEEDRUN_RULES) if speedrun else all_[name])
+        what = f"{options.device}_{options.threads}_{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
         key = f"{data}_{options.patch}_{options.batch}_{options.minutes:g}_{what}_{name}_{seed}"
         kept = options.folder / f"{key.replace('/', '-')}.json"
         if not kept.is_file():
@@ -380,12 +394,16 @@ def main() -> None:
         if options.comparison == "overlays":
             sizes = [round(statistics.mean(each["steps"] for each in runs)), max(e["peak_mib"] for e in runs) / 2**10]
             cells[-1] += [runs[0]["windows"], *sizes]
+        if speedrun:
+            cells[-1].append(spread([each["by_network"] for each in runs]))
     header = ["", "parameters, million", "patches/s", "million voxels/s", *REGIONS, "mean Dice"]
     if options.comparison == "overlays":
         header += ["mean Dice, windows", "steps", "peak memory, GiB"]
+    if speedrun:
+        header.append("without post-processing")
     what = "processor minutes" if options.clock == "processor" else "minutes"
     settings = f"batch size {options.batch}, patches of {options.patch}³"
-    if options.comparison == "speedrun":
+    if speedrun:
         settings = ", ".join(f"{id_} {value}" for id_, value in SPEEDRUN.items())
     title = (
         f"{options.comparison.capitalize()} at equal minutes: {options.minutes:g} {what} each, {options.device}, "
@@ -395,7 +413,7 @@ def main() -> None:
     if others:
         title += f"; {len(others)} of {len(jobs)} results are from earlier runs: {'; '.join(sorted(set(others)))}"
     threads = options.threads if options.device == "cpu" else None
-    page = "speedrun" if options.comparison == "speedrun" else "recipes"
+    page = "speedrun" if speedrun else "recipes"
     show(page, title, rows(header, cells), options.record, options.device, threads)
 
 
