@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.chromium import VIEWPORTS, chromium, watched_page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = shutil.which("chromium")
-VIEWPORTS = {"desk": (1280, 900), "phone": (390, 844)}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -25,27 +22,16 @@ def report(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(params=VIEWPORTS.values(), ids=VIEWPORTS)
 def page(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The open report. In the end it has logged no error and requested nothing but itself."""
-    width, height = request.param
-    page = browser.new_page(viewport={"width": width, "height": height})
-    errors, requested = [], []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: requested.append(request.url))
-    page.goto(report.as_uri())
-    yield page
-    page.close()
-    assert errors == []
+    with watched_page(browser, request.param) as (page, requested):
+        page.goto(report.as_uri())
+        yield page
     assert {url for url in requested if not url.startswith("data:")} == {report.as_uri()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,44 +14,31 @@ import pytest
 from PIL import Image
 
 from brats3d.view import find_viewed_cases, make_server
+from tests.chromium import VIEWPORTS, chromium, watched_page
 
 pytestmark = pytest.mark.slow
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = shutil.which("chromium")
 READY = "main[aria-busy=false]"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
     if find_spec("ipyniivue") is None:
         pytest.skip("niivue is not installed: pip install 'brats3d[view]'")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
-@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "phone"])
+@pytest.fixture(params=VIEWPORTS.values(), ids=VIEWPORTS)
 def page(browser: Any, built: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page of a run. In the end it has logged no error, and has requested nothing of another host."""
-    width, height = request.param
-    page = browser.new_page(viewport={"width": width, "height": height})
-    errors, requested = [], []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: requested.append(request.url))
     with make_server(find_viewed_cases(built), "run") as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page.goto(server.url)
-        page.wait_for_selector(READY, timeout=90_000)
-        yield page
-        page.close()
+        with watched_page(browser, request.param) as (page, requested):
+            page.goto(server.url)
+            page.wait_for_selector(READY, timeout=90_000)
+            yield page
         server.shutdown()
-    assert errors == []
     assert not [url for url in requested if not url.startswith((server.url, "data:", "blob:"))]
     volumes = {url.removeprefix(server.url) for url in requested if "/cases/" in url}
     assert {url.split("/")[1] for url in volumes} == {"0", "1"}  # those that were looked at
