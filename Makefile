@@ -20,7 +20,8 @@ DEMO ?= demo
 # with enhancing tumour, 2 to 34 ml). Seed 4 is harder: three have enhancing tumour, two of them little more than 1 ml.
 DEMO_SEED := 3
 # The recipe of the speedrun (benchmarks/equal_minutes.py).
-DEMO_TRAINING := --epochs 84 --patch_size "[64,64,64]" --batch_size 2 --learning_rate 0.003 --val_interval 28
+DEMO_EPOCHS := 84
+DEMO_TRAINING := --epochs $(DEMO_EPOCHS) --patch_size "[64,64,64]" --batch_size 2 --learning_rate 0.003 --val_interval 28
 
 .PHONY: demo test coverage test-slow lint format docs tutorial bench bench-recipes speedrun consumers wheel bundle release release-try clean
 

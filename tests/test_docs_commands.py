@@ -34,7 +34,7 @@ SHOWN = {"text", "json", "yaml"}
 COMMAND = re.compile(r"^(?:\$ )?(?:brats3d|python3?|pip|torchrun|make|docker) ", re.MULTILINE)
 README_SETUP = [
     "mkdir -p .venv/bin && touch .venv/bin/activate",
-    "brats3d phantom DIR --cases 3 --size small",
+    "brats3d phantom DIR --cases 2 --size small",
     "mkdir CASE_OR_DIR cases && cp -r DIR/BraTS20_Training_001 CASE_OR_DIR && cp -r DIR/BraTS20_Training_002 cases",
 ]
 README_NOT_RUN = {"make demo": "the continuous integration runs both"}
